@@ -1,0 +1,103 @@
+/* quire/cache.h - the page cache a program owns: budget, statistics, promises.
+ *
+ * A cache holds pages of any number of maps under one budget. Any thread may
+ * call any function here. A forked child may use nothing of its parent's.
+ */
+#ifndef QUIRE_CACHE_H
+#define QUIRE_CACHE_H
+
+#include <quire/error.h>
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct quire_cache;
+
+#define QUIRE_BUDGET_AUTO UINT64_MAX /* follow the cgroup's limit and memory pressure */
+#define QUIRE_BUDGET_MIN_BYTES (8u << 20)
+
+/* What the kernel may count beyond the budget, at most: code, thread stacks,
+ * the ring, and what the program itself allocates are the program's; this is
+ * for what the cache does not count page by page (upper page-table levels,
+ * allocator slack, kernel batching). */
+#define QUIRE_BUDGET_SLACK_BYTES (16u << 20)
+
+struct quire_cache_options {
+	size_t size;             /* sizeof(struct quire_cache_options); 0 fields mean default */
+	uint64_t budget_bytes;   /* default QUIRE_BUDGET_AUTO; at least QUIRE_BUDGET_MIN_BYTES */
+	uint64_t reserve_bytes;  /* address space of an arena; default 16 TiB, halved until it fits */
+	unsigned max_open_files; /* descriptors kept open; default a quarter of RLIMIT_NOFILE */
+	bool signal_faults;      /* install the SIGBUS handler: maps may ask for QUIRE_FAULT_SIGNAL,
+	                          * loops for suspend_faults. Chains to the handler that was there. */
+	bool buffered_io;        /* read files through the kernel's page cache, not O_DIRECT */
+};
+
+/* Opens a cache; opts may be NULL. May block for milliseconds. */
+int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
+                     struct quire_error *err);
+
+/* -EBUSY while maps exist. NULL is allowed. */
+int quire_cache_close(struct quire_cache *cache);
+
+/* Changes the budget, QUIRE_BUDGET_AUTO included. Shrinking evicts before it
+ * returns (microseconds a page). -ENOMEM, and nothing changed, if pinned pages
+ * would not fit; -EINVAL below QUIRE_BUDGET_MIN_BYTES. */
+int quire_cache_set_budget(struct quire_cache *cache, uint64_t bytes);
+
+/* Bytes unless said otherwise; counters are since open. A snapshot, not atomic as a whole. */
+struct quire_cache_stat {
+	uint64_t budget;       /* the limit in force */
+	uint64_t used;         /* sum of the next five */
+	uint64_t frames;       /* resident pages and pages being filled */
+	uint64_t page_tables;  /* the kernel's, for the arenas, as charged */
+	uint64_t tables;       /* residency tables and replacement queues */
+	uint64_t buffers;      /* I/O buffers */
+	uint64_t other;        /* descriptor cache, maps */
+	uint64_t pinned;       /* part of frames */
+	uint64_t swappable;    /* resident bytes that the kernel could swap out: 0 if locked or no swap is on */
+	uint64_t n_maps;
+	uint64_t n_vmas;       /* VMAs that the arenas take */
+	uint64_t n_fills;      /* pages read and made resident */
+	uint64_t n_faults;     /* raw loads that found a page cold */
+	uint64_t n_evictions;  /* pages */
+	uint64_t n_duplicate;  /* fills repeated by a fault */
+	uint64_t n_errors;     /* fills that failed */
+	uint64_t n_open_files; /* descriptors held now */
+};
+int quire_cache_stat(struct quire_cache *cache, struct quire_cache_stat *ret_stat);
+
+/* ---- what holds in this process ---- */
+
+enum quire_grade {
+	QUIRE_GRADE_NONE = 0,      /* no userfaultfd: kernel mappings, or pinned maps */
+	QUIRE_GRADE_USER_MODE = 1, /* system calls given a cold pointer get EFAULT: want first */
+	QUIRE_GRADE_FULL = 2,
+};
+
+/* true: the promise holds in this process. */
+struct quire_capabilities {
+	enum quire_grade grade;
+	bool io_uring;               /* else a thread pool */
+	bool raw_loads;              /* pointers are right at any time */
+	bool syscalls_on_cold;       /* system calls given cold pointers work */
+	bool budget_hard;            /* else advisory, for the default kind of map */
+	bool checked_before_visible; /* no unverified byte is ever seen */
+	bool batched_eviction;       /* process_madvise on oneself */
+	bool move;                   /* UFFDIO_MOVE */
+	bool poison;                 /* UFFDIO_POISON; else one VMA a poisoned page */
+	bool cachestat;
+	bool page_tables_reclaimed;  /* empty regions give their page tables back */
+	bool memory_locked;          /* arenas may be locked against swap */
+	bool defer_taskrun;
+	bool direct_io_default;
+};
+
+/* Probes on first use (milliseconds, may open descriptors for a moment). */
+int quire_capabilities(struct quire_capabilities *ret_caps);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

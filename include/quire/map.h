@@ -1,0 +1,166 @@
+/* quire/map.h - one contiguous range of memory over any number of files.
+ *
+ *   base ─┬─ item 0 ─┬─ item 1 ─┬─ … each item starts on a page boundary
+ *
+ * Memory of a map is read-only. A page that is not resident appears when it is
+ * touched (see enum quire_fault) or wanted. Bytes behind an item's end, up to the
+ * end of its last page, are zero; touching what belongs to no item is SIGBUS.
+ *
+ * Any thread may call any function here. `want`, `unwant`, `resident` never block
+ * on storage when given an op.
+ */
+#ifndef QUIRE_MAP_H
+#define QUIRE_MAP_H
+
+#include <quire/cache.h>
+#include <quire/loop.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct quire_map;
+
+/* Verifies or decrypts. raw: what the file holds at offset, len_bytes of it (a page,
+ * less at the end of the item). page: where the page's content goes, a page long,
+ * zeroed behind len_bytes; raw and page do not overlap. Returns 0, or a negative
+ * errno (-EBADMSG by custom), and then the page does not appear. Runs on a loop's
+ * thread, the service thread, or in a fault handler of any thread, several at once:
+ * it may not block, lock, allocate, or touch a map. */
+typedef int (*quire_fill_fn)(void *arg, const void *raw, size_t len_bytes, uint64_t offset, void *page);
+
+enum quire_item_flags {
+	QUIRE_ITEM_APPEND = 1, /* the file may grow: bytes below its length at map time are stable */
+	QUIRE_ITEM_HOLD = 2,   /* keep a descriptor: the old inode stays readable after a rename over it */
+};
+
+/* A file, or a range of one. Either path or fd: if path is NULL, fd is used. The
+ * library takes its own duplicate of fd; strings are copied. */
+struct quire_item {
+	const char *path;
+	int fd;
+	uint32_t flags;        /* enum quire_item_flags */
+	uint64_t offset;       /* bytes; a multiple of the page size */
+	uint64_t len_bytes;    /* 0: to the end of the file */
+	uint64_t reserve_bytes;/* with APPEND: address space for growth, at least the length */
+	quire_fill_fn fill;    /* NULL: pages are taken as they are, and reported as unverified */
+	void *fill_arg;        /* borrowed: until the map is destroyed */
+};
+
+/* Who serves a raw load that finds its page cold. */
+enum quire_fault {
+	QUIRE_FAULT_AUTO = 0, /* SERVICE where userfaultfd is to be had, else KERNEL */
+	QUIRE_FAULT_SERVICE,  /* the library's service thread; system calls too, where the kernel allows it */
+	QUIRE_FAULT_SIGNAL,   /* the faulting thread, in a SIGBUS handler; system calls get EFAULT. In a
+	                       * coroutine of a loop with suspend_faults: only that coroutine waits.
+	                       * Such a load must not be done while holding a lock that another
+	                       * coroutine of the loop may ask for (stdio's included). */
+	QUIRE_FAULT_KERNEL,   /* the kernel: plain mmaps, one VMA an item; the budget is advisory */
+	QUIRE_FAULT_PINNED,   /* nobody: only pages wanted with QUIRE_WANT_PIN may be touched,
+	                       * others read as zeros; budget and checks hold in full */
+};
+
+struct quire_map_options {
+	size_t size; /* sizeof(struct quire_map_options); 0 fields mean default */
+	enum quire_fault fault;
+};
+
+/* Maps n items (0 allowed). opts may be NULL. Blocks on open and stat of each file.
+ * All or nothing: on error nothing is mapped and err names the item.
+ * -ENOENT, -EACCES, -EISDIR, -EINVAL (special files, range past the end), -ENOMEM
+ * (arena full, budget), -ENOTSUP (this kind of fault service). */
+int quire_map_create(struct quire_cache *cache, const struct quire_item *items, size_t n_items,
+                     const struct quire_map_options *opts, struct quire_map **ret_map,
+                     struct quire_error *err);
+
+/* Ends the map. Operations under way end with -ECANCELED first. -EBUSY, nothing
+ * changed, while pages are pinned. With an op: completes when all is gone. The
+ * pointer is dead once the call was accepted. */
+int quire_map_destroy(struct quire_map *map, struct quire_op *op);
+
+const void *quire_map_base(const struct quire_map *map);
+size_t quire_map_bytes(const struct quire_map *map);
+size_t quire_map_n_items(const struct quire_map *map);
+enum quire_fault quire_map_fault(const struct quire_map *map);
+
+/* Where an item lies. -EINVAL for an index out of range. Length 0 is possible. */
+int quire_map_item(const struct quire_map *map, size_t index, const void **ret_ptr, size_t *ret_len);
+
+enum quire_item_state {
+	QUIRE_ITEM_VERIFIED = 1, /* pages pass the owner's fill hook */
+	QUIRE_ITEM_REPLACED = 2, /* another file has the name, or none */
+	QUIRE_ITEM_CHANGED = 4,  /* rewritten in place: cold pages give ESTALE */
+	QUIRE_ITEM_TRUNCATED = 8,/* shorter than mapped: cold pages give ESTALE */
+	QUIRE_ITEM_FAILED = 16,  /* the medium failed at least once */
+};
+
+/* Looks at the file now (one stat; may block). Returns enum quire_item_state bits. */
+int quire_map_item_state(struct quire_map *map, size_t index);
+
+/* For an APPEND item: maps what the file has grown by, up to reserve_bytes. Returns
+ * 0 and the new length. -ENOSPC: the reserve is full (mapped up to it). -EBUSY: the
+ * last partial page is pinned; nothing changed. Blocks on one stat. */
+int quire_map_extend(struct quire_map *map, size_t index, size_t *ret_len);
+
+/* ---- residency ---- */
+
+/* The residency table: one word a page of the map, from base on; a page is resident
+ * if (word & QUIRE_RESIDENT). Loads need no lock and no ordering. A hint, unless the
+ * page is pinned. NULL for QUIRE_FAULT_KERNEL. Valid until destroy. */
+#define QUIRE_RESIDENT 1u
+const uint32_t *quire_map_residency(const struct quire_map *map);
+unsigned quire_map_page_shift(const struct quire_map *map); /* log2 of the page size */
+
+/* True if every page of the range is resident now. Never blocks. */
+bool quire_map_resident(const struct quire_map *map, const void *addr, size_t len_bytes);
+
+/* ---- asking for pages ---- */
+
+enum quire_want_flags {
+	QUIRE_WANT_PIN = 1, /* resident until unwant */
+};
+
+/* Asks that every page of n ranges be resident. Completes with 0 when each was, or
+ * with the first error (op->error_item, op->error_offset). Without PIN a page may
+ * leave again at any time; a load then faults. ranges need not be aligned; with an op
+ * and n > 1 the array is borrowed until completion. An empty range asks for nothing.
+ * -EFAULT: a range outside the map or wrapped. -ENOMEM: more pins than the budget
+ * has room for. Errors of pages: -EIO, -EBADMSG, -ESTALE, whatever the hook said. */
+int quire_map_want(struct quire_map *map, const struct iovec *ranges, unsigned n,
+                   unsigned flags, struct quire_op *op);
+
+/* Takes back one PIN of the same ranges. -EINVAL, nothing changed, if one of the
+ * pages is not pinned. Never blocks. */
+int quire_map_unwant(struct quire_map *map, const struct iovec *ranges, unsigned n);
+
+enum quire_advice {
+	QUIRE_ADVISE_WARM = 0, /* the default */
+	QUIRE_ADVISE_COLD,     /* resident pages are the next to leave */
+	QUIRE_ADVISE_HOT,      /* leave last */
+	QUIRE_ADVISE_PINNED,   /* read now, and never leave; blocks, or use want with PIN */
+};
+
+/* For a whole item. PINNED obeys the rules of want with PIN; any other advice
+ * takes such a pin back. */
+int quire_map_advise(struct quire_map *map, size_t index, enum quire_advice advice);
+
+/* Drops resident pages of the range that are not pinned. Returns how many. */
+int64_t quire_map_purge(struct quire_map *map, const void *addr, size_t len_bytes);
+
+/* Bytes unless said otherwise; since create. */
+struct quire_map_stat {
+	uint64_t mapped;      /* sum of item lengths */
+	uint64_t resident;
+	uint64_t pinned;
+	uint64_t unverified;  /* part of resident: pages of items without a fill hook */
+	uint64_t n_items;
+	uint64_t n_hits;      /* pages that want found resident */
+	uint64_t n_faults, n_fills, n_evictions, n_errors; /* pages */
+};
+int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,10 @@
+/* quire/quire.h - all of the library's faces. */
+#ifndef QUIRE_QUIRE_H
+#define QUIRE_QUIRE_H
+
+#include <quire/cache.h>
+#include <quire/error.h>
+#include <quire/loop.h>
+#include <quire/map.h>
+
+#endif

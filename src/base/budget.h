@@ -1,0 +1,54 @@
+/* budget.h - the one accountant: bytes held, by kind, under one adjustable limit.
+ *
+ * Lock-free; any thread, also in a signal handler. The sum is charged before
+ * memory is taken and uncharged after it was given back, so the kernel's count
+ * trails this one.
+ */
+#ifndef BASE_BUDGET_H
+#define BASE_BUDGET_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum budget_kind {
+	BUDGET_FRAMES,
+	BUDGET_PAGE_TABLES,
+	BUDGET_TABLES,
+	BUDGET_BUFFERS,
+	BUDGET_OTHER,
+	N_BUDGET_KINDS
+};
+
+struct budget {
+	_Atomic uint64_t limit_bytes;
+	_Atomic uint64_t used_bytes;
+	_Atomic uint64_t kind_bytes[N_BUDGET_KINDS];
+};
+
+void budget_init(struct budget *b, uint64_t limit_bytes);
+
+/* False, and nothing charged, if the sum would pass the limit. */
+bool budget_try_charge(struct budget *b, enum budget_kind kind, uint64_t bytes);
+
+/* Charges whatever the limit says; for what must be had. The caller evicts next. */
+void budget_charge(struct budget *b, enum budget_kind kind, uint64_t bytes);
+void budget_uncharge(struct budget *b, enum budget_kind kind, uint64_t bytes);
+
+void budget_set_limit(struct budget *b, uint64_t limit_bytes);
+static inline uint64_t budget_limit(const struct budget *b)
+{
+	return atomic_load_explicit(&b->limit_bytes, memory_order_relaxed);
+}
+static inline uint64_t budget_used(const struct budget *b)
+{
+	return atomic_load_explicit(&b->used_bytes, memory_order_relaxed);
+}
+static inline uint64_t budget_kind_used(const struct budget *b, enum budget_kind kind)
+{
+	return atomic_load_explicit(&b->kind_bytes[kind], memory_order_relaxed);
+}
+/* Bytes above the limit, 0 if none. */
+uint64_t budget_excess(const struct budget *b);
+
+#endif

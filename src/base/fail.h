@@ -1,0 +1,12 @@
+/* fail.h - fills a struct quire_error where a fault was found. */
+#ifndef BASE_FAIL_H
+#define BASE_FAIL_H
+
+#include <quire/error.h>
+
+/* Writes "format…: strerror(-rc)" into err (NULL allowed) and returns rc, a
+ * negative errno. Too long a text is cut; control bytes become '?'. */
+int quire_fail(struct quire_error *err, int rc, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
