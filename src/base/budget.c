@@ -1,0 +1,69 @@
+/* budget.c - the one accountant.
+ *
+ * Invariants:
+ * 1. used_bytes is what was charged and not uncharged; a try_charge never raises it
+ *    above the limit that it read, not even for a moment.
+ * 2. The sum of kind_bytes trails used_bytes: a kind is raised after the sum and lowered
+ *    before it, so that a snapshot never shows kinds which the sum does not cover.
+ * 3. A new limit binds charges that begin after it was set; a charge that races with it
+ *    may still go by the old one. What is above it then shows in budget_excess.
+ *
+ * Relaxed order is enough: the numbers guard no other memory.
+ */
+#include "budget.h"
+
+#include <stdlib.h>
+
+void budget_init(struct budget *b, uint64_t limit_bytes)
+{
+	atomic_init(&b->limit_bytes, limit_bytes);
+	atomic_init(&b->used_bytes, 0);
+	for (unsigned kind = 0; kind < N_BUDGET_KINDS; kind++)
+		atomic_init(&b->kind_bytes[kind], 0);
+}
+
+bool budget_try_charge(struct budget *b, enum budget_kind kind, uint64_t bytes)
+{
+	uint64_t limit = budget_limit(b);
+	uint64_t used = budget_used(b);
+	do {
+		/* Not used + bytes > limit: that sum can wrap. */
+		if (used > limit || bytes > limit - used)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&b->used_bytes, &used, used + bytes,
+	                                                memory_order_relaxed,
+	                                                memory_order_relaxed));
+	atomic_fetch_add_explicit(&b->kind_bytes[kind], bytes, memory_order_relaxed);
+	return true;
+}
+
+void budget_charge(struct budget *b, enum budget_kind kind, uint64_t bytes)
+{
+	atomic_fetch_add_explicit(&b->used_bytes, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&b->kind_bytes[kind], bytes, memory_order_relaxed);
+}
+
+void budget_uncharge(struct budget *b, enum budget_kind kind, uint64_t bytes)
+{
+	uint64_t kind_before =
+		atomic_fetch_sub_explicit(&b->kind_bytes[kind], bytes, memory_order_relaxed);
+	uint64_t used_before =
+		atomic_fetch_sub_explicit(&b->used_bytes, bytes, memory_order_relaxed);
+
+	/* Giving back what was never charged is our own mistake; going on would
+	 * turn the limit off. */
+	if (kind_before < bytes || used_before < bytes)
+		abort();
+}
+
+void budget_set_limit(struct budget *b, uint64_t limit_bytes)
+{
+	atomic_store_explicit(&b->limit_bytes, limit_bytes, memory_order_relaxed);
+}
+
+uint64_t budget_excess(const struct budget *b)
+{
+	uint64_t limit = budget_limit(b);
+	uint64_t used = budget_used(b);
+	return used > limit ? used - limit : 0;
+}
