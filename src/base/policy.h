@@ -3,11 +3,13 @@
  * A policy holds 64-bit page numbers only; whether a page was used, is pinned or
  * is long gone is asked of the owner when its turn comes (the owner keeps a two-bit
  * use count a page, raised by hits with one relaxed store). Not thread-safe: the
- * caller locks. Memory: 8 bytes an entry, and what policy_bytes tells.
+ * caller locks. Memory: 12 bytes an entry, up to 20 as queues grow by doubling; mapped, not
+ * malloc'ed, so insert and pick may be called in a fault handler.
  */
 #ifndef BASE_POLICY_H
 #define BASE_POLICY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +22,8 @@ enum policy_answer {
 	POLICY_GONE,  /* not resident any more: forget the entry */
 };
 
-/* Asked for each candidate, under the caller's lock. */
+/* Asked for each candidate, under the caller's lock. Thresholds are 1 to 4; at 4 a count of
+ * up to 3 is never enough. */
 typedef enum policy_answer (*policy_ask_fn)(void *arg, uint64_t page, unsigned threshold);
 
 int policy_create(struct policy **ret_policy);
@@ -33,6 +36,15 @@ int policy_insert(struct policy *p, uint64_t page);
 /* Chooses up to n pages that the owner has TAKEN; returns how many. Looks at a bounded
  * number of candidates (at most two rounds of what it holds), so 0 means: nothing can leave. */
 unsigned policy_pick(struct policy *p, uint64_t *ret_pages, unsigned n, policy_ask_fn ask, void *arg);
+
+/* Drops every entry whose page is gone; returns how many. For an owner that drops pages by
+ * itself (purge, destroy): GONE entries stay until their turn comes, so it calls this when
+ * it has entered far more than are resident, twice as many say. Looks at every entry. */
+typedef bool (*policy_gone_fn)(void *arg, uint64_t page);
+size_t policy_forget(struct policy *p, policy_gone_fn gone, void *arg);
+
+/* True if the numbered invariants hold; for tests. */
+bool policy_check(const struct policy *p);
 
 size_t policy_n_entries(const struct policy *p);
 size_t policy_bytes(const struct policy *p); /* memory held */
