@@ -68,6 +68,19 @@ struct quire_cache_stat {
 };
 int quire_cache_stat(struct quire_cache *cache, struct quire_cache_stat *ret_stat);
 
+/* ---- pages ---- */
+
+/* In a page's word of the residency table (quire_map_residency). */
+#define QUIRE_RESIDENT 1u
+
+/* Verifies or decrypts. raw: what the file holds at offset, len_bytes of it (a page,
+ * less at the end of the item). page: where the page's content goes, a page long,
+ * zeroed behind len_bytes; raw and page do not overlap. Returns 0, or a negative
+ * errno (-EBADMSG by custom), and then the page does not appear. Runs on a loop's
+ * thread, the service thread, or in a fault handler of any thread, several at once:
+ * it may not block, lock, allocate, or touch a map. */
+typedef int (*quire_fill_fn)(void *arg, const void *raw, size_t len_bytes, uint64_t offset, void *page);
+
 /* ---- what holds in this process ---- */
 
 enum quire_grade {

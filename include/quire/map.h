@@ -22,14 +22,6 @@ extern "C" {
 
 struct quire_map;
 
-/* Verifies or decrypts. raw: what the file holds at offset, len_bytes of it (a page,
- * less at the end of the item). page: where the page's content goes, a page long,
- * zeroed behind len_bytes; raw and page do not overlap. Returns 0, or a negative
- * errno (-EBADMSG by custom), and then the page does not appear. Runs on a loop's
- * thread, the service thread, or in a fault handler of any thread, several at once:
- * it may not block, lock, allocate, or touch a map. */
-typedef int (*quire_fill_fn)(void *arg, const void *raw, size_t len_bytes, uint64_t offset, void *page);
-
 enum quire_item_flags {
 	QUIRE_ITEM_APPEND = 1, /* the file may grow: bytes below its length at map time are stable */
 	QUIRE_ITEM_HOLD = 2,   /* keep a descriptor: the old inode stays readable after a rename over it */
@@ -79,6 +71,7 @@ int quire_map_create(struct quire_cache *cache, const struct quire_item *items, 
  * pointer is dead once the call was accepted. */
 int quire_map_destroy(struct quire_map *map, struct quire_op *op);
 
+/* The whole range, and how it was made. None of these fails. */
 const void *quire_map_base(const struct quire_map *map);
 size_t quire_map_bytes(const struct quire_map *map);
 size_t quire_map_n_items(const struct quire_map *map);
@@ -108,7 +101,6 @@ int quire_map_extend(struct quire_map *map, size_t index, size_t *ret_len);
 /* The residency table: one word a page of the map, from base on; a page is resident
  * if (word & QUIRE_RESIDENT). Loads need no lock and no ordering. A hint, unless the
  * page is pinned. NULL for QUIRE_FAULT_KERNEL. Valid until destroy. */
-#define QUIRE_RESIDENT 1u
 const uint32_t *quire_map_residency(const struct quire_map *map);
 unsigned quire_map_page_shift(const struct quire_map *map); /* log2 of the page size */
 

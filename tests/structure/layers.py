@@ -1,0 +1,32 @@
+"""The one table of layers, lowest first; names on one line are siblings.
+
+A layer includes only itself and what stands on lines above its own here, never a
+sibling. A layer that has no folder yet has its place reserved.
+"""
+LAYERS = [
+    ["base"],
+    ["loop"],
+    ["media"],
+    ["tmem"],
+    ["journal"],
+    ["store"],
+    ["cache"],
+    ["map", "blob", "log"],
+    ["volume"],
+    ["serve"],
+    ["cli"],
+]
+
+# Whose face a public header is. The header of all faces belongs to no layer.
+PUBLIC_HEADERS = {"error.h": "base", "loop.h": "loop", "cache.h": "cache", "map.h": "map", "quire.h": None}
+
+# Folders that see the library as any program does: public headers only.
+USERS = ["src/cli", "examples", "bench"]
+
+
+def rank(layer):
+    """Position in the table, or None for a layer that it lacks."""
+    for position, siblings in enumerate(LAYERS):
+        if layer in siblings:
+            return position
+    return None
