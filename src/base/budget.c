@@ -12,7 +12,7 @@
  */
 #include "budget.h"
 
-#include <stdlib.h>
+#include "assert.h"
 
 void budget_init(struct budget *b, uint64_t limit_bytes)
 {
@@ -52,8 +52,7 @@ void budget_uncharge(struct budget *b, enum budget_kind kind, uint64_t bytes)
 
 	/* Giving back what was never charged is our own mistake; going on would
 	 * turn the limit off. */
-	if (kind_before < bytes || used_before < bytes)
-		abort();
+	quire_assert(kind_before >= bytes && used_before >= bytes);
 }
 
 void budget_set_limit(struct budget *b, uint64_t limit_bytes)
