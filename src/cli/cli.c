@@ -1,0 +1,112 @@
+/* cli.c - messages, sizes and output of the command. */
+#include "cli.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print_line(const char *what, const char *format, va_list args)
+{
+	char line[1024];
+
+	vsnprintf(line, sizeof(line), format, args);
+	fprintf(stderr, "quire: %s: %s\n", what, line);
+}
+
+int cli_fail(const char *what, const char *why_format, ...)
+{
+	va_list args;
+
+	va_start(args, why_format);
+	print_line(what, why_format, args);
+	va_end(args);
+	return CLI_FAILED;
+}
+
+int cli_fail_text(const char *text)
+{
+	fprintf(stderr, "quire: %s\n", text);
+	return CLI_FAILED;
+}
+
+int cli_usage(const char *what, const char *why_format, ...)
+{
+	char why[512];
+	va_list args;
+
+	va_start(args, why_format);
+	vsnprintf(why, sizeof(why), why_format, args);
+	va_end(args);
+	fprintf(stderr, "quire: %s: %s (see --help)\n", what, why);
+	return CLI_USAGE;
+}
+
+int cli_bad_option(int argc, char **argv, int option)
+{
+	const char *word = optind >= 1 && optind <= argc ? argv[optind - 1] : argv[0];
+
+	return cli_usage(word, option == ':' ? "a value is missing" : "no such option");
+}
+
+bool cli_parse_bytes(const char *text, uint64_t *ret_bytes)
+{
+	static const char units[] = "KMGT";
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	unsigned long long n = strtoull(text, &end, 10);
+	unsigned shift = 0;
+	const char *unit = *end == '\0' ? NULL : strchr(units, toupper((unsigned char)*end));
+	if (unit != NULL) {
+		shift = 10 * (unsigned)(unit - units + 1);
+		end++;
+		if (strcasecmp(end, "iB") == 0)
+			end += 2;
+	}
+	if (errno != 0 || *end != '\0' || n == 0 || n > UINT64_MAX >> shift)
+		return false;
+	*ret_bytes = (uint64_t)n << shift;
+	return true;
+}
+
+bool cli_parse_count(const char *text, uint64_t max, uint64_t *ret_count)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	unsigned long long n = strtoull(text, &end, 10);
+	if (errno != 0 || *end != '\0' || n == 0 || n > max)
+		return false;
+	*ret_count = n;
+	return true;
+}
+
+const char *cli_format_bytes(uint64_t bytes, char *text)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1024 && unit < 6) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, CLI_BYTES_TEXT, unit == 0 || value >= 100 ? "%.0f %s" : "%.1f %s", value,
+		 units[unit]);
+	return text;
+}
+
+int cli_finish_output(void)
+{
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return cli_fail("standard output", "%s", strerror(errno));
+	return CLI_DONE;
+}

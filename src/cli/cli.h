@@ -1,0 +1,50 @@
+/* cli.h - what the verbs of the command share: exit codes, messages, sizes.
+ *
+ * A verb is `int verb_NAME(int argc, char **argv)` in a file of its own; argv[0] is the
+ * verb's name. It returns an exit code. Facts go to stdout; whatever went wrong is one
+ * line on stderr, "quire: WHAT: WHY", printed once, by cli_fail or cli_usage.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum cli_exit {
+	CLI_DONE = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+};
+
+int verb_info(int argc, char **argv);
+int verb_cat(int argc, char **argv);
+int verb_warm(int argc, char **argv);
+int verb_demo(int argc, char **argv);
+
+/* Prints "quire: WHAT: WHY"; returns CLI_FAILED. */
+int cli_fail(const char *what, const char *why_format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Prints a line that the library has made already ("WHAT: WHY"); returns CLI_FAILED. */
+int cli_fail_text(const char *text);
+
+/* The same as cli_fail, with a pointer to --help; returns CLI_USAGE. */
+int cli_usage(const char *what, const char *why_format, ...) __attribute__((format(printf, 2, 3)));
+
+/* After getopt_long returned '?' or ':' with opterr = 0: names the option that was not understood. */
+int cli_bad_option(int argc, char **argv, int option);
+
+/* "4096", "256M", "1GiB": a positive number of bytes, binary units. */
+bool cli_parse_bytes(const char *text, uint64_t *ret_bytes);
+
+/* Whole positive number up to max. */
+bool cli_parse_count(const char *text, uint64_t max, uint64_t *ret_count);
+
+/* "1.0 GiB" into a buffer of at least CLI_BYTES_TEXT; returns text. */
+#define CLI_BYTES_TEXT 24
+const char *cli_format_bytes(uint64_t bytes, char *text);
+
+/* Flushes stdout: an output that could not be written whole is a failure. */
+int cli_finish_output(void);
+
+#endif

@@ -1,0 +1,41 @@
+/* demo_client.h - the open-loop client that measures a lookup server.
+ *
+ * Requests are due at fixed moments, whatever the server does; a latency is counted from
+ * the moment a request was due, so a server that stalls is charged for all who wait behind
+ * the stall (no coordinated omission). Those not answered at the end are counted with the
+ * time they have waited by then.
+ */
+#ifndef CLI_DEMO_CLIENT_H
+#define CLI_DEMO_CLIENT_H
+
+#include "demo_server.h"
+#include "latency.h"
+
+struct demo_load {
+	double rate;            /* requests a second */
+	double warmup_seconds;  /* asked, not counted */
+	double measure_seconds;
+	double cold_share;      /* of requests that go anywhere instead of into the hot set */
+};
+
+struct demo_measurement {
+	struct latency hot, cold;
+	uint64_t n_due;       /* counted requests */
+	uint64_t n_answered;  /* of these, within the measured time */
+	uint64_t n_lost;      /* never answered */
+	uint64_t n_wrong;     /* answered with other bytes than pread's, warm-up included */
+	uint64_t n_errors;    /* answered with an error */
+	double seconds;       /* measured time */
+	double cpu_seconds;   /* the server's, in the measured time */
+};
+
+/* Called now and then with the share done. */
+typedef void (*demo_tick_fn)(void *arg, double done);
+
+/* Runs the load against child. 0, or a negative errno: -ENOMEM; -EPIPE if the server went
+ * away, and then *ret holds what was measured until then. */
+int demo_client_run(const struct demo_corpus *corpus, const struct demo_load *load,
+                    struct demo_child *child, demo_tick_fn tick, void *tick_arg,
+                    struct demo_measurement *ret);
+
+#endif
