@@ -12,6 +12,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct quire_cache;
 
@@ -110,6 +111,7 @@ struct quire_capabilities {
 /* Probes on first use (milliseconds, may open descriptors for a moment). */
 int quire_capabilities(struct quire_capabilities *ret_caps);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

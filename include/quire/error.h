@@ -26,6 +26,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define QUIRE_ERROR_TEXT_BYTES 256
 
@@ -46,6 +47,7 @@ const char *quire_version(void);
  * probed, -EINVAL for an unknown word (then nothing was masked). */
 int quire_mask(const char *features);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct quire_loop;
 struct quire_queue;
@@ -140,6 +141,7 @@ struct quire_loop *quire_loop_self(void);
 /* True in a coroutine. */
 bool quire_in_coroutine(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

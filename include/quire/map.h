@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct quire_map;
 
@@ -152,6 +153,7 @@ struct quire_map_stat {
 };
 int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,100 @@
+#!/usr/bin/python3
+"""install_test.py BUILD - installs BUILD into an empty directory, and uses what is there
+as a stranger would: headers, libraries, quire.pc and the command, and nothing of the source
+tree but two small programs."""
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+WARNINGS = ["-pedantic", "-Wall", "-Wextra", "-Werror"]
+LANGUAGES = {"c": ("gcc", "use_c.c", ["-std=c99", *WARNINGS]), "c++": ("g++", "use_cpp.cpp", ["-std=c++11", *WARNINGS])}
+
+
+def run(*command, **more):
+    """Standard output. A failure carries what the command said."""
+    done = subprocess.run(command, capture_output=True, text=True, **more)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Installed(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        scratch = pathlib.Path(cls.scratch.name)
+        run("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", scratch)
+        cls.pc_file = next(scratch.rglob("quire.pc"))
+        cls.lib_dir = cls.pc_file.parent.parent
+        cls.prefix = next(path for path in cls.pc_file.parents if (path / "include" / "quire").is_dir())
+
+        cls.file = scratch / "bytes"
+        cls.file.write_bytes(random.Random(1).randbytes(1_000_003))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def pkg_config(self, *options):
+        env = dict(os.environ, PKG_CONFIG_PATH=str(self.pc_file.parent))
+        return run("pkg-config", f"--define-variable=prefix={self.prefix}", *options, "quire", env=env).split()
+
+    def program(self, language, static):
+        compiler, source, flags = LANGUAGES[language]
+        if shutil.which(compiler) is None:
+            self.skipTest(f"{compiler}: not installed")
+        link = ["-static"] if static else []
+        options = ["--cflags", "--libs", *(["--static"] if static else [])]
+        program = pathlib.Path(self.scratch.name) / f"{source}-{'static' if static else 'shared'}"
+        run(compiler, *flags, *link, HERE / source, *self.pkg_config(*options), "-o", program)
+        return program
+
+    def use(self, language, static):
+        env = dict(os.environ)
+        if not static:
+            env["LD_LIBRARY_PATH"] = str(self.lib_dir)
+        said = run(self.program(language, static), self.file, env=env)
+        self.assertIn("the same bytes", said)
+
+    def test_c_shared(self):
+        self.use("c", static=False)
+
+    def test_c_static(self):
+        self.use("c", static=True)
+
+    def test_cpp_shared(self):
+        self.use("c++", static=False)
+
+    def test_cpp_static(self):
+        self.use("c++", static=True)
+
+    def test_shared_library_needs_no_cplusplus_runtime(self):
+        library = (self.lib_dir / "libquire.so").resolve()
+        dynamic = run("readelf", "-d", library)
+        self.assertNotIn("stdc++", dynamic)
+        self.assertNotIn("boost", dynamic)
+        self.assertNotIn("RUNPATH", dynamic)
+
+    def names(self, library, *options):
+        listing = run("nm", "--defined-only", *options, self.lib_dir / library)
+        symbols = (line.split() for line in listing.splitlines())
+        return {symbol[2].split("@")[0] for symbol in symbols if len(symbol) == 3 and symbol[1] != "A"}
+
+    def test_static_library_defines_what_the_shared_one_exports(self):
+        """A program that links statically gets no other name in its way."""
+        self.assertEqual(self.names("libquire.a", "-g"), self.names("libquire.so", "-D"))
+
+    def test_command_runs(self):
+        env = dict(os.environ, LD_LIBRARY_PATH=str(self.lib_dir))
+        self.assertIn("quire", run(self.prefix / "bin" / "quire", "--help", env=env))
+
+
+if __name__ == "__main__":
+    BUILD = sys.argv.pop()
+    unittest.main(verbosity=2)
