@@ -52,6 +52,12 @@ const char *media_file_name(const struct media_file *file); /* the path, or "fd 
  * opened buffered. */
 uint32_t media_file_alignment(const struct media_file *file);
 
+/* How far a read has come. Private. */
+struct media_progress {
+	uint32_t n_done_bytes;
+	bool went_buffered; /* direct I/O was refused: tried without, once */
+};
+
 /* One read. Owned by the caller, still until done. */
 struct media_read {
 	struct media_file *file;  /* borrowed */
@@ -64,8 +70,11 @@ struct media_read {
 	/* private */
 	struct quire_loop *loop;
 	struct media_read *next;
-	uint32_t n_done_bytes;
+	struct media_progress progress;
+	int result;
 	int fd;
+	uint64_t completed_no;
+	struct loop_task task;
 	struct io io;
 };
 
@@ -74,8 +83,9 @@ struct media_read {
  * The descriptor stays in use (can't be given up) until media_read_finish. */
 void media_read_start(struct quire_loop *loop, struct media_read *read);
 
-/* After done(0): is the file still what it was when opened? Checked by one fstat a file a
- * turn: `turn` is any number that changes when later reads may have completed. 0, -ESTALE. */
+/* After done(0): is the file still what it was when opened? One fstat answers for all reads
+ * of the file, on any loop, that had completed before it: so for those of one turn it takes
+ * one. `turn` is not needed for this, and not looked at. 0, -ESTALE. */
 int media_read_check(struct media_read *read, uint64_t turn);
 
 /* Gives the descriptor back. After done(), whatever its result. */
