@@ -48,6 +48,16 @@ uint64_t loop_now_ns(void);
 void loop_hold(struct quire_loop *loop);    /* the loop's thread */
 void loop_release(struct quire_loop *loop);
 
+/* ---- what a layer above keeps with a loop ---- */
+struct loop_local {
+	struct loop_local *next;
+	const void *key;
+	void (*destroy)(struct loop_local *local); /* in quire_loop_destroy, after the last turn, before
+	                                            * the engine is closed: buffers can be unregistered */
+};
+struct loop_local *loop_local_find(struct quire_loop *loop, const void *key); /* the loop's thread; NULL */
+void loop_local_add(struct quire_loop *loop, struct loop_local *local);       /* the loop's thread */
+
 /* ---- the process's service loop: a thread with a ring of its own ---- */
 
 /* Starts it for the first user; -ENOTSUP, -ENOMEM, -EAGAIN. The thread blocks all signals,

@@ -26,6 +26,7 @@ int op_start(struct quire_op *op, const struct op_driver *driver, struct quire_l
 
 /* Driver's words; zeroed by quire_op_init*, kept from before op_start until completion. */
 void *op_driver_data(struct quire_op *op);
+struct quire_op *op_of_driver_data(void *data);
 
 /* Home loop of an op under way. */
 struct quire_loop *op_home(const struct quire_op *op);
