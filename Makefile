@@ -7,36 +7,44 @@
 #   make install [PREFIX=…] [DESTDIR=…]
 #   make clean
 #
-# Each installs the Debian packages it needs, if one is missing (packages.txt).
+# Each installs the Debian packages it needs, if one is missing (packages.txt). What is
+# built lies below build/.
 
 PREFIX ?= /usr/local
-RELEASE := build/release
+BUILD := $(shell tools/build-directory)
+RELEASE := $(BUILD)/release
 
 .PHONY: all demo test test-long bench install clean
 .NOTPARALLEL:
 
 all:
+	@test -n "$(BUILD)"
 	@tools/install-packages build
-	@test -e $(RELEASE)/build.ninja || meson setup $(RELEASE) --buildtype=release -Dtests=disabled -Dprefix=$(PREFIX) >/dev/null
+	@mkdir -p $(BUILD)
+	@test -e $(RELEASE)/build.ninja || \
+		meson setup $(RELEASE) --buildtype=release -Dtests=disabled -Dprefix=$(PREFIX) >$(BUILD)/release.log || \
+		{ tail -n 5 $(BUILD)/release.log >&2; exit 1; }
 	@ninja --quiet -C $(RELEASE)
 
 demo: all
 	@$(RELEASE)/src/cli/quire demo $(ARGS)
 
-test:
-	@tools/install-packages build test bench
-	@tools/install-packages --optional arm64
-	@tools/test $(if $(ONLY),--only $(ONLY))
+test: test-packages
+	@tools/test --build $(BUILD)/test $(if $(ONLY),--only $(ONLY))
 
-test-long:
+test-long: test-packages
+	@tools/test --build $(BUILD)/test --long $(if $(ONLY),--only $(ONLY))
+
+.PHONY: test-packages
+test-packages:
+	@test -n "$(BUILD)"
 	@tools/install-packages build test bench
 	@tools/install-packages --optional arm64
-	@tools/test --long $(if $(ONLY),--only $(ONLY))
 
 bench: all
 	@tools/install-packages bench
 	@test -n "$(NAME)" || { echo "make bench: NAME=… is missing; one of: $$(bench/run --list)" >&2; exit 2; }
-	@bench/run $(NAME) $(ARGS)
+	@QUIRE_BUILD=$(RELEASE) bench/run $(NAME) $(ARGS)
 
 install: all
 	@meson configure $(RELEASE) -Dprefix=$(PREFIX)
@@ -44,4 +52,4 @@ install: all
 	@test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || ldconfig
 
 clean:
-	@rm -rf build
+	@rm -rf $(BUILD)
