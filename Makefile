@@ -48,7 +48,8 @@ bench: all
 
 install: all
 	@meson configure $(RELEASE) -Dprefix=$(PREFIX)
-	@DESTDIR="$(DESTDIR)" meson install --quiet -C $(RELEASE)
+	@ninja -C $(RELEASE) >$(BUILD)/release.log
+	@DESTDIR="$(DESTDIR)" meson install --no-rebuild --quiet -C $(RELEASE)
 	@test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || ldconfig
 
 clean:

@@ -26,16 +26,16 @@ echo 'config-files cmocka:amd64'
 """,
     "apt-get": """#!/bin/bash
 while [[ $1 == -* ]]; do
-	[[ $1 != -o ]] || shift
-	shift
+    [[ $1 != -o ]] || shift
+    shift
 done
 echo "$*" >>$STATE/log
 n_stale=$(cat $STATE/stale)
 if [[ $1 == update ]]; then
-	echo $((n_stale - 1)) >$STATE/stale
+    echo $((n_stale - 1)) >$STATE/stale
 elif [[ $n_stale -gt 0 ]]; then
-	echo 'E: Unable to locate package'
-	exit 100
+    echo 'E: Unable to locate package'
+    exit 100
 fi
 """,
 }
