@@ -14,6 +14,9 @@ PREFIX ?= /usr/local
 BUILD := $(shell tools/build-directory)
 RELEASE := $(BUILD)/release
 
+# Runs a command; shows what it said if it fails.
+quietly = $(1) >$(BUILD)/release.log 2>&1 || { tail -n 30 $(BUILD)/release.log >&2; exit 1; }
+
 .PHONY: all demo test test-long bench install clean
 .NOTPARALLEL:
 
@@ -21,10 +24,9 @@ all:
 	@test -n "$(BUILD)"
 	@tools/install-packages build
 	@mkdir -p $(BUILD)
-	@test -e $(RELEASE)/build.ninja || \
-		meson setup $(RELEASE) --buildtype=release -Dtests=disabled -Dprefix=$(PREFIX) >$(BUILD)/release.log || \
-		{ tail -n 5 $(BUILD)/release.log >&2; exit 1; }
-	@ninja --quiet -C $(RELEASE)
+	@test -e $(RELEASE)/build.ninja || $(call quietly,\
+		meson setup $(RELEASE) --buildtype=release -Dtests=disabled -Dprefix=$(PREFIX))
+	@$(call quietly,ninja -C $(RELEASE))
 
 demo: all
 	@$(RELEASE)/src/cli/quire demo $(ARGS)
@@ -48,7 +50,7 @@ bench: all
 
 install: all
 	@meson configure $(RELEASE) -Dprefix=$(PREFIX)
-	@ninja -C $(RELEASE) >$(BUILD)/release.log
+	@$(call quietly,ninja -C $(RELEASE))
 	@DESTDIR="$(DESTDIR)" meson install --no-rebuild --quiet -C $(RELEASE)
 	@test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || ldconfig
 
