@@ -9,21 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_line(const char *what, const char *format, va_list args)
-{
-	char line[1024];
-
-	vsnprintf(line, sizeof(line), format, args);
-	fprintf(stderr, "quire: %s: %s\n", what, line);
-}
-
 int cli_fail(const char *what, const char *why_format, ...)
 {
+	char why[1024];
 	va_list args;
 
 	va_start(args, why_format);
-	print_line(what, why_format, args);
+	vsnprintf(why, sizeof(why), why_format, args);
 	va_end(args);
+	fprintf(stderr, "quire: %s: %s\n", what, why);
 	return CLI_FAILED;
 }
 

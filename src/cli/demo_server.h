@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 #define DEMO_BATCH 64 /* messages taken or given by one system call */
-#define DEMO_WHY_BYTES 200
+#define DEMO_WHY_BYTES 288
 
 struct demo_wire_request {
 	uint32_t id; /* the client's, for the answer */
