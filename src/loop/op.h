@@ -24,6 +24,10 @@ struct op_driver {
  * already: -EBUSY. */
 int op_start(struct quire_op *op, const struct op_driver *driver, struct quire_loop *service);
 
+/* True if op may be started. Asked before its driver's words are filled, since those of an op
+ * under way belong to its driver: else -EBUSY. */
+bool op_is_idle(const struct quire_op *op);
+
 /* Driver's words; zeroed by quire_op_init*, kept from before op_start until completion. */
 void *op_driver_data(struct quire_op *op);
 struct quire_op *op_of_driver_data(void *data);
