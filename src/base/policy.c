@@ -52,7 +52,7 @@
 /* The owner counts to three: nothing is used so much. */
 #define THRESHOLD_NEVER 4u
 
-#define LOOKS_PER_STEP 64u
+#define LOOKS_PER_STEP 32u
 
 struct policy {
 	struct page_ring small;

@@ -155,15 +155,19 @@ static void submit(struct media_read *read)
 
 /* ---- by a loop: opening ---- */
 
-static void resume_task(struct loop_task *task)
+/* On the read's loop: its file is open, or it can't be. */
+static void wait_ended(struct media_read *read)
 {
-	submit(read_of_task(task));
+	loop_release(read->loop);
+	if (read->result == 0)
+		submit(read);
+	else
+		finish_with(read, read->result);
 }
 
-static void fail_task(struct loop_task *task)
+static void wait_ended_task(struct loop_task *task)
 {
-	struct media_read *read = read_of_task(task);
-	finish_with(read, read->result);
+	wait_ended(read_of_task(task));
 }
 
 /* Lets all who waited go on, each on its own loop; `loop` is the one of this thread. */
@@ -175,14 +179,12 @@ static void release(struct media_read *list, struct quire_loop *loop, int fd, in
 		next = read->next;
 		read->next = NULL;
 		read->fd = fd;
+		read->result = result;
 		if (read->loop != loop) {
-			read->result = result;
-			loop_task_init(&read->task, result == 0 ? resume_task : fail_task);
+			loop_task_init(&read->task, wait_ended_task);
 			loop_post(read->loop, &read->task);
-		} else if (result == 0) {
-			submit(read);
 		} else {
-			finish_with(read, result);
+			wait_ended(read);
 		}
 	}
 }
@@ -261,16 +263,15 @@ void media_read_start(struct quire_loop *loop, struct media_read *read)
 		return;
 	}
 
-	switch (descriptor_wait(read)) {
-	case WAIT_OPEN:
+	/* A loop has no I/O of a read that waits, and must not end over it. */
+	enum wait_outcome outcome = descriptor_wait(read);
+	if (outcome == WAIT_OPEN) {
 		submit(read);
-		break;
-	case WAIT_OPENER:
-		media_open_start(read->file);
-		break;
-	case WAIT_QUEUED:
-		break;
+		return;
 	}
+	loop_hold(loop);
+	if (outcome == WAIT_OPENER)
+		media_open_start(read->file);
 }
 
 int media_read_check(struct media_read *read, uint64_t turn)
