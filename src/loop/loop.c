@@ -398,6 +398,7 @@ int quire_loop_destroy(struct quire_loop *loop)
 		return -ECHILD;
 	if (atomic_load(&loop->running) || is_alive(loop))
 		return -EBUSY;
+	locals_destroy(loop);
 	/* Whoever posted last may still be about to wake us: a few instructions away. */
 	while (atomic_load_explicit(&loop->n_posting, memory_order_acquire) != 0)
 		sched_yield();

@@ -89,6 +89,7 @@ struct quire_loop {
 	unsigned n_alive; /* holds and operations at home here */
 	struct task_list deferred;
 	struct loop_turn_hook *hooks, **hooks_last;
+	struct loop_local *locals; /* borrowed: until their destroy ran */
 
 	unsigned n_ios;     /* submitted, not done */
 	unsigned n_started; /* counted ones that the engine has */
@@ -130,6 +131,9 @@ uint64_t timers_next_ns(const struct quire_loop *loop); /* NEVER_NS if there is 
 void timers_set_fd(struct quire_loop *loop);            /* makes timer_fd follow the heap */
 
 void timers_clear_fd(struct quire_loop *loop);
+
+/* ---- local.c ---- */
+void locals_destroy(struct quire_loop *loop);
 
 /* ---- coro.c ---- */
 unsigned coros_run(struct quire_loop *loop);

@@ -90,6 +90,11 @@ void *op_driver_data(struct quire_op *op)
 	return op->opaque + OP_PRIVATE_WORDS;
 }
 
+struct quire_op *op_of_driver_data(void *data)
+{
+	return container_of((uint64_t (*)[24])((uint64_t *)data - OP_PRIVATE_WORDS), struct quire_op, opaque);
+}
+
 bool op_is_idle(const struct quire_op *op)
 {
 	return atomic_load_explicit(&op_private(op)->state, memory_order_relaxed) == STATE_IDLE;

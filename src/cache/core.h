@@ -1,0 +1,121 @@
+/* core.h - the inside of struct quire_cache, shared by the files of this layer alone.
+ *
+ * Locks, in the order in which they are taken; none is held across I/O or while arena or
+ * caller memory is touched:
+ *   1. arenas_lock  2. ranges_lock  3. fillers_lock  4. a shard's, a fill's, or cold_lock (leaves)
+ */
+#ifndef CACHE_CORE_H
+#define CACHE_CORE_H
+
+#include "../base/budget.h"
+#include "../base/policy.h"
+#include "../loop/loop.h"
+#include "../media/media.h"
+#include "arena.h"
+#include "range.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sys/types.h>
+
+#define N_SHARDS 8
+#define MAX_FILLERS 4096
+
+struct filler;
+struct fault_service;
+struct sync_fills;
+
+/* One of the replacement policy's instances; pages are spread over them by their number. */
+struct shard {
+	pthread_mutex_t lock;
+	struct policy *policy; /* owned */
+	uint64_t charged_bytes;
+	_Atomic uint64_t n_resident;
+} __attribute__((aligned(128)));
+
+/* Pages that advice has put first in line. */
+struct cold_extent {
+	struct range *range; /* borrowed: until the range is freed, which removes it */
+	uint64_t first, n;
+};
+
+struct cache_counters {
+	_Atomic uint64_t n_fills, n_faults, n_evictions, n_duplicate, n_errors;
+};
+
+struct quire_cache {
+	_Atomic unsigned refs; /* the handle, and each filler: they end with their loops */
+	pid_t pid;
+	bool signal_faults;
+	_Atomic bool auto_budget;
+	uint64_t reserve_bytes;
+	unsigned page_shift;
+	struct budget budget;
+	_Atomic uint64_t pinned_bytes;
+	_Atomic uint64_t n_inflight;  /* pages being filled, batches being evicted: memory to come */
+	_Atomic unsigned n_maps;
+
+	struct quire_loop *service; /* borrowed: from service_get to service_put */
+	struct media_pool *pool;    /* owned */
+	struct fault_service *fault_service; /* owned; NULL until a SERVICE arena exists */
+	struct sync_fills *sync_fills;       /* owned; for fault handlers */
+	struct loop_timer auto_timer;        /* on the service loop */
+
+	pthread_mutex_t arenas_lock;
+	_Atomic(struct arena *) arenas[N_ARENA_KINDS]; /* owned; made when first asked for */
+
+	pthread_rwlock_t ranges_lock;
+	struct range **ranges; /* owned array, sorted by first page */
+	size_t n_ranges, ranges_capacity;
+
+	pthread_mutex_t fillers_lock;
+	_Atomic(struct filler *) fillers[MAX_FILLERS]; /* owned; never freed before the cache, reused */
+	_Atomic unsigned n_fillers;
+	_Atomic unsigned n_starved;   /* fillers whose queue waits for memory */
+
+	struct shard shards[N_SHARDS];
+	_Atomic unsigned next_shard;
+
+	pthread_mutex_t cold_lock;
+	struct cold_extent *cold; /* owned */
+	size_t n_cold, cold_capacity;
+	_Atomic bool has_cold;
+
+	struct cache_counters counters;
+};
+
+static inline struct shard *cache_shard(struct quire_cache *c, uint64_t page)
+{
+	return &c->shards[(page * 0x9E3779B97F4A7C15u) >> 61];
+}
+static_assert(N_SHARDS == 8, "cache_shard takes three bits");
+
+static inline uint64_t cache_page_bytes(const struct quire_cache *c)
+{
+	return (uint64_t)1 << c->page_shift;
+}
+
+/* The arena a page lies in, or NULL. Async-signal-safe. */
+static inline struct arena *cache_arena_of(struct quire_cache *c, uint64_t page)
+{
+	for (int i = 0; i < N_ARENA_KINDS; i++) {
+		struct arena *a = atomic_load_explicit(&c->arenas[i], memory_order_acquire);
+
+		if (a != NULL && arena_holds(a, page))
+			return a;
+	}
+	return NULL;
+}
+
+static inline void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* Runs fn on the service loop and waits for it. Not on a loop's thread. */
+void cache_call_on_service(struct quire_cache *c, void (*fn)(struct quire_cache *c));
+
+void cache_ref(struct quire_cache *c);
+void cache_unref(struct quire_cache *c);
+
+#endif

@@ -1,0 +1,40 @@
+/* evict.h - makes room: charges frames, chooses victims, drops pages in batches. */
+#ifndef CACHE_EVICT_H
+#define CACHE_EVICT_H
+
+#include "range.h"
+
+/* Charges up to n frames, at least one, evicting as needed; returns how many, or -ENOMEM when
+ * nothing can leave now. Any thread, fault handlers included; microseconds, never I/O. */
+int evict_charge_frames(struct quire_cache *c, unsigned n);
+void evict_uncharge_frames(struct quire_cache *c, unsigned n);
+
+/* A page that is about to be filled enters its region, evicting as needed. -ENOMEM unless `force`. */
+int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, bool force);
+
+/* Evicts about n pages; returns how many. 0: nothing can leave. */
+unsigned evict_some(struct quire_cache *c, unsigned n);
+
+/* Evicts until the budget is kept, or nothing can leave. */
+void evict_to_budget(struct quire_cache *c);
+
+/* A page that FILLING held becomes RESIDENT and enters the replacement policy. flags:
+ * PAGE_HOT, PAGE_UNVERIFIED. */
+void evict_enter(struct range *r, uint64_t page, uint32_t flags);
+
+/* Drops resident, unpinned pages of [page, page + n); returns how many. */
+uint64_t evict_range(struct range *r, uint64_t page, uint64_t n);
+
+/* Pages of the extent are the next to leave / no more. -ENOMEM. */
+int evict_cold(struct range *r, uint64_t page, uint64_t n);
+void evict_forget_cold(struct range *r);
+
+/* Pins a page that `w` says is resident. 0; -EAGAIN: its word changed, look again; -ENOMEM: pins
+ * have taken all but the reserve. */
+int evict_pin(struct range *r, uint64_t page, uint32_t w);
+void evict_unpin(struct range *r, uint64_t page); /* must be pinned */
+
+/* Bytes that pins may take. */
+uint64_t evict_pin_limit(const struct quire_cache *c);
+
+#endif

@@ -1,0 +1,298 @@
+/* fault_signal.c - faults as SIGBUS, served in the faulting thread, or suspending its coroutine.
+ *
+ * A SIGNAL arena's userfaultfd turns each fault of user code into SIGBUS in the thread that made
+ * it (system calls get EFAULT). The handler
+ *   - suspends, where it interrupted a coroutine of a loop with suspend_faults: the load becomes a
+ *     want of one page, waited for on the coroutine's own stack, signal frame included; the
+ *     loop goes on with other coroutines, and when the page is there the handler returns
+ *     and the load is done again;
+ *   - else reads the page itself, and returns.
+ *
+ * It is a synchronous signal at a load of the program's own, so what the handler calls need not
+ * be async-signal-safe at large; but the program may have been anywhere in its own code or in
+ * libc. Hence: no malloc, no stdio, and no lock of ours but those that are never held while
+ * arena memory is touched. SA_NODEFER: the handler may be left by a switch to the loop, and
+ * the signal mask stays as it was.
+ *
+ * What can't be served (an I/O error, a stray address) is passed to the handler that was there
+ * before, or to the default action, as if we were not here.
+ * Source: UFFD_FEATURE_SIGBUS in userfaultfd(2); sigaction(2).
+ */
+#include "fault.h"
+
+#include "../base/fail.h"
+#include "../loop/coro.h"
+#include "evict.h"
+#include "filler.h"
+#include "want.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MAX_SIGNAL_CACHES 64
+#define N_SYNC_FILLS 64
+
+/* Buffers for handlers; their fills are those of filler 0. */
+struct sync_fills {
+	_Atomic uint64_t used; /* bit i: fill i */
+	char *buffers;         /* owned mapping: two pages a fill, content and scratch */
+};
+
+/* The handler is the process's, and so is what it knows. */
+static struct {
+	pthread_mutex_t lock;
+	bool installed;
+	struct sigaction before;
+	_Atomic(struct quire_cache *) caches[MAX_SIGNAL_CACHES];
+	_Atomic unsigned n_inside; /* handlers that look at caches[] */
+} signals = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+int sync_fills_create(struct quire_cache *c)
+{
+	struct sync_fills *s = calloc(1, sizeof(*s));
+	size_t bytes = (size_t)2 * N_SYNC_FILLS << c->page_shift;
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s->buffers == MAP_FAILED) {
+		free(s);
+		return -ENOMEM;
+	}
+	budget_charge(&c->budget, BUDGET_BUFFERS, bytes);
+	c->sync_fills = s;
+	return 0;
+}
+
+void sync_fills_destroy(struct quire_cache *c)
+{
+	size_t bytes = (size_t)2 * N_SYNC_FILLS << c->page_shift;
+
+	if (c->sync_fills == NULL)
+		return;
+	munmap(c->sync_fills->buffers, bytes);
+	budget_uncharge(&c->budget, BUDGET_BUFFERS, bytes);
+	free(c->sync_fills);
+	c->sync_fills = NULL;
+}
+
+/* A fill with its buffer; waits where more threads fault at once than there are. */
+static struct fill *sync_fill_get(struct quire_cache *c)
+{
+	struct sync_fills *s = c->sync_fills;
+	uint64_t used = atomic_load(&s->used);
+	unsigned i;
+
+	for (;;) {
+		if (used == UINT64_MAX) {
+			sched_yield();
+			used = atomic_load(&s->used);
+			continue;
+		}
+		i = (unsigned)__builtin_ctzll(~used);
+		if (atomic_compare_exchange_weak(&s->used, &used, used | UINT64_C(1) << i))
+			break;
+	}
+	struct fill *fill = &atomic_load(&c->fillers[0])->fills[i];
+	fill->n_pages = 1;
+	fill->result = 0;
+	fill->vague = false;
+	fill->waiters = NULL;
+	fill->buf = s->buffers + ((size_t)(2 * i) << c->page_shift);
+	return fill;
+}
+
+static void sync_fill_put(struct quire_cache *c, struct fill *fill)
+{
+	atomic_fetch_and(&c->sync_fills->used, ~(UINT64_C(1) << fill->id));
+}
+
+/* Reads the page of fill->source into its buffer and puts it into the arena. */
+static void sync_fill_read(struct quire_cache *c, struct fill *fill)
+{
+	const struct page_source *s = &fill->source;
+	uint64_t page_bytes = cache_page_bytes(c);
+
+	fill->n_good = 0;
+	fill->result = media_read_now(s->file, s->offset,
+	                              (uint32_t)(s->len_bytes < page_bytes ? s->len_bytes : page_bytes),
+	                              fill->buf);
+	if (fill->result == 0)
+		fill_install(fill, fill->buf + page_bytes);
+}
+
+/* The page is nobody's: -EBUSY if it is somebody's now, else the fill's verdict. */
+static int sync_fill(struct range *r, uint64_t page, struct fill *fill)
+{
+	struct quire_cache *c = r->cache;
+	int rc = fill_claim(r, page, fill->id, atomic_load(&c->n_inflight) == 0);
+
+	if (rc == -EAGAIN)
+		return -EBUSY; /* memory is on its way: look again */
+	if (rc < 0)
+		return rc;
+	sync_fill_read(c, fill);
+
+	int result = fill->result;
+	struct want *w = fill_settle(fill);
+	while (w != NULL) {
+		struct want *next = w->next;
+
+		want_continue(w, NULL);
+		w = next;
+	}
+	return result;
+}
+
+/* A loop owns the page's fill, and may be this very thread. */
+static int sync_repeat(struct range *r, uint64_t page, struct fill *fill, uint32_t w)
+{
+	if ((w & PAGE_DUP) || fill_of_word(r->cache, w)->filler == NULL ||
+	    !page_cas(range_word(r, page), &w, w | PAGE_DUP))
+		return -EBUSY;
+	count(&r->cache->counters.n_duplicate, 1);
+	sync_fill_read(r->cache, fill);
+	fill_settle_duplicate(r, page);
+	fill_refresh(r, page, &fill->source);
+	return fill->result;
+}
+
+/* Makes the page resident. r is referenced. */
+static int sync_fault(struct range *r, uint64_t page)
+{
+	struct fill *fill = sync_fill_get(r->cache);
+	int rc = r->ops->locate(r->owner, page - r->first_page, &fill->source);
+
+	fill->range = r;
+	fill->page = page;
+	while (rc == 0) {
+		uint32_t w = page_load(range_word(r, page));
+
+		if (page_state(w) == PAGE_RESIDENT)
+			break;
+		if (page_state(w) == PAGE_ABSENT)
+			rc = sync_fill(r, page, fill);
+		else if (page_state(w) == PAGE_FILLING)
+			rc = sync_repeat(r, page, fill, w);
+		else
+			rc = page_state(w) == PAGE_ORPHAN ? -EIO : -EBUSY;
+		if (rc == 0)
+			break;
+		/* Whoever has the page now (a handler that reads it, an evictor) ends without our help
+		 * or anybody's: there is nothing to be woken by, and nothing to do but let it run. */
+		if (rc == -EBUSY) {
+			rc = 0;
+			sched_yield();
+		}
+	}
+	sync_fill_put(r->cache, fill);
+	return rc;
+}
+
+static int fault_here(struct quire_cache *c, struct arena *a, uint64_t page)
+{
+	struct range *r = range_find(c, page);
+	struct quire_loop *loop = quire_loop_self();
+	int rc;
+
+	if (r == NULL)
+		return -EFAULT;
+	count(&c->counters.n_faults, 1);
+	count(&r->n_faults, 1);
+	if (loop != NULL && loop_suspends_faults(loop) && coro_may_suspend()) {
+		struct iovec at = {arena_address(a, page), 1};
+
+		rc = want_submit(r, &at, 1, WANT_FAULT, NULL);
+	} else {
+		rc = sync_fault(r, page);
+	}
+	range_put(r);
+	return rc;
+}
+
+/* As if we had never been there: the handler before us, or death by the default action. */
+static void fault_chain(int signal_number, siginfo_t *info, void *context)
+{
+	const struct sigaction *before = &signals.before;
+
+	if (before->sa_flags & SA_SIGINFO) {
+		before->sa_sigaction(signal_number, info, context);
+	} else if (before->sa_handler == SIG_DFL || before->sa_handler == SIG_IGN) {
+		/* The load is done again on return, and this time nobody catches it. A SIGBUS that was
+		 * sent, not caused, is raised anew. */
+		signal(signal_number, SIG_DFL);
+		if (info->si_code <= 0)
+			raise(signal_number);
+	} else {
+		before->sa_handler(signal_number);
+	}
+}
+
+static void on_sigbus(int signal_number, siginfo_t *info, void *context)
+{
+	int saved_errno = errno, rc = -EFAULT;
+
+	atomic_fetch_add(&signals.n_inside, 1);
+	struct quire_cache *c = NULL;
+	struct arena *a = NULL;
+	uint64_t page = 0;
+	for (int i = 0; i < MAX_SIGNAL_CACHES && a == NULL && info->si_code > 0; i++) {
+		c = atomic_load(&signals.caches[i]);
+		if (c == NULL)
+			continue;
+		page = (uintptr_t)info->si_addr >> c->page_shift;
+		a = atomic_load_explicit(&c->arenas[ARENA_SIGNAL], memory_order_acquire);
+		if (a != NULL && !arena_holds(a, page))
+			a = NULL;
+	}
+	atomic_fetch_sub(&signals.n_inside, 1);
+	if (a != NULL)
+		rc = fault_here(c, a, page);
+	errno = saved_errno;
+	if (rc < 0)
+		fault_chain(signal_number, info, context);
+}
+
+static int fault_signal_install(void)
+{
+	struct sigaction act = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
+
+	sigemptyset(&act.sa_mask);
+	if (sigaction(SIGBUS, &act, &signals.before) < 0)
+		return -errno;
+	signals.installed = true;
+	return 0;
+}
+
+int fault_signal_attach(struct quire_cache *c, struct quire_error *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&signals.lock);
+	if (!signals.installed)
+		rc = fault_signal_install();
+	int i = 0;
+	while (i < MAX_SIGNAL_CACHES && atomic_load(&signals.caches[i]) != NULL)
+		i++;
+	if (rc == 0 && i == MAX_SIGNAL_CACHES)
+		rc = -ENOMEM;
+	if (rc == 0)
+		atomic_store(&signals.caches[i], c);
+	pthread_mutex_unlock(&signals.lock);
+	return rc < 0 ? quire_fail(err, rc, "SIGBUS handler") : 0;
+}
+
+void fault_signal_detach(struct quire_cache *c)
+{
+	pthread_mutex_lock(&signals.lock);
+	for (int i = 0; i < MAX_SIGNAL_CACHES; i++)
+		if (atomic_load(&signals.caches[i]) == c)
+			atomic_store(&signals.caches[i], NULL);
+	while (atomic_load(&signals.n_inside) > 0)
+		sched_yield();
+	pthread_mutex_unlock(&signals.lock);
+}

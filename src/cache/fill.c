@@ -1,0 +1,242 @@
+/* fill.c - what becomes of a page between ABSENT and RESIDENT, whoever reads it.
+ *
+ * 1. A word that says FILLING names the one fill that will move it on. That fill holds the page's
+ *    frame and region charges.
+ * 2. A waiter is on a fill's list only while a word says FILLING and names that fill; both are
+ *    changed under the fill's lock, so none is left behind.
+ * 3. No page appears before the file was found unchanged behind the read, and the owner's hook,
+ *    if there is one, has accepted it.
+ * 4. A fault may repeat a fill that a loop owns, since that loop may be the very thread that
+ *    waits. DUP then keeps the page where it is until the repeat has ended: otherwise
+ *    it could put the page back after it was evicted, with nobody knowing.
+ */
+#include "fill.h"
+
+#include "evict.h"
+#include "filler.h"
+#include "want.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct fill *fill_of_word(struct quire_cache *c, uint32_t word)
+{
+	uint32_t id = page_value(word);
+	struct filler *f =
+		atomic_load_explicit(&c->fillers[id / FILLER_FILLS], memory_order_acquire);
+
+	return &f->fills[id % FILLER_FILLS];
+}
+
+bool fill_is_foreign(struct filler *f, uint32_t word)
+{
+	struct filler *owner = fill_of_word(f->cache, word)->filler;
+
+	return owner != NULL && owner != f;
+}
+
+/* EVICTING or ORPHAN → ABSENT, with all that the page held. */
+static void fill_abandon(struct range *r, uint64_t page)
+{
+	arena_zap(r->arena, &page, 1);
+	page_move(range_word(r, page), PAGE_ABSENT, 0, PAGE_QUEUED);
+	arena_region_leave(r->arena, page, 1);
+	evict_uncharge_frames(r->cache, 1);
+	atomic_fetch_sub(&r->cache->n_inflight, 1);
+}
+
+int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
+{
+	struct quire_cache *c = r->cache;
+	page_word *word = range_word(r, page);
+	uint32_t w = page_load(word);
+	bool poisoned = page_state(w) == PAGE_POISONED;
+
+	if (page_state(w) != PAGE_ABSENT && !poisoned)
+		return -EBUSY;
+	if (evict_charge_frames(c, 1) < 0) {
+		if (!force)
+			return -EAGAIN;
+		budget_charge(&c->budget, BUDGET_FRAMES, cache_page_bytes(c));
+	}
+	if (!poisoned && evict_enter_region(r->arena, c, page, force) < 0) {
+		evict_uncharge_frames(c, 1);
+		return -EAGAIN;
+	}
+	atomic_fetch_add(&c->n_inflight, 1);
+	/* Evicting may have taken a while: only a word that is still as it was is ours to take. */
+	uint32_t expected = w;
+	while (!page_cas(word, &expected,
+	                 PAGE_FILLING | id << PAGE_VALUE_SHIFT | (expected & PAGE_QUEUED))) {
+		if (page_state(expected) == page_state(w))
+			continue;
+		if (!poisoned)
+			arena_region_leave(r->arena, page, 1);
+		evict_uncharge_frames(c, 1);
+		atomic_fetch_sub(&c->n_inflight, 1);
+		return -EBUSY;
+	}
+	if (poisoned)
+		arena_unpoison(r->arena, page);
+	return 0;
+}
+
+/* FILLING → ABSENT, by way of EVICTING, since a repeat may have put the page there already;
+ * or ORPHAN, while a repeat is still at it. */
+void fill_unclaim(struct range *r, uint64_t page)
+{
+	page_word *word = range_word(r, page);
+	uint32_t w = page_load(word);
+	enum page_state next;
+
+	do {
+		next = w & PAGE_DUP ? PAGE_ORPHAN : PAGE_EVICTING;
+	} while (!page_cas(word, &w, (uint32_t)next | (w & (PAGE_QUEUED | PAGE_DUP))));
+	if (next == PAGE_EVICTING)
+		fill_abandon(r, page);
+}
+
+void fill_settle_duplicate(struct range *r, uint64_t page)
+{
+	page_word *word = range_word(r, page);
+	uint32_t w = page_load(word);
+
+	while (page_state(w) != PAGE_ORPHAN)
+		if (page_cas(word, &w, w & ~PAGE_DUP))
+			return;
+	/* The fill itself failed meanwhile and left the page, and its charges, to us. */
+	fill_abandon(r, page);
+}
+
+static int fill_install_checked(struct fill *fill, char *scratch, unsigned i)
+{
+	const struct page_source *s = &fill->source;
+	size_t page_bytes = (size_t)cache_page_bytes(fill->range->cache);
+	uint64_t done = (uint64_t)i * page_bytes;
+	size_t valid = s->len_bytes - done < page_bytes ? (size_t)(s->len_bytes - done) : page_bytes;
+
+	memset(scratch, 0, page_bytes);
+	int rc = s->fill(s->fill_arg, fill->buf + done, valid, s->offset + done, scratch);
+	if (rc < 0)
+		return rc;
+	memset(scratch + valid, 0, page_bytes - valid);
+	return arena_install(fill->range->arena, fill->page + i, 1, scratch);
+}
+
+void fill_install(struct fill *fill, char *scratch)
+{
+	size_t bytes = (size_t)fill->n_pages << fill->range->arena->page_shift;
+	int rc = 0;
+
+	fill->n_good = 0;
+	if (fill->source.fill != NULL) {
+		while (fill->n_good < fill->n_pages && rc == 0) {
+			rc = fill_install_checked(fill, scratch, fill->n_good);
+			if (rc == 0)
+				fill->n_good++;
+		}
+	} else {
+		if (fill->source.len_bytes < bytes)
+			memset(fill->buf + fill->source.len_bytes, 0, bytes - fill->source.len_bytes);
+		rc = arena_install(fill->range->arena, fill->page, fill->n_pages, fill->buf);
+		fill->n_good = rc == 0 ? fill->n_pages : 0;
+	}
+	fill->result = rc;
+}
+
+void fill_refresh(struct range *r, uint64_t page, const struct page_source *filled)
+{
+	struct page_source now;
+	uint64_t page_bytes = cache_page_bytes(r->cache);
+
+	/* Either the owner, who lengthens the item and then looks at the word, finds the page resident
+	 * and drops it, or we, who have set the word, find the new length. */
+	if (filled->may_grow && filled->len_bytes % page_bytes != 0 &&
+	    r->ops->locate(r->owner, page - r->first_page, &now) == 0 &&
+	    now.item_offset + now.len_bytes > filled->item_offset + filled->len_bytes)
+		evict_range(r, page, 1);
+}
+
+static void fill_pass_error(struct fill *fill, struct want *waiters)
+{
+	for (struct want *w = waiters; w != NULL; w = w->next) {
+		w->where = WANT_NOWHERE;
+		if (fill->vague)
+			w->flags |= WANT_SINGLE;
+		else if (fill->result < 0 && w->page == fill->page + fill->n_good)
+			w->error = fill->result;
+	}
+}
+
+struct want *fill_settle(struct fill *fill)
+{
+	struct range *r = fill->range;
+	uint32_t flags = (fill->source.fill == NULL ? PAGE_UNVERIFIED : 0) |
+	                 (fill->source.hot ? PAGE_HOT : 0);
+
+	if (fill->result < 0) {
+		count(&r->n_errors, 1);
+		count(&r->cache->counters.n_errors, 1);
+		r->ops->failed(r->owner, fill->source.item, fill->result);
+	}
+	count(&r->n_fills, fill->n_good);
+	count(&r->cache->counters.n_fills, fill->n_good);
+
+	pthread_mutex_lock(&fill->lock);
+	for (unsigned i = 0; i < fill->n_pages; i++) {
+		if (i < fill->n_good) {
+			atomic_fetch_sub(&r->cache->n_inflight, 1);
+			evict_enter(r, fill->page + i, flags);
+		} else {
+			fill_unclaim(r, fill->page + i);
+		}
+	}
+	struct want *waiters = fill->waiters;
+	fill->waiters = NULL;
+	fill_pass_error(fill, waiters);
+	pthread_mutex_unlock(&fill->lock);
+	if (fill->n_good == fill->n_pages)
+		fill_refresh(r, fill->page + fill->n_pages - 1, &fill->source);
+	fillers_feed(r->cache);
+	return waiters;
+}
+
+bool fill_park(struct quire_cache *c, struct range *r, uint64_t page, uint32_t word, struct want *w)
+{
+	struct fill *fill = fill_of_word(c, word);
+	bool parked = false;
+
+	pthread_mutex_lock(&fill->lock);
+	uint32_t now = page_load(range_word(r, page));
+	if (page_state(now) == PAGE_FILLING && page_value(now) == fill->id) {
+		w->fill = fill;
+		w->where = WANT_PARKED;
+		w->prev = NULL;
+		w->next = fill->waiters;
+		if (w->next != NULL)
+			w->next->prev = w;
+		fill->waiters = w;
+		parked = true;
+	}
+	pthread_mutex_unlock(&fill->lock);
+	return parked;
+}
+
+bool fill_unpark(struct fill *fill, struct want *w)
+{
+	bool parked;
+
+	pthread_mutex_lock(&fill->lock);
+	parked = w->where == WANT_PARKED;
+	if (parked) {
+		if (w->prev != NULL)
+			w->prev->next = w->next;
+		else
+			fill->waiters = w->next;
+		if (w->next != NULL)
+			w->next->prev = w->prev;
+		w->where = WANT_NOWHERE;
+	}
+	pthread_mutex_unlock(&fill->lock);
+	return parked;
+}

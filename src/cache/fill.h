@@ -1,0 +1,87 @@
+/* fill.h - fills: a run of pages on its way from a file into the arena.
+ *
+ * Each loop that uses a cache has a filler: a fixed number of fills and I/O buffers, and a queue
+ * of operations that wait for one. What waits is the caller's memory, so a million operations
+ * outstanding cost the cache nothing.
+ */
+#ifndef CACHE_FILL_H
+#define CACHE_FILL_H
+
+#include "core.h"
+
+#define FILLER_FILLS 512    /* of one loop, at most as many as its depth allows */
+#define FILL_MAX_PAGES 32   /* in one read */
+
+struct want;
+
+struct fill {
+	uint32_t id;            /* what the words of its pages hold; never changes */
+	bool dup;               /* repeats a fill of another loop: owns no page */
+	uint8_t n_pages;
+	struct filler *filler;  /* borrowed: as long as the cache; NULL: of a fault handler */
+	struct range *range;    /* referenced while under way */
+	uint64_t page;          /* first */
+	char *buf;              /* of the filler's pool, n_pages long */
+	int result;             /* negative errno of page `n_good`, or 0 */
+	bool vague;             /* the error is of some page of the run, not known which */
+	uint8_t n_good;         /* pages that were installed */
+	struct page_source source;
+	struct media_read read;
+	struct fill *next;      /* free, or arrived */
+	pthread_mutex_t lock;
+	struct want *waiters;   /* under lock, and only while a page's word names this fill */
+};
+
+/* The filler of a loop, made at first use. On the loop's thread. -ENOMEM. */
+int filler_get(struct quire_cache *c, struct quire_loop *loop, struct filler **ret_filler);
+
+/* Starts a fill from `page` on, of up to max_pages neighbours that are absent too. Words move to
+ * FILLING. 0; -EAGAIN: no fill, buffer or memory now, wait in the queue; -EBUSY: the page's word
+ * changed, look again; else the page can't be filled. force: take the memory whatever the
+ * budget says. The filler's thread. */
+int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, bool force);
+
+/* Repeats the fill that another loop owns. 0; -EALREADY: a repeat is under way and will wake
+ * who waits for the page; -EAGAIN, -EBUSY as above. The filler's thread. */
+int fill_start_duplicate(struct filler *f, struct range *r, uint64_t page);
+
+/* Waits for the fill that a word names: w is called on by want_continue. False: the page is not
+ * being filled by it any more, look again. The home loop of w. */
+bool fill_park(struct quire_cache *c, struct range *r, uint64_t page, uint32_t word, struct want *w);
+/* Takes w back. False: it was taken off already, and its task is on the way. */
+bool fill_unpark(struct fill *fill, struct want *w);
+
+/* Operations without a fill or memory wait in order. The filler's thread. */
+void filler_enqueue(struct filler *f, struct want *w, bool in_front);
+void filler_dequeue(struct filler *f, struct want *w);
+
+/* True if the fill that a word names belongs to another loop (not to this one, nor to a fault
+ * handler, which ends without help). */
+bool fill_is_foreign(struct filler *f, uint32_t word);
+
+/* The pages of a fill are in buf, checked against the file: hooks, zeroes behind the end,
+ * installs. Sets n_good and result. scratch: a page. */
+void fill_install(struct fill *fill, char *scratch);
+
+/* Moves the words on, keeps the accounts, and returns the waiters that were parked, each with
+ * its error. The fill may be used again; its range reference is the caller's to put. */
+struct want *fill_settle(struct fill *fill);
+
+/* The end of a repeat: who was first is of no account. */
+void fill_settle_duplicate(struct range *r, uint64_t page);
+
+/* A last page, resident by now, that was filled while its item grew is dropped again. */
+void fill_refresh(struct range *r, uint64_t page, const struct page_source *filled);
+
+/* Claims `page`: ABSENT or POISONED → FILLING(id); charges frame and region. For fault handlers
+ * and fill_start. Errors as fill_start. */
+int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force);
+void fill_unclaim(struct range *r, uint64_t page);
+struct fill *fill_of_word(struct quire_cache *c, uint32_t word);
+
+/* Memory was given back: queues that starved look again. Any thread. */
+void fillers_feed(struct quire_cache *c);
+/* Every queue looks again (a range is dying). Any thread. */
+void fillers_kick(struct quire_cache *c);
+
+#endif

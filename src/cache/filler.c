@@ -1,0 +1,480 @@
+/* filler.c - starts fills, ends them once a turn, and feeds the queue.
+ *
+ * A turn's reads are ended together, when all that the turn brings has arrived: one look at each
+ * file instead of one a read, then check, install, settle, go on with who waited.
+ *
+ * 1. A filler belongs to its loop's thread; from outside only `feed` is posted to it.
+ * 2. Whatever can't start for want of a fill, a buffer or memory is in the queue, in order,
+ *    and looks again when one of its own fills ends or, where memory is what it lacks, when
+ *    somebody gives some back (starved).
+ * 3. Struct filler is never freed before its cache, since words and waiters name its
+ *    fills; when its loop ends it is kept for the next.
+ */
+#include "filler.h"
+
+#include "evict.h"
+#include "want.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void filler_turn(struct loop_turn_hook *hook);
+static void filler_fed(struct loop_task *task);
+static void filler_end(struct loop_local *local);
+
+/* ---- buffers: runs of a power of two of pages, aligned to their length, inside one word ---- */
+
+static unsigned run_pages(unsigned n)
+{
+	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
+}
+
+static uint64_t run_mask(unsigned run, unsigned at)
+{
+	return (run == 64 ? UINT64_MAX : (UINT64_C(1) << run) - 1) << at;
+}
+
+/* Single pages are taken from below and longer runs from above, so that they mix little. */
+static char *buffers_get(struct filler *f, unsigned n)
+{
+	unsigned run = run_pages(n), n_words = (f->n_buffers + 63) / 64;
+
+	for (unsigned i = 0; i < n_words; i++) {
+		unsigned word = run == 1 ? i : n_words - 1 - i;
+
+		for (unsigned at = 0; at < 64 && ~f->buffers_used[word] != 0; at += run) {
+			if (f->buffers_used[word] & run_mask(run, at))
+				continue;
+			if (word * 64 + at + run > f->n_buffers)
+				break;
+			f->buffers_used[word] |= run_mask(run, at);
+			return f->buffers + ((size_t)(word * 64 + at) << f->cache->page_shift);
+		}
+	}
+	return NULL;
+}
+
+static void buffers_put(struct filler *f, char *buf, unsigned n)
+{
+	size_t at = (size_t)(buf - f->buffers) >> f->cache->page_shift;
+
+	f->buffers_used[at / 64] &= ~run_mask(run_pages(n), at % 64);
+}
+
+/* Of a run that was got for `from` pages, keeps what `to` need. */
+static void buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to)
+{
+	size_t at = (size_t)(buf - f->buffers) >> f->cache->page_shift;
+
+	f->buffers_used[at / 64] &= ~run_mask(run_pages(from), at % 64);
+	f->buffers_used[at / 64] |= run_mask(run_pages(to), at % 64);
+}
+
+static int buffers_create(struct filler *f)
+{
+	struct quire_cache *c = f->cache;
+	uint64_t share = (budget_limit(&c->budget) >> c->page_shift) / 64;
+
+	f->n_buffers = share > FILLER_BUFFERS ? FILLER_BUFFERS : share < 32 ? 32 : (unsigned)share;
+
+	size_t bytes = (size_t)(f->n_buffers + 1) << c->page_shift;
+	f->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (f->buffers == MAP_FAILED)
+		return -ENOMEM;
+	madvise(f->buffers, bytes, MADV_DONTFORK);
+	madvise(f->buffers, bytes, MADV_DONTDUMP);
+	memset(f->buffers_used, 0, sizeof(f->buffers_used));
+	budget_charge(&c->budget, BUDGET_BUFFERS, bytes);
+	evict_to_budget(c);
+	f->buffer_slot = loop_buffers_register(f->loop, f->buffers, bytes);
+	return 0;
+}
+
+static void buffers_destroy(struct filler *f)
+{
+	size_t bytes = (size_t)(f->n_buffers + 1) << f->cache->page_shift;
+
+	if (f->buffer_slot >= 0)
+		loop_buffers_unregister(f->loop, f->buffer_slot);
+	munmap(f->buffers, bytes);
+	budget_uncharge(&f->cache->budget, BUDGET_BUFFERS, bytes);
+	f->buffers = NULL;
+}
+
+/* ---- life ---- */
+
+static void filler_init_fills(struct filler *f, unsigned limit)
+{
+	f->free = NULL;
+	for (unsigned i = limit; i-- > 0;) {
+		f->fills[i].next = f->free;
+		f->free = &f->fills[i];
+	}
+}
+
+int filler_create_bare(struct quire_cache *c, struct filler **ret_filler)
+{
+	struct filler *f = calloc(1, sizeof(*f));
+
+	if (f == NULL)
+		return -ENOMEM;
+	f->cache = c;
+	f->index = atomic_load(&c->n_fillers);
+	for (unsigned i = 0; i < FILLER_FILLS; i++) {
+		f->fills[i].id = f->index * FILLER_FILLS + i;
+		f->fills[i].filler = f->index == 0 ? NULL : f;
+		pthread_mutex_init(&f->fills[i].lock, NULL);
+	}
+	loop_task_init(&f->feed, filler_fed);
+	f->hook.run = filler_turn;
+	f->local.key = c;
+	f->local.destroy = filler_end;
+	budget_charge(&c->budget, BUDGET_OTHER, sizeof(*f));
+	atomic_store_explicit(&c->fillers[f->index], f, memory_order_release);
+	atomic_store_explicit(&c->n_fillers, f->index + 1, memory_order_release);
+	*ret_filler = f;
+	return 0;
+}
+
+void filler_free(struct filler *f)
+{
+	if (f == NULL)
+		return;
+	for (unsigned i = 0; i < FILLER_FILLS; i++)
+		pthread_mutex_destroy(&f->fills[i].lock);
+	budget_uncharge(&f->cache->budget, BUDGET_OTHER, sizeof(*f));
+	free(f);
+}
+
+/* One whose loop has ended, or a new one. fillers_lock is held. */
+static int filler_find_free(struct quire_cache *c, struct filler **ret_filler)
+{
+	unsigned n = atomic_load(&c->n_fillers);
+
+	for (unsigned i = 1; i < n; i++) {
+		struct filler *f = atomic_load(&c->fillers[i]);
+
+		if (f->loop == NULL) {
+			*ret_filler = f;
+			return 0;
+		}
+	}
+	return n == MAX_FILLERS ? -ENOMEM : filler_create_bare(c, ret_filler);
+}
+
+int filler_get(struct quire_cache *c, struct quire_loop *loop, struct filler **ret_filler)
+{
+	struct loop_local *local = loop_local_find(loop, c);
+
+	if (local != NULL) {
+		*ret_filler = (struct filler *)local;
+		return 0;
+	}
+
+	struct filler *f;
+	pthread_mutex_lock(&c->fillers_lock);
+	int rc = filler_find_free(c, &f);
+	if (rc == 0)
+		f->loop = loop;
+	pthread_mutex_unlock(&c->fillers_lock);
+	if (rc < 0)
+		return rc;
+
+	unsigned depth = loop_depth(loop);
+	filler_init_fills(f, depth < FILLER_FILLS ? depth : FILLER_FILLS);
+	rc = buffers_create(f);
+	if (rc < 0) {
+		pthread_mutex_lock(&c->fillers_lock);
+		f->loop = NULL;
+		pthread_mutex_unlock(&c->fillers_lock);
+		return rc;
+	}
+	cache_ref(c);
+	loop_local_add(loop, &f->local);
+	*ret_filler = f;
+	return 0;
+}
+
+/* The loop is being destroyed; no operation is left on it. */
+static void filler_end(struct loop_local *local)
+{
+	struct filler *f = (struct filler *)local;
+	struct quire_cache *c = f->cache;
+
+	if (atomic_exchange(&f->starved, false))
+		atomic_fetch_sub(&c->n_starved, 1);
+	buffers_destroy(f);
+	pthread_mutex_lock(&c->fillers_lock);
+	f->loop = NULL;
+	atomic_store(&f->feeding, false);
+	pthread_mutex_unlock(&c->fillers_lock);
+	cache_unref(c);
+}
+
+/* ---- starting ---- */
+
+static void fill_read_done(struct media_read *read, int result)
+{
+	struct fill *fill = (struct fill *)((char *)read - offsetof(struct fill, read));
+	struct filler *f = fill->filler;
+
+	fill->result = result;
+	fill->next = f->arrived;
+	f->arrived = fill;
+	loop_turn_hook_arm(f->loop, &f->hook);
+}
+
+static void fill_launch(struct filler *f, struct fill *fill)
+{
+	const struct page_source *s = &fill->source;
+	uint64_t bytes = (uint64_t)fill->n_pages << f->cache->page_shift;
+
+	fill->read = (struct media_read){
+		.file = s->file,
+		.offset = s->offset,
+		.len_bytes = (uint32_t)(s->len_bytes < bytes ? s->len_bytes : bytes),
+		.buf = fill->buf,
+		.buffer_slot = f->buffer_slot,
+		.done = fill_read_done,
+	};
+	f->n_active++;
+	media_read_start(f->loop, &fill->read);
+}
+
+/* Takes a fill and a buffer of up to *n pages; NULL if there is none. */
+static struct fill *fill_take(struct filler *f, unsigned *n)
+{
+	struct fill *fill = f->free;
+	char *buf = NULL;
+
+	if (fill == NULL)
+		return NULL;
+	while (*n > 0 && (buf = buffers_get(f, *n)) == NULL)
+		*n /= 2;
+	if (buf == NULL)
+		return NULL;
+	f->free = fill->next;
+	fill->buf = buf;
+	fill->n_pages = (uint8_t)*n;
+	fill->result = 0;
+	fill->n_good = 0;
+	fill->vague = false;
+	fill->waiters = NULL;
+	return fill;
+}
+
+static void fill_release(struct filler *f, struct fill *fill, unsigned n_buffers)
+{
+	buffers_put(f, fill->buf, n_buffers);
+	fill->next = f->free;
+	f->free = fill;
+}
+
+int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, bool force)
+{
+	struct page_source source;
+	int rc = r->ops->locate(r->owner, page - r->first_page, &source);
+
+	if (rc < 0)
+		return rc;
+
+	uint64_t in_item = (source.len_bytes - 1) >> f->cache->page_shift;
+	uint64_t in_region = arena_region_end(r->arena, page) - page;
+	unsigned n = max_pages < FILL_MAX_PAGES ? max_pages : FILL_MAX_PAGES;
+	if (n > in_item + 1)
+		n = (unsigned)in_item + 1;
+	if (n > in_region)
+		n = (unsigned)in_region;
+
+	struct fill *fill = fill_take(f, &n);
+	if (fill == NULL)
+		return -EAGAIN;
+	rc = range_get(r) ? fill_claim(r, page, fill->id, force) : -ECANCELED;
+	if (rc < 0) {
+		if (rc != -ECANCELED)
+			range_put(r);
+		fill_release(f, fill, n);
+		return rc;
+	}
+	unsigned claimed = 1;
+	while (claimed < n && fill_claim(r, page + claimed, fill->id, false) == 0)
+		claimed++;
+	buffers_trim(f, fill->buf, n, claimed);
+	fill->n_pages = (uint8_t)claimed;
+	fill->range = r;
+	fill->page = page;
+	fill->dup = false;
+	fill->source = source;
+	fill_launch(f, fill);
+	return 0;
+}
+
+int fill_start_duplicate(struct filler *f, struct range *r, uint64_t page)
+{
+	struct page_source source;
+	page_word *word = range_word(r, page);
+	uint32_t w = page_load(word);
+	unsigned n = 1;
+	int rc = r->ops->locate(r->owner, page - r->first_page, &source);
+
+	if (rc < 0)
+		return rc;
+	struct fill *fill = fill_take(f, &n);
+	if (fill == NULL)
+		return -EAGAIN;
+	do {
+		rc = page_state(w) != PAGE_FILLING ? -EBUSY : w & PAGE_DUP ? -EALREADY : 0;
+	} while (rc == 0 && !page_cas(word, &w, w | PAGE_DUP));
+	if (rc == 0 && !range_get(r)) {
+		fill_settle_duplicate(r, page);
+		rc = -ECANCELED;
+	}
+	if (rc < 0) {
+		fill_release(f, fill, 1);
+		return rc;
+	}
+	count(&f->cache->counters.n_duplicate, 1);
+	fill->range = r;
+	fill->page = page;
+	fill->dup = true;
+	fill->source = source;
+	fill_launch(f, fill);
+	return 0;
+}
+
+/* ---- ending ---- */
+
+static void fill_finish(struct filler *f, struct fill *fill)
+{
+	struct want *w = NULL;
+	struct range *r = fill->range;
+
+	if (fill->result == 0)
+		fill->result = media_read_check(&fill->read, f->turn);
+	media_read_finish(&fill->read);
+	if (fill->result == 0)
+		fill_install(fill, f->buffers + ((size_t)f->n_buffers << f->cache->page_shift));
+	else
+		fill->vague = fill->n_pages > 1;
+	if (fill->dup) {
+		fill_settle_duplicate(r, fill->page);
+		fill_refresh(r, fill->page, &fill->source);
+		arena_wake(r->arena, fill->page, 1);
+	} else {
+		w = fill_settle(fill);
+	}
+	fill_release(f, fill, fill->n_pages);
+	f->n_active--;
+	while (w != NULL) {
+		struct want *next = w->next;
+
+		want_continue(w, f->loop);
+		w = next;
+	}
+	range_put(r);
+}
+
+static void filler_serve(struct filler *f)
+{
+	while (f->queue_head != NULL && f->free != NULL) {
+		struct want *w = f->queue_head;
+
+		filler_dequeue(f, w);
+		want_step(w);
+		if (f->queue_head == w)
+			break; /* back in front: what it waits for is not there yet */
+	}
+}
+
+static void filler_turn(struct loop_turn_hook *hook)
+{
+	struct filler *f = (struct filler *)((char *)hook - offsetof(struct filler, hook));
+	struct fill *list = f->arrived, *in_order = NULL;
+
+	f->arrived = NULL;
+	f->turn++;
+	while (list != NULL) {
+		struct fill *fill = list;
+
+		list = fill->next;
+		fill->next = in_order;
+		in_order = fill;
+	}
+	while (in_order != NULL) {
+		struct fill *fill = in_order;
+
+		in_order = fill->next;
+		fill_finish(f, fill);
+	}
+	filler_serve(f);
+}
+
+/* ---- the queue ---- */
+
+void filler_enqueue(struct filler *f, struct want *w, bool in_front)
+{
+	w->where = WANT_QUEUED;
+	w->prev = in_front ? NULL : f->queue_tail;
+	w->next = in_front ? f->queue_head : NULL;
+	*(w->prev != NULL ? &w->prev->next : &f->queue_head) = w;
+	*(w->next != NULL ? &w->next->prev : &f->queue_tail) = w;
+
+	/* None of our own fills will end and serve the queue: others must. Look once more after
+	 * having said so, lest they gave memory back just before. */
+	if (f->n_active == 0 && !atomic_exchange(&f->starved, true)) {
+		atomic_fetch_add(&f->cache->n_starved, 1);
+		if (!atomic_exchange(&f->feeding, true))
+			loop_post(f->loop, &f->feed);
+	}
+}
+
+void filler_dequeue(struct filler *f, struct want *w)
+{
+	*(w->prev != NULL ? &w->prev->next : &f->queue_head) = w->next;
+	*(w->next != NULL ? &w->next->prev : &f->queue_tail) = w->prev;
+	w->where = WANT_NOWHERE;
+}
+
+static void filler_fed(struct loop_task *task)
+{
+	struct filler *f = (struct filler *)((char *)task - offsetof(struct filler, feed));
+	struct want *next;
+
+	atomic_store(&f->feeding, false);
+	for (struct want *w = f->queue_head; w != NULL; w = next) {
+		next = w->next;
+		if (range_dying(w->range)) {
+			filler_dequeue(f, w);
+			want_step(w);
+		}
+	}
+	filler_serve(f);
+	if (f->queue_head == NULL && atomic_exchange(&f->starved, false))
+		atomic_fetch_sub(&f->cache->n_starved, 1);
+}
+
+static void fillers_post(struct quire_cache *c, bool all)
+{
+	pthread_mutex_lock(&c->fillers_lock);
+	for (unsigned i = 1; i < atomic_load(&c->n_fillers); i++) {
+		struct filler *f = atomic_load(&c->fillers[i]);
+
+		if (f->loop != NULL && (all || atomic_load(&f->starved)) &&
+		    !atomic_exchange(&f->feeding, true))
+			loop_post(f->loop, &f->feed);
+	}
+	pthread_mutex_unlock(&c->fillers_lock);
+}
+
+void fillers_feed(struct quire_cache *c)
+{
+	if (atomic_load(&c->n_starved) > 0)
+		fillers_post(c, false);
+}
+
+void fillers_kick(struct quire_cache *c)
+{
+	fillers_post(c, true);
+}

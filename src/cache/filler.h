@@ -1,0 +1,39 @@
+/* filler.h - one loop's share of a cache: its fills, its I/O buffers, its queue. */
+#ifndef CACHE_FILLER_H
+#define CACHE_FILLER_H
+
+#include "fill.h"
+
+#define FILLER_BUFFERS 512 /* pages at most; 1/64 of the budget where that is less, never under 32 */
+
+struct filler {
+	struct loop_local local;   /* first: the loop's destructor finds us by it */
+	struct quire_cache *cache; /* referenced while the loop lives */
+	struct quire_loop *loop;   /* borrowed: NULL when between loops; changes under fillers_lock */
+	uint32_t index;            /* in cache->fillers; never changes */
+	unsigned n_fills_limit;
+	unsigned n_active;         /* fills under way */
+	struct fill *free;
+	uint64_t turn;
+
+	char *buffers;             /* owned mapping; a page more than n_buffers, for scratch */
+	unsigned n_buffers;        /* pages */
+	int buffer_slot;
+	uint64_t buffers_used[FILLER_BUFFERS / 64];
+
+	struct fill *arrived;      /* reads that have ended in this turn, last first */
+	struct loop_turn_hook hook;
+
+	struct want *queue_head, *queue_tail;
+	_Atomic bool starved;      /* its queue waits for memory that others hold */
+	_Atomic bool feeding;      /* feed is posted */
+	struct loop_task feed;
+
+	struct fill fills[FILLER_FILLS];
+};
+
+/* Filler 0: fills of fault handlers, which have no loop. */
+int filler_create_bare(struct quire_cache *c, struct filler **ret_filler);
+void filler_free(struct filler *f);
+
+#endif

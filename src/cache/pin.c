@@ -1,0 +1,70 @@
+/* pin.c - pins are counted in the page's word; pages that are pinned are counted in bytes.
+ *
+ * A pin is refused, never waited for: two operations that each held half of the memory would
+ * wait for each other for ever.
+ */
+#include "core.h"
+#include "evict.h"
+#include "fill.h"
+
+#include <errno.h>
+
+#define PIN_RESERVE_LEAST (1u << 20)
+
+uint64_t evict_pin_limit(const struct quire_cache *c)
+{
+	uint64_t limit = budget_limit(&c->budget);
+	uint64_t reserve = limit / 8 > PIN_RESERVE_LEAST ? limit / 8 : PIN_RESERVE_LEAST;
+	uint64_t taken = reserve + budget_kind_used(&c->budget, BUDGET_PAGE_TABLES) +
+	                 budget_kind_used(&c->budget, BUDGET_TABLES) +
+	                 budget_kind_used(&c->budget, BUDGET_BUFFERS) +
+	                 budget_kind_used(&c->budget, BUDGET_OTHER);
+
+	return limit > taken ? limit - taken : 0;
+}
+
+static bool pin_charge(struct quire_cache *c)
+{
+	uint64_t page_bytes = cache_page_bytes(c), limit = evict_pin_limit(c);
+
+	if (atomic_fetch_add(&c->pinned_bytes, page_bytes) + page_bytes <= limit)
+		return true;
+	atomic_fetch_sub(&c->pinned_bytes, page_bytes);
+	return false;
+}
+
+static void pin_uncharge(struct quire_cache *c)
+{
+	atomic_fetch_sub(&c->pinned_bytes, cache_page_bytes(c));
+	fillers_feed(c);
+}
+
+int evict_pin(struct range *r, uint64_t page, uint32_t w)
+{
+	bool first = page_value(w) == 0;
+
+	if (page_value(w) == PAGE_VALUE_MAX)
+		return -ENOMEM;
+	if (first && !pin_charge(r->cache))
+		return -ENOMEM;
+	/* Counted before it is pinned, so that range_kill never overlooks one. */
+	if (first)
+		atomic_fetch_add(&r->n_pinned, 1);
+	if (page_cas(range_word(r, page), &w, w + (1u << PAGE_VALUE_SHIFT)))
+		return 0;
+	if (first) {
+		atomic_fetch_sub(&r->n_pinned, 1);
+		pin_uncharge(r->cache);
+	}
+	return -EAGAIN;
+}
+
+void evict_unpin(struct range *r, uint64_t page)
+{
+	uint32_t w = atomic_fetch_sub(range_word(r, page), 1u << PAGE_VALUE_SHIFT);
+
+	if (page_value(w) == 1) {
+		atomic_fetch_sub(&r->n_pinned, 1);
+		pin_uncharge(r->cache);
+	}
+}

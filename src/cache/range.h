@@ -1,0 +1,84 @@
+/* range.h - a run of arena pages with one owner, which knows where each page's bytes are.
+ *
+ * What a map is to this layer. Operations and fills hold a reference while they are under way;
+ * range_kill stops new ones; when the gate is idle, range_free drops the pages.
+ */
+#ifndef CACHE_RANGE_H
+#define CACHE_RANGE_H
+
+#include "../loop/loop.h"
+#include "../media/media.h"
+#include "arena.h"
+#include "gate.h"
+
+struct quire_cache;
+
+/* Where the bytes of a page and of those behind it are. */
+struct page_source {
+	struct media_file *file; /* borrowed: from the range's owner, as long as the range is referenced */
+	uint64_t offset;         /* in the file, bytes */
+	uint64_t len_bytes;      /* from here to the end of the item */
+	quire_fill_fn fill;
+	void *fill_arg;
+	uint64_t item;           /* for error reports */
+	uint64_t item_offset;
+	bool hot, may_grow;
+};
+
+struct range_ops {
+	/* page counts from the start of the range. -EFAULT: it belongs to no item. Lock-free, any
+	 * thread, fault handlers included. */
+	int (*locate)(void *owner, uint64_t page, struct page_source *ret);
+	/* A fill of the item ended with an error. The same rules. */
+	void (*failed)(void *owner, uint64_t item, int error);
+};
+
+struct range {
+	struct quire_cache *cache; /* borrowed: longer than the range */
+	struct arena *arena;       /* borrowed: as long as the cache */
+	uint64_t first_page, n_pages;
+	const struct range_ops *ops;
+	void *owner;               /* borrowed: until range_free */
+	struct gate gate;          /* operations and fills are inside; closed: dying */
+	_Atomic uint64_t n_resident, n_pinned, n_unverified;
+	_Atomic uint64_t n_hits, n_faults, n_fills, n_evictions, n_errors;
+};
+
+/* n_pages > 0. The arena of that kind is made if it is the first. -ENOTSUP, -ENOMEM. */
+int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
+                 const struct range_ops *ops, void *owner, struct range **ret_range,
+                 struct quire_error *err);
+
+/* Closes the gate: from now on range_get fails, and operations under way end with -ECANCELED.
+ * -EBUSY and nothing done while pages are pinned. Any thread; once. */
+int range_kill(struct range *r);
+
+/* After gate_when_idle's task ran (or of a range that nobody ever used): drops all pages. */
+void range_free(struct range *r);
+
+static inline bool range_get(struct range *r) /* false: dying */
+{
+	return gate_enter(&r->gate);
+}
+static inline void range_put(struct range *r)
+{
+	gate_leave(&r->gate);
+}
+static inline bool range_dying(const struct range *r)
+{
+	return gate_is_closed(&r->gate);
+}
+
+/* The live range that holds the page, referenced, or NULL. Async-signal-safe in the sense of
+ * fault handlers: the interrupted code holds none of our locks. */
+struct range *range_find(struct quire_cache *c, uint64_t page);
+
+/* The same without a reference; the caller holds ranges_lock. */
+struct range *range_find_locked(struct quire_cache *c, uint64_t page);
+
+static inline page_word *range_word(const struct range *r, uint64_t page)
+{
+	return arena_word(r->arena, page);
+}
+
+#endif

@@ -1,0 +1,310 @@
+/* want.c - see want.h. Everything here runs on the op's home loop, but for want_submit. */
+#include "want.h"
+
+#include "core.h"
+#include "evict.h"
+#include "filler.h"
+
+#include <errno.h>
+#include <sched.h>
+
+/* Pages whose fills are started ahead of the cursor: enough to keep a fast device busy, and never
+ * more than an eighth of the budget. */
+#define AHEAD_MAX_PAGES 256
+
+static void want_start(struct quire_op *op);
+static void want_cancel(struct quire_op *op);
+static void want_task(struct loop_task *task);
+
+static const struct op_driver want_driver = {.start = want_start, .cancel = want_cancel};
+
+static struct quire_op *want_op(struct want *w)
+{
+	return op_of_driver_data(w);
+}
+
+void want_unpin(struct range *r, const struct iovec *ranges, uint32_t index, uint64_t page)
+{
+	for (uint32_t i = 0; i <= index; i++) {
+		uint64_t first = want_first_page(r, &ranges[i]);
+		uint64_t end = i == index ? page : want_end_page(r, &ranges[i]);
+
+		for (uint64_t p = first; p < end; p++)
+			evict_unpin(r, p);
+	}
+}
+
+static void want_end(struct want *w, int result)
+{
+	struct range *r = w->range;
+	struct quire_op *op = want_op(w);
+
+	if (result < 0 && (w->flags & WANT_PIN) && w->page != 0)
+		want_unpin(r, w->ranges, w->index, w->page);
+	op_complete(op, result);
+	range_put(r);
+}
+
+/* Ends with an error that names item and offset. */
+static void want_fail(struct want *w, int error)
+{
+	struct page_source source;
+	struct quire_op *op = want_op(w);
+
+	if (w->range->ops->locate(w->range->owner, w->page - w->range->first_page, &source) == 0) {
+		op->error_item = source.item;
+		op->error_offset = source.item_offset;
+	}
+	want_end(w, error);
+}
+
+/* Moves the cursor over resident pages, pinning them if asked. 1: at the end; 0: at a page that
+ * is not resident; or a negative errno. */
+static int want_advance(struct want *w)
+{
+	struct range *r = w->range;
+	uint64_t n_hits = 0;
+	int rc = 0;
+
+	for (;;) {
+		const struct iovec *v = &w->ranges[w->index];
+		uint64_t end = want_end_page(r, v);
+
+		if (w->page == 0)
+			w->page = want_first_page(r, v);
+		while (w->page < end) {
+			page_word *word = range_word(r, w->page);
+			uint32_t now = page_load(word);
+
+			if (page_state(now) != PAGE_RESIDENT)
+				goto out;
+			if (w->flags & WANT_PIN) {
+				rc = evict_pin(r, w->page, now);
+				if (rc == -EAGAIN)
+					continue;
+				if (rc < 0)
+					goto out;
+			}
+			page_touch(word, now);
+			n_hits++;
+			w->page++;
+			if (w->n_ahead > 0)
+				w->n_ahead--;
+		}
+		if (w->index + 1 == w->n) {
+			rc = 1;
+			break;
+		}
+		w->index++;
+		w->page = 0;
+	}
+out:
+	if (n_hits > 0 && (w->flags & WANT_FAULT) == 0)
+		count(&r->n_hits, n_hits);
+	return rc;
+}
+
+/* Starts fills of pages behind the cursor's. What can't be started is left to the cursor. */
+static void want_look_ahead(struct want *w, struct filler *f)
+{
+	struct range *r = w->range;
+	uint64_t window = (budget_limit(&f->cache->budget) >> f->cache->page_shift) / 8;
+
+	if (window > AHEAD_MAX_PAGES)
+		window = AHEAD_MAX_PAGES;
+	if (w->ahead_index < w->index || (w->ahead_index == w->index && w->ahead_page <= w->page)) {
+		w->ahead_index = w->index;
+		w->ahead_page = w->page + 1;
+		w->n_ahead = 0;
+	}
+	while (w->n_ahead < window) {
+		const struct iovec *v = &w->ranges[w->ahead_index];
+
+		if (w->ahead_page == 0)
+			w->ahead_page = want_first_page(r, v);
+		if (w->ahead_page >= want_end_page(r, v)) {
+			if (w->ahead_index + 1 == w->n)
+				return;
+			w->ahead_index++;
+			w->ahead_page = 0;
+			continue;
+		}
+		uint64_t left = want_end_page(r, v) - w->ahead_page, room = window - w->n_ahead;
+		uint32_t now = page_load(range_word(r, w->ahead_page));
+		if (page_state(now) == PAGE_ABSENT &&
+		    fill_start(f, r, w->ahead_page, (unsigned)(left < room ? left : room), false) < 0)
+			return;
+		w->ahead_page++;
+		w->n_ahead++;
+	}
+}
+
+/* How many pages one read may bring from the cursor on. */
+static unsigned want_run(const struct want *w)
+{
+	uint64_t left = want_end_page(w->range, &w->ranges[w->index]) - w->page;
+
+	if (w->flags & WANT_SINGLE)
+		return 1;
+	return left < FILL_MAX_PAGES ? (unsigned)left : FILL_MAX_PAGES;
+}
+
+/* The cursor's page is nobody's: starts its fill. True if the operation goes on looking. */
+static bool want_fill(struct want *w, struct filler *f)
+{
+	int rc = fill_start(f, w->range, w->page, want_run(w), false);
+
+	/* Nothing that could give memory back is under way: waiting would be for ever. A raw load
+	 * can't be told, so its page comes all the same. */
+	if (rc == -EAGAIN && f->n_active == 0 && atomic_load(&f->cache->n_inflight) == 0)
+		rc = w->flags & WANT_FAULT ? fill_start(f, w->range, w->page, 1, true) : -ENOMEM;
+	if (rc == -EAGAIN) {
+		filler_enqueue(f, w, true);
+		return false;
+	}
+	if (rc < 0 && rc != -EBUSY) {
+		want_fail(w, rc);
+		return false;
+	}
+	return true;
+}
+
+/* The cursor's page is being filled: waits for that. True if the operation goes on looking. */
+static bool want_wait(struct want *w, struct filler *f, uint32_t word)
+{
+	if ((w->flags & WANT_REPEAT) && fill_is_foreign(f, word)) {
+		/* The loop that owns the fill may be the thread that faulted. The repeat wakes
+		 * every thread that waits for the page, so nothing is left to wait for here. */
+		int rc = fill_start_duplicate(f, w->range, w->page);
+
+		if (rc == -EAGAIN)
+			filler_enqueue(f, w, true);
+		else if (rc == 0 || rc == -EALREADY)
+			want_end(w, 0);
+		else if (rc < 0 && rc != -EBUSY)
+			want_fail(w, rc);
+		return rc == -EBUSY;
+	}
+	if (!fill_park(f->cache, w->range, w->page, word, w))
+		return true;
+	if ((w->flags & (WANT_FAULT | WANT_SINGLE)) == 0)
+		want_look_ahead(w, f);
+	return false;
+}
+
+void want_step(struct want *w)
+{
+	struct filler *f;
+	int rc = filler_get(w->range->cache, op_home(want_op(w)), &f);
+	bool more = true;
+
+	if (rc < 0)
+		return want_end(w, rc);
+	while (more) {
+		if (w->canceled || range_dying(w->range))
+			return want_end(w, -ECANCELED);
+		if (w->error < 0)
+			return want_fail(w, w->error);
+		rc = want_advance(w);
+		if (rc != 0)
+			return want_end(w, rc < 0 ? rc : 0);
+
+		uint32_t word = page_load(range_word(w->range, w->page));
+		switch (page_state(word)) {
+		case PAGE_ABSENT:
+		case PAGE_POISONED:
+			more = want_fill(w, f);
+			break;
+		case PAGE_FILLING:
+			more = want_wait(w, f, word);
+			break;
+		case PAGE_ORPHAN:
+			return want_fail(w, -EIO); /* its fill has just failed */
+		case PAGE_EVICTING:
+			sched_yield(); /* microseconds: no I/O lies between its claim and its end */
+			break;
+		case PAGE_RESIDENT:
+			break;
+		}
+	}
+}
+
+static void want_task(struct loop_task *task)
+{
+	want_step(op_driver_data(op_of_task(task)));
+}
+
+void want_continue(struct want *w, struct quire_loop *here)
+{
+	struct quire_op *op = want_op(w);
+
+	if (op_home(op) == here) {
+		want_step(w);
+	} else {
+		loop_task_init(op_task(op), want_task);
+		loop_post(op_home(op), op_task(op));
+	}
+}
+
+static void want_start(struct quire_op *op)
+{
+	want_step(op_driver_data(op));
+}
+
+static void want_cancel(struct quire_op *op)
+{
+	struct want *w = op_driver_data(op);
+	struct filler *f;
+
+	w->canceled = true;
+	if (w->fill != NULL && fill_unpark(w->fill, w)) {
+		want_end(w, -ECANCELED);
+	} else if (w->where == WANT_QUEUED) {
+		if (filler_get(w->range->cache, op_home(op), &f) == 0)
+			filler_dequeue(f, w);
+		want_end(w, -ECANCELED);
+	}
+	/* Else its task is on the way here, and sees that it was cancelled. */
+}
+
+int want_submit(struct range *r, const struct iovec *ranges, unsigned n, unsigned flags,
+                struct quire_op *op)
+{
+	struct quire_op local;
+
+	if (op != NULL && !op_is_idle(op))
+		return -EBUSY;
+	if (n == 0) {
+		if (op != NULL)
+			op_complete_now(op, 0);
+		return 0;
+	}
+	if (op == NULL)
+		quire_op_init(&local);
+
+	struct want *w = op_driver_data(op != NULL ? op : &local);
+	*w = (struct want){.range = r, .ranges = ranges, .n = n, .flags = flags};
+	if (n == 1) {
+		w->one = ranges[0];
+		w->ranges = &w->one;
+	}
+	int rc = want_advance(w);
+	if (rc == 0 && !range_get(r))
+		rc = -ECANCELED;
+	if (rc == 0) {
+		if (op == NULL)
+			return (int)op_run_and_wait(&local, &want_driver, r->cache->service);
+		rc = op_start(op, &want_driver, r->cache->service);
+		if (rc == 0)
+			return 0;
+		range_put(r);
+	}
+	if (rc < 0) {
+		if (flags & WANT_PIN)
+			want_unpin(r, w->ranges, w->index, w->page);
+		return rc;
+	}
+	if (op != NULL)
+		op_complete_now(op, 0);
+	return 0;
+}

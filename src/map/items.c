@@ -1,0 +1,244 @@
+/* items.c - files of a map: opening them, placing them, finding a page's bytes. */
+#include "../base/fail.h"
+#include "map_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct item *map_item_at(const struct quire_map *m, uint64_t page)
+{
+	size_t low = 0, high = m->n_items;
+
+	/* The last item that begins at or before page; empty ones before it share its place. */
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (m->items[mid].first_page <= page)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low == 0 ? NULL : &m->items[low - 1];
+}
+
+static int map_locate(void *owner, uint64_t page, struct page_source *ret)
+{
+	struct quire_map *m = owner;
+	struct item *it = map_item_at(m, page);
+
+	if (it == NULL)
+		return -EFAULT;
+	uint64_t at = (page - it->first_page) << m->cache->page_shift;
+	uint64_t len = atomic_load(&it->len_bytes);
+	if (at >= len)
+		return -EFAULT;
+	*ret = (struct page_source){
+		.file = it->file,
+		.offset = it->offset + at,
+		.len_bytes = len - at,
+		.fill = it->fill,
+		.fill_arg = it->fill_arg,
+		.item = (uint64_t)(it - m->items),
+		.item_offset = at,
+		.hot = atomic_load_explicit(&it->hot, memory_order_relaxed),
+		.may_grow = it->append,
+	};
+	return 0;
+}
+
+static void map_failed(void *owner, uint64_t item, int error)
+{
+	struct quire_map *m = owner;
+
+	if (error == -EIO)
+		atomic_store_explicit(&m->items[item].failed, true, memory_order_relaxed);
+}
+
+const struct range_ops map_range_ops = {.locate = map_locate, .failed = map_failed};
+
+/* The part of its file that an item asks for, against the file's size. */
+static int item_check(const struct quire_map *m, struct item *it, const struct quire_item *want,
+                      size_t index, struct quire_error *err)
+{
+	uint64_t size = media_file_identity(it->file)->size_bytes;
+	const char *name = media_file_name(it->file);
+
+	if (want->offset & (cache_page_bytes(m->cache) - 1))
+		return quire_fail(err, -EINVAL, "item %zu, %s: offset %llu is not a multiple of the page size",
+		                  index, name, (unsigned long long)want->offset);
+	if (want->offset > size || want->len_bytes > size - want->offset)
+		return quire_fail(err, -EINVAL, "item %zu, %s: the range ends behind the file's %llu bytes",
+		                  index, name, (unsigned long long)size);
+
+	uint64_t len = want->len_bytes != 0 ? want->len_bytes : size - want->offset;
+	if (want->reserve_bytes != 0 && (!it->append || want->reserve_bytes < len))
+		return quire_fail(err, -EINVAL,
+		                  "item %zu, %s: a reserve is for append-only files, and covers their length",
+		                  index, name);
+	if (want->reserve_bytes > UINT64_MAX / 4 || want->offset > UINT64_MAX / 4)
+		return quire_fail(err, -EINVAL, "item %zu, %s: no such size", index, name);
+	it->offset = want->offset;
+	atomic_init(&it->len_bytes, len);
+	it->reserve_bytes = want->reserve_bytes > len ? want->reserve_bytes : len;
+	return 0;
+}
+
+static int item_open(struct quire_map *m, const struct quire_item *want, size_t index,
+                     struct quire_error *err)
+{
+	struct item *it = &m->items[index];
+	const uint32_t known = QUIRE_ITEM_APPEND | QUIRE_ITEM_HOLD;
+
+	if (want->flags & ~known)
+		return quire_fail(err, -EINVAL, "item %zu: unknown flags %#x", index, want->flags);
+	if (want->fill != NULL && m->fault == QUIRE_FAULT_KERNEL)
+		return quire_fail(err, -ENOTSUP,
+		                  "item %zu: pages that the kernel maps can't pass a fill hook", index);
+	it->append = (want->flags & QUIRE_ITEM_APPEND) != 0;
+	it->fill = want->fill;
+	it->fill_arg = want->fill_arg;
+
+	unsigned flags = (it->append ? (unsigned)MEDIA_APPEND : 0) |
+	                 (want->flags & QUIRE_ITEM_HOLD ? (unsigned)MEDIA_HOLD : 0);
+	struct quire_error cause = {0};
+	int rc = media_file_open(m->cache->pool, want->path, want->fd, flags, &it->file, &cause);
+	if (rc < 0) {
+		if (err != NULL) {
+			*err = cause;
+			err->code = rc;
+		}
+		return rc;
+	}
+	return item_check(m, it, want, index, err);
+}
+
+int map_items_open(struct quire_map *m, const struct quire_item *items, size_t n,
+                   struct quire_error *err)
+{
+	if (n == 0)
+		return 0;
+	if (items == NULL)
+		return quire_fail(err, -EINVAL, "%zu items at no address", n);
+	m->items = calloc(n, sizeof(*m->items));
+	if (m->items == NULL)
+		return quire_fail(err, -ENOMEM, "%zu items", n);
+	for (size_t i = 0; i < n; i++) {
+		m->n_items = i + 1;
+		int rc = item_open(m, &items[i], i, err);
+		if (rc < 0) {
+			map_items_close(m);
+			return rc;
+		}
+		m->items[i].first_page = m->n_pages;
+		m->n_pages += map_pages(m, m->items[i].reserve_bytes);
+		if (m->n_pages > UINT64_MAX >> 16) {
+			map_items_close(m);
+			return quire_fail(err, -ENOMEM, "items of more than the address space");
+		}
+	}
+	return 0;
+}
+
+void map_items_close(struct quire_map *m)
+{
+	for (size_t i = 0; i < m->n_items; i++)
+		media_file_close(m->items[i].file);
+	free(m->items);
+	m->items = NULL;
+	m->n_items = 0;
+}
+
+int map_check_ranges(const struct quire_map *m, const struct iovec *ranges, unsigned n)
+{
+	uint64_t bytes = m->n_pages << m->cache->page_shift;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t at = (uintptr_t)ranges[i].iov_base - (uintptr_t)m->base;
+
+		if (at > bytes || ranges[i].iov_len > bytes - at)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+int quire_map_item(const struct quire_map *m, size_t index, const void **ret_ptr, size_t *ret_len)
+{
+	if (index >= m->n_items)
+		return -EINVAL;
+	const struct item *it = &m->items[index];
+	*ret_ptr = m->base + (it->first_page << m->cache->page_shift);
+	*ret_len = atomic_load(&it->len_bytes);
+	return 0;
+}
+
+int quire_map_item_state(struct quire_map *m, size_t index)
+{
+	if (index >= m->n_items)
+		return -EINVAL;
+	struct item *it = &m->items[index];
+	uint64_t size;
+	int look = media_file_look(it->file, &size), state = 0;
+
+	if (look < 0)
+		return look;
+	if (it->fill != NULL)
+		state |= QUIRE_ITEM_VERIFIED;
+	if (look & MEDIA_REPLACED)
+		state |= QUIRE_ITEM_REPLACED;
+	if (look & MEDIA_TRUNCATED)
+		state |= QUIRE_ITEM_TRUNCATED;
+	if ((look & MEDIA_CHANGED) || ((look & MEDIA_GREW) && !it->append))
+		state |= QUIRE_ITEM_CHANGED;
+	if (atomic_load_explicit(&it->failed, memory_order_relaxed))
+		state |= QUIRE_ITEM_FAILED;
+	return state;
+}
+
+/* The item's last page holds old bytes and zeroes: it must come anew. */
+static int item_drop_last_page(struct quire_map *m, struct item *it, uint64_t old_len)
+{
+	if (m->range == NULL || old_len % cache_page_bytes(m->cache) == 0)
+		return 0;
+	uint64_t page = m->range->first_page + it->first_page + (old_len >> m->cache->page_shift);
+	uint32_t w = page_load(range_word(m->range, page));
+
+	if (page_state(w) != PAGE_RESIDENT)
+		return 0; /* one that is being filled looks at the length when it has come */
+	evict_range(m->range, page, 1);
+	w = page_load(range_word(m->range, page));
+	return page_state(w) == PAGE_RESIDENT && page_value(w) > 0 ? -EBUSY : 0;
+}
+
+static int item_extend(struct quire_map *m, struct item *it, size_t *ret_len)
+{
+	uint64_t size, old_len = atomic_load(&it->len_bytes);
+	int rc = media_file_extend(it->file, &size);
+
+	if (rc < 0)
+		return rc;
+	uint64_t len = size > it->offset ? size - it->offset : 0, fits = len;
+	if (fits > it->reserve_bytes)
+		fits = it->reserve_bytes;
+	if (fits > old_len) {
+		atomic_store(&it->len_bytes, fits);
+		rc = m->fault == QUIRE_FAULT_KERNEL ? kernel_map_extend(m, it, old_len)
+		                                    : item_drop_last_page(m, it, old_len);
+		if (rc < 0) {
+			atomic_store(&it->len_bytes, old_len);
+			return rc;
+		}
+	}
+	*ret_len = atomic_load(&it->len_bytes);
+	return fits < len ? -ENOSPC : 0;
+}
+
+int quire_map_extend(struct quire_map *m, size_t index, size_t *ret_len)
+{
+	if (index >= m->n_items || !m->items[index].append)
+		return -EINVAL;
+	pthread_mutex_lock(&m->lock);
+	int rc = item_extend(m, &m->items[index], ret_len);
+	pthread_mutex_unlock(&m->lock);
+	return rc;
+}
