@@ -1,0 +1,159 @@
+"""map-miss: random 4 KiB pages, data four times the memory, one thread.
+
+All systems read the same file, capped by the same memory cgroup, one after the other within
+each round; figures are medians over rounds. The memory is full before counting begins.
+Every page is checked (its number stands at both ends), but for fio, which checks nothing.
+
+Peers, at their best settings:
+  fio               io_uring, O_DIRECT, depth 128, registered buffers and files, one job: the
+                    device's ceiling from one thread; no page is kept
+  mmap1, mmap64     MADV_RANDOM
+  pread64           64 threads, the better of O_DIRECT and page cache with POSIX_FADV_RANDOM
+  warmtouch         one thread, depth 128: RWF_NOWAIT check, MADV_POPULATE_READ by io_uring with
+                    128 kernel workers, then the touch
+
+An *access* is a page looked at, found there or not; a *miss* is a page read.
+"""
+import json
+import os
+import struct
+
+import machine
+from report import median, ratio, row
+
+FLOORS = {
+    "quire_over_fio": (">=", 0.95),
+    "suspend_over_fio": (">=", 0.8),
+    "quire_over_mmap1": (">=", 5),
+    "quire_over_mmap64": (">=", 1.05),
+    "quire_over_pread64": (">=", 1.05),
+    "quire_over_warmtouch": (">=", 1.3),
+    "cpu_quire_over_mmap64": ("<=", 0.5),
+}
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+FILE_BYTES = 4 << 30
+QUICK_BYTES = 1 << 30  # the first quarter of the file
+
+# name, system of bench-map-miss, masked features
+CONTEST = [
+    ("mmap1", "mmap1", ""),
+    ("mmap64", "mmap64", ""),
+    ("pread64-direct", "pread64-direct", ""),
+    ("pread64-buffered", "pread64-buffered", ""),
+    ("warmtouch", "warmtouch", ""),
+    ("quire", "quire-want", ""),
+    ("quire-suspend", "quire-suspend", ""),
+]
+GRADES = [
+    ("quire full, threads", "quire-want", "io_uring"),
+    ("quire user-mode, io_uring", "quire-want", "uffd_kernel_faults"),
+    ("quire user-mode, threads", "quire-want", "uffd_kernel_faults,io_uring"),
+    ("quire none-kernel, io_uring", "quire-kernel", "userfaultfd"),
+    ("quire none-kernel, threads", "quire-kernel", "userfaultfd,io_uring"),
+    ("quire none-pinned, io_uring", "quire-pinned", "userfaultfd"),
+    ("quire none-pinned, threads", "quire-pinned", "userfaultfd,io_uring"),
+]
+
+
+def run(build, quick):
+    machine.need("fio")
+    path = prepare(QUICK_BYTES if quick else FILE_BYTES)
+    size = QUICK_BYTES if quick else FILE_BYTES
+    rounds, seconds = (2, 0.6) if quick else (3, 4)
+    samples, failures = {}, {}
+    for number in range(rounds):
+        add(samples, "fio", fio(build, path, size, seconds))
+        for name, system, mask in CONTEST + (GRADES if number == 0 else []):
+            machine.say(f"round {number + 1} of {rounds}: {name}")
+            try:
+                add(samples, name, one(build, path, size, seconds, system, mask))
+            except machine.Failed as failure:
+                failures[name] = str(failure)
+    machine.say_done()
+    missing = [name for name, _, _ in CONTEST if name not in samples]
+    if missing:
+        raise machine.Failed("; ".join(failures[name] for name in missing))
+    return summarise(samples, failures)
+
+
+def prepare(size):
+    """The file, of at least this size: page n begins with n and ends with its complement."""
+    path = machine.data_dir() / "pages"
+    if path.exists() and path.stat().st_size >= size:
+        return path
+    machine.say(f"writing {size >> 20} MiB of pages")
+    body = bytearray(os.urandom(1 << 20))
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb", buffering=0) as out:
+        for start in range(0, size // PAGE, len(body) // PAGE):
+            for i in range(len(body) // PAGE):
+                n = start + i
+                struct.pack_into("=Q", body, i * PAGE, n)
+                struct.pack_into("=Q", body, i * PAGE + PAGE - 8, n ^ 0xFFFFFFFFFFFFFFFF)
+            out.write(body)
+        os.fsync(out.fileno())
+    partial.rename(path)
+    machine.drop_cache(path)
+    return path
+
+
+def fio(build, path, size, seconds):
+    machine.say("fio")
+    machine.drop_cache(path)
+    out, _ = machine.capped(build, size // 4, [
+        "fio", "--name=miss", f"--filename={path}", f"--size={size}", "--rw=randread", f"--bs={PAGE}",
+        "--direct=1", "--ioengine=io_uring", "--iodepth=128", "--fixedbufs=1", "--registerfiles=1",
+        "--norandommap=1", "--randrepeat=0", "--gtod_reduce=1", "--thread=1", "--readonly",
+        "--invalidate=0", "--time_based=1", f"--runtime={max(seconds, 1)}", "--output-format=json"])
+    job = json.loads(out[out.index("{"):])["jobs"][0]
+    elapsed = job["read"]["runtime"] / 1000
+    n = job["read"]["total_ios"]
+    cpu = (job["usr_cpu"] + job["sys_cpu"]) / 100 * elapsed
+    return {"accesses": n, "misses": n, "wrong": 0, "seconds": elapsed, "cpu_seconds": cpu}
+
+
+def one(build, path, size, seconds, system, mask):
+    machine.drop_cache(path)
+    words = [build / "bench" / "bench-map-miss", "--file", path, "--bytes", size, "--memory", size // 4,
+             "--seconds", seconds]
+    out, usage = machine.capped(build, size // 4, words + (["--mask", mask] if mask else []) + [system])
+    machine.drop_cache(path)
+    sample = json.loads(out)
+    sample["peak_bytes"] = usage["peak_bytes"]
+    if sample["wrong"]:
+        raise machine.Failed(f"{system}: {sample['wrong']} wrong pages")
+    return sample
+
+
+def add(samples, name, sample):
+    sample["per_second"] = sample["accesses"] / sample["seconds"]
+    sample["misses_per_second"] = sample["misses"] / sample["seconds"]
+    sample["cpu_us"] = sample["cpu_seconds"] * 1e6 / max(sample["accesses"], 1)
+    samples.setdefault(name, []).append(sample)
+
+
+def summarise(samples, failures):
+    def of(name, key):
+        return median([s[key] for s in samples[name]])
+
+    rows = []
+    for name in samples:
+        rows.append(row(name, "accesses", of(name, "per_second"), "pages/s"))
+        if of(name, "misses"):
+            rows.append(row(name, "misses", of(name, "misses_per_second"), "pages/s"))
+        rows.append(row(name, "cpu", of(name, "cpu_us"), "µs/page"))
+        if name != "fio":
+            rows.append(row(name, "peak memory", int(of(name, "peak_bytes")) >> 20, "MiB"))
+    rows += [row(name, "failed: " + why, None, "") for name, why in failures.items()]
+    pread64 = max(of("pread64-direct", "per_second"), of("pread64-buffered", "per_second"))
+    ratios = {
+        "quire_over_fio": ratio(of("quire", "misses_per_second"), of("fio", "misses_per_second")),
+        "suspend_over_fio": ratio(of("quire-suspend", "misses_per_second"), of("fio", "misses_per_second")),
+        "quire_over_mmap1": ratio(of("quire", "per_second"), of("mmap1", "per_second")),
+        "quire_over_mmap64": ratio(of("quire", "per_second"), of("mmap64", "per_second")),
+        "quire_over_pread64": ratio(of("quire", "per_second"), pread64),
+        "quire_over_warmtouch": ratio(of("warmtouch", "cpu_us"), of("quire", "cpu_us")),
+        "cpu_quire_over_mmap64": ratio(of("quire", "cpu_us"), of("mmap64", "cpu_us")),
+    }
+    return rows, ratios
