@@ -36,7 +36,7 @@ def build_release():
     say("building")
     if not (build / "build.ninja").exists():
         command(["meson", "setup", build, ROOT, "--buildtype=release"])
-    command(["ninja", "-C", build, "src/cli/quire", "bench/bench-capped", "bench/bench-map-miss",
+    command(["ninja", "-C", build, "src/cli/quire", "src/cli/bench-capped", "bench/bench-map-miss",
              "bench/bench-vma"])
     say_done()
     return build
@@ -53,7 +53,7 @@ def command(words):
 
 def capped(build, memory_bytes, words):
     """Runs under a memory cgroup; returns (stdout, usage): peak_bytes, cpu_seconds, capped."""
-    out = command([build / "bench" / "bench-capped", memory_bytes, *words])
+    out = command([build / "src" / "cli" / "bench-capped", memory_bytes, *words])
     head, _, usage = out.rstrip("\n").rpartition("\n")
     return head, json.loads(usage)
 

@@ -1,11 +1,11 @@
-/* capped.c - runs a command in a memory cgroup of its own.
+/* capped.c - runs a command in a memory cgroup of its own; for the benchmarks.
  *
  *   bench-capped BYTES COMMAND…
  *
  * Afterwards one more line on stdout: {"capped": …, "peak_bytes": …, "cpu_seconds": …}. Where no
  * cgroup can be made, the command runs as it is and the line says so. Exit code: the command's.
  */
-#include "../src/cli/cgroup.h"
+#include "cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
