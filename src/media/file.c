@@ -81,8 +81,8 @@ static struct media_file *file_alloc(struct media_pool *pool, const char *path, 
 {
 	char dir[PATH_MAX];
 	size_t dir_len = 0;
-	if (path[0] != '/' && !(flags & FILE_BY_DESCRIPTOR) && getcwd(dir, sizeof(dir)) != NULL &&
-	    dir[0] == '/') {
+	if (path[0] != '/' && path[0] != '\0' && !(flags & FILE_BY_DESCRIPTOR) &&
+	    getcwd(dir, sizeof(dir)) != NULL && dir[0] == '/') {
 		dir_len = strlen(dir);
 		dir[dir_len++] = '/';
 	}
@@ -130,6 +130,8 @@ static int learn(struct media_file *file, int fd, struct quire_error *err)
 	identity_of_stat(&st, &file->identity);
 	file->accepted_ctime = st.st_ctim;
 	file->accepted_links = (uint32_t)st.st_nlink;
+	if (file->flags & MEDIA_APPEND && !(file->flags & MEDIA_HOLD))
+		file->birth_ns = identity_birth_ns(fd);
 	if (!file->buffered)
 		file->alignment = alignment_of(file->pool, st.st_dev, fd);
 	if (file->alignment > file->pool->page_bytes)
@@ -272,7 +274,8 @@ static int stat_name(const struct media_file *file, struct stat *ret_st)
 			return 0;
 		return -errno;
 	}
-	return ret_st->st_dev == file->identity.dev && ret_st->st_ino == file->identity.inode;
+	return S_ISREG(ret_st->st_mode) && ret_st->st_dev == file->identity.dev &&
+	       ret_st->st_ino == file->identity.inode;
 }
 
 /* Our inode, by the descriptor if there is one. 1: in *ret_st; 0: closed. */

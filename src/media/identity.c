@@ -5,7 +5,8 @@
  * change of mode, owner or name the ctime.
  *
  * Two kinds of file are given more: a file that grows (MEDIA_APPEND) only has to be the same
- * inode, and not shorter; one that is held may lose names, which moves its ctime, but then
+ * inode, and not shorter, and, since inode numbers are soon used again, born at the same time
+ * when it is opened again; one that is held may lose names, which moves its ctime, but then
  * its link count falls and nothing else changes.
  *
  * What this can't see: a write within one tick of the file system's clock after the identity
@@ -15,6 +16,8 @@
 #include "media_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
 
 void identity_of_stat(const struct stat *st, struct media_identity *ret)
 {
@@ -26,6 +29,15 @@ void identity_of_stat(const struct stat *st, struct media_identity *ret)
 		.ctime = st->st_ctim,
 		.n_links = st->st_nlink,
 	};
+}
+
+int64_t identity_birth_ns(int fd)
+{
+	struct statx sx;
+	memset(&sx, 0, sizeof(sx));
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
+		return 0;
+	return sx.stx_btime.tv_sec * 1000000000 + sx.stx_btime.tv_nsec;
 }
 
 uint64_t identity_size(const struct media_file *file)

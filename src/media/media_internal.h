@@ -22,6 +22,7 @@ struct media_file {
 	struct media_read *waiters;          /* newest last; pool->lock */
 	struct media_read **waiters_tail;
 	struct timespec accepted_ctime;      /* of a held file that has lost a name; pool->lock */
+	int64_t birth_ns;                    /* of an appended file, whose times don't count; 0: unknown */
 	uint32_t accepted_links;
 	uint32_t alignment;
 	uint32_t bytes;                      /* of this allocation */
@@ -124,6 +125,9 @@ void media_open_spare_done(struct media_pool *pool, int fd); /* closes fd */
 /* ---- identity (identity.c) ---- */
 
 void identity_of_stat(const struct stat *st, struct media_identity *ret);
+
+/* When the inode was made, 0 if the file system does not tell. */
+int64_t identity_birth_ns(int fd);
 
 /* Is this still the file? 0, -ESTALE. */
 int identity_check(struct media_file *file, const struct stat *st);

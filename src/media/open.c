@@ -25,6 +25,8 @@ int media_open_accept(struct media_file *file, int fd)
 	int rc = identity_check(file, &st);
 	if (rc < 0)
 		return rc;
+	if (file->birth_ns != 0 && identity_birth_ns(fd) != file->birth_ns)
+		return -ESTALE;
 
 	/* io_uring answers EAGAIN to a read that would wait, where a descriptor has
 	 * O_NONBLOCK and its file system can't tell beforehand. */
