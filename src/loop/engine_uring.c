@@ -106,6 +106,9 @@ static void uring_buffers_unregister(struct engine *engine, int slot)
 static int uring_file_register(struct engine *engine, int fd)
 {
 	struct uring *u = uring_of(engine);
+	/* The kernel gives some negative numbers a meaning of their own. */
+	if (fd < 0)
+		return -EBADF;
 	int slot = slot_take(&u->files);
 	if (slot < 0)
 		return slot;

@@ -17,18 +17,23 @@
 #include <unistd.h>
 #include "loop/loop.h"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
+#if defined(__has_feature)
+#define HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define HAS_FEATURE(feature) 0
 #endif
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
+#define THREAD_SANITIZED 1
+#else
+#define THREAD_SANITIZED 0
 #endif
-#ifndef SANITIZED
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer) || THREAD_SANITIZED
+#define SANITIZED 1
+#else
 #define SANITIZED 0
 #endif
 
-static enum quire_engine test_engines[] = {QUIRE_ENGINE_URING, QUIRE_ENGINE_THREADS};
+static enum quire_engine test_engines[] __attribute__((unused)) = {QUIRE_ENGINE_URING, QUIRE_ENGINE_THREADS};
 
 #define ON_BOTH(test) \
 	{#test " (io_uring)", test, NULL, NULL, &test_engines[0]}, {#test " (threads)", test, NULL, NULL, &test_engines[1]}

@@ -422,7 +422,7 @@ static void cancel_races_with_completion(void **state)
 		atomic_store(&r->started, false);
 		assert_int_equal(pthread_create(&thread, NULL, cancel_main, r), 0);
 		quire_op_init(&r->op);
-		assert_int_equal(quire_sleep_ns((uint64_t)(i % 20) * 2000, &r->op), 0);
+		assert_int_equal(quire_sleep_ns((uint64_t)(i % 20) * 15000, &r->op), 0);
 		atomic_store(&r->started, true);
 		int64_t result = quire_await(&r->op);
 		assert_true(result == 0 || result == -ECANCELED);
