@@ -10,8 +10,8 @@
  *   1. No alternate signal stack is in use on the thread (a second fault would overwrite the frame of
  *      the first): a loop with suspend_faults switches it off around its coroutines (loop.c).
  *      sigreturn restores what was set when the signal came, which is "none", too.
- *   2. The handler does not change the thread's signal mask (SA_NODEFER, empty sa_mask), since the
- *      mask is the thread's and would stay with whoever runs next.
+ *   2. The handler does not change the thread's signal mask, since the mask is the thread's and would
+ *      stay with whoever runs next (coro_install_fault_handler).
  *   3. The code that faulted is not this library's own: see coro_forbid_suspend.
  * errno belongs to the thread as well and is kept here.
  */

@@ -2,6 +2,7 @@
 #ifndef LOOP_CORO_H
 #define LOOP_CORO_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct coro;
@@ -12,11 +13,15 @@ struct coro *coro_self(void);
 /* Suspends the current coroutine until coro_wake; the loop goes on. A wake that came
  * before makes it return at once (one permit). May be called in a SIGBUS handler that
  * interrupted the coroutine's own code (see cache/fault_signal.c): it touches only loop-owned
- * memory and takes no lock. For that the handler is installed with SA_NODEFER and an empty
- * sa_mask, and may carry SA_ONSTACK for other threads' sake: while coroutines of a loop with
- * suspend_faults run, their thread has no alternate signal stack, so the handler runs on the
- * coroutine's own. errno is kept. */
+ * memory and takes no lock. errno is kept. To the compiler a load is no call: what coroutines
+ * share must be volatile or atomic if it is used on both sides of a load that may fault. */
 void coro_suspend(void);
+
+/* Installs a handler in which coro_suspend may be called: it changes no signal mask (SA_NODEFER,
+ * nothing masked), and runs on a thread's alternate stack where there is one (SA_ONSTACK): while
+ * coroutines of a loop with suspend_faults run there is none, so it runs on the coroutine's own.
+ * ret_old as of sigaction(2), to chain to. 0 or a negative errno. */
+int coro_install_fault_handler(int sig, void (*handler)(int, siginfo_t *, void *), struct sigaction *ret_old);
 
 /* Makes it runnable again. On the loop's thread, or from any other (posts). Once per suspend. */
 void coro_wake(struct coro *co);

@@ -43,7 +43,6 @@ static void forget_in_child(void)
 
 static void *service_main(void *arg)
 {
-	pthread_setname_np(pthread_self(), "quire-service");
 	int rc = quire_loop_run(arg);
 	quire_assert(rc == 0);
 	return NULL;
@@ -72,6 +71,7 @@ static int start_locked(struct quire_error *err)
 		quire_loop_destroy(loop);
 		return quire_fail(err, rc, "service thread");
 	}
+	(void)pthread_setname_np(service.thread, "quire-service");
 	service.loop = loop;
 	return 0;
 }

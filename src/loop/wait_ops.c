@@ -7,16 +7,9 @@
 
 /* ---- sleep ---- */
 
-static struct quire_op *op_of_data(void *data)
-{
-	struct quire_op any;
-	ptrdiff_t offset = (char *)op_driver_data(&any) - (char *)&any;
-	return (struct quire_op *)((char *)data - offset);
-}
-
 static void sleep_over(struct loop_timer *timer)
 {
-	op_complete(op_of_data(timer), 0);
+	op_complete(op_of_driver_data(timer), 0);
 }
 
 static void sleep_start(struct quire_op *op)
@@ -85,7 +78,7 @@ int quire_sleep_ns(uint64_t ns, struct quire_op *op)
 
 static void poll_done(struct io *io, int64_t result)
 {
-	op_complete(op_of_data(io), result);
+	op_complete(op_of_driver_data(io), result);
 }
 
 static void poll_start(struct quire_op *op)

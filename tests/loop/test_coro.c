@@ -376,13 +376,6 @@ static void touch_cold(void *arg)
 	assert_true(v[0] == 1 && v[1] == 2 && v[2] == 3 && v[3] == 4);
 }
 
-static void install_handler(int sig, struct sigaction *old)
-{
-	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
-	sigemptyset(&sa.sa_mask);
-	assert_int_equal(sigaction(sig, &sa, old), 0);
-}
-
 static void suspend_inside_a_fault_handler(void **state)
 {
 	struct quire_loop_options o = {.suspend_faults = true};
@@ -396,7 +389,7 @@ static void suspend_inside_a_fault_handler(void **state)
 	stack_t alternate = {.ss_sp = signal_stack, .ss_size = sizeof(signal_stack)}, before, after;
 	struct sigaction old;
 	assert_int_equal(sigaltstack(&alternate, &before), 0);
-	install_handler(SIGSEGV, &old);
+	assert_int_equal(coro_install_fault_handler(SIGSEGV, on_fault, &old), 0);
 	for (uintptr_t i = 0; i < N_FAULT_COROS; i++)
 		spawn(fault_loop, touch_cold, (void *)(i + 1));
 	run(fault_loop);

@@ -438,6 +438,39 @@ static void a_hook_runs_once_a_turn(void **state)
 	destroy(loop);
 }
 
+/* ---- what layers above keep ---- */
+
+struct kept {
+	struct loop_local local;
+	struct quire_loop *loop;
+	bool gone;
+};
+
+static void kept_gone(struct loop_local *local)
+{
+	struct kept *kept = (struct kept *)local;
+	/* The engine is still there. */
+	assert_true(quire_loop_engine(kept->loop) != QUIRE_ENGINE_AUTO);
+	kept->gone = true;
+}
+
+static void what_is_kept_goes_with_the_loop(void **state)
+{
+	static const char key_a, key_b;
+	struct quire_loop *loop = loop_of(state, NULL);
+	struct kept a = {.local = {.key = &key_a, .destroy = kept_gone}, .loop = loop}, b = a;
+	b.local.key = &key_b;
+	assert_null(loop_local_find(loop, &key_a));
+	loop_local_add(loop, &a.local);
+	loop_local_add(loop, &b.local);
+	assert_ptr_equal(loop_local_find(loop, &key_a), &a);
+	assert_ptr_equal(loop_local_find(loop, &key_b), &b);
+	run(loop);
+	assert_false(a.gone);
+	destroy(loop);
+	assert_true(a.gone && b.gone);
+}
+
 /* ---- embedding: the descriptor becomes readable for every cause ---- */
 
 static bool readable(struct quire_loop *loop, int timeout_ms)
@@ -630,6 +663,7 @@ int main(void)
 		ON_BOTH(timers_run_in_order),
 		ON_BOTH(a_bare_timer_keeps_nothing_alive),
 		ON_BOTH(a_hook_runs_once_a_turn),
+		ON_BOTH(what_is_kept_goes_with_the_loop),
 		ON_BOTH(embedded_timer),
 		ON_BOTH(embedded_descriptor),
 		ON_BOTH(embedded_post),
