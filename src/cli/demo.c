@@ -164,6 +164,7 @@ static int contest(struct demo_contest *c, const struct demo_options *o, struct 
 		.warmup_seconds = WARMUP_SECONDS,
 		.measure_seconds = (double)o->seconds,
 		.cold_share = COLD_SHARE,
+		.yields = !c->quiet.split,
 	};
 	demo_contest_calibrate(c);
 	if (o->rate != 0)
@@ -192,8 +193,11 @@ int verb_demo(int argc, char **argv)
 	c.dir = o.dir;
 	progress_begin(&progress);
 	rc = demo_corpus_build(o.dir, MAX_BYTES, o.memory_bytes, &progress, &c.corpus);
-	if (rc == CLI_DONE)
+	if (rc == CLI_DONE) {
+		quiet_begin(&c.quiet);
 		rc = contest(&c, &o, &progress);
+		quiet_end(&c.quiet);
+	}
 	progress_end(&progress);
 	if (rc == CLI_DONE && o.html != NULL)
 		rc = demo_report_html(&c, o.html);

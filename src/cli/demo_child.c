@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,35 +15,6 @@
 #include <unistd.h>
 
 #define HANG_UP_MS 5000
-
-/* Other programs of the machine should disturb neither side. Not allowed to ordinary users:
- * then it is as it is, for every contender alike. */
-#define NICENESS (-19)
-
-void cpu_plan_make(struct cpu_plan *plan)
-{
-	cpu_set_t mine;
-
-	plan->split = sched_getaffinity(0, sizeof(mine), &mine) == 0 && CPU_COUNT(&mine) >= 2;
-	for (unsigned cpu = 0; plan->split && cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &mine))
-			plan->client_cpu = cpu; /* the last: interrupts favour the first */
-}
-
-void cpu_plan_apply(const struct cpu_plan *plan, bool client)
-{
-	cpu_set_t set;
-
-	setpriority(PRIO_PROCESS, 0, NICENESS);
-	if (!plan->split || sched_getaffinity(0, sizeof(set), &set) != 0)
-		return;
-	if (client)
-		CPU_ZERO(&set);
-	CPU_CLR(plan->client_cpu, &set);
-	if (client)
-		CPU_SET(plan->client_cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
 
 static int join_cgroup(const char *procs)
 {
@@ -58,7 +28,7 @@ static int join_cgroup(const char *procs)
 }
 
 static void child_main(const struct demo_contender *kind, const struct demo_corpus *corpus,
-                       const char *cgroup_procs, const struct cpu_plan *cpus, int socket, int ready_fd)
+                       const char *cgroup_procs, const struct quiet *quiet, int socket, int ready_fd)
 {
 	char why[DEMO_WHY_BYTES] = "";
 	struct demo_server server = {
@@ -71,7 +41,7 @@ static void child_main(const struct demo_contender *kind, const struct demo_corp
 	int rc = cgroup_procs != NULL ? join_cgroup(cgroup_procs) : 0;
 
 	signal(SIGINT, SIG_DFL);
-	cpu_plan_apply(cpus, false);
+	quiet_server(quiet);
 	if (rc != 0)
 		demo_server_fail(&server, rc, "entering the cgroup");
 	else
@@ -85,7 +55,7 @@ static void child_main(const struct demo_contender *kind, const struct demo_corp
 }
 
 int demo_child_start(const struct demo_contender *kind, const struct demo_corpus *corpus,
-                     const char *cgroup_procs, const struct cpu_plan *cpus, struct demo_child *ret)
+                     const char *cgroup_procs, const struct quiet *quiet, struct demo_child *ret)
 {
 	int sockets[2], ready[2];
 
@@ -106,7 +76,7 @@ int demo_child_start(const struct demo_contender *kind, const struct demo_corpus
 	if (pid == 0) {
 		close(sockets[0]);
 		close(ready[0]);
-		child_main(kind, corpus, cgroup_procs, cpus, sockets[1], ready[1]);
+		child_main(kind, corpus, cgroup_procs, quiet, sockets[1], ready[1]);
 	}
 	int rc = pid < 0 ? -errno : 0;
 	close(sockets[1]);

@@ -16,6 +16,7 @@ struct demo_load {
 	double warmup_seconds;  /* asked, not counted */
 	double measure_seconds;
 	double cold_share;      /* of requests that go anywhere instead of into the hot set */
+	bool yields;            /* the client has no CPU of its own: it makes room when idle */
 };
 
 struct demo_measurement {

@@ -100,7 +100,6 @@ int demo_contest_run(struct demo_contest *c, const struct demo_contender *kind,
 	struct tick tick = { .progress = progress, .index = index, .total = total };
 	struct demo_child child;
 	struct cgroup group;
-	struct cpu_plan cpus;
 	char name[64];
 
 	*r = (struct demo_result){ .kind = kind };
@@ -110,14 +109,12 @@ int demo_contest_run(struct demo_contest *c, const struct demo_contender *kind,
 	snprintf(name, sizeof(name), "quire-demo-%d-%u", (int)getpid(), index);
 	c->capped = cgroup_create(name, c->corpus.memory_bytes, &group) == 0;
 
-	cpu_plan_make(&cpus);
-	int rc = demo_child_start(kind, &c->corpus, c->capped ? group.procs : NULL, &cpus, &child);
+	int rc = demo_child_start(kind, &c->corpus, c->capped ? group.procs : NULL, &c->quiet, &child);
 	if (rc != 0) {
 		if (c->capped)
 			cgroup_destroy(&group);
 		return rc;
 	}
-	cpu_plan_apply(&cpus, true);
 	if (demo_child_wait_ready(&child, READY_TIMEOUT_MS, r->why) == 0) {
 		rc = demo_client_run(&c->corpus, &c->load, &child, on_tick, &tick, &r->m);
 		r->ran = rc == 0;

@@ -17,6 +17,7 @@ struct demo_result {
 struct demo_contest {
 	struct demo_corpus corpus;
 	struct demo_load load;
+	struct quiet quiet;   /* begun by the caller */
 	const char *dir;      /* borrowed */
 	bool capped;          /* each ran in a memory cgroup, and peak_bytes is what that counted;
 	                       * else peak_bytes is resident memory, and the page cache was free to grow */

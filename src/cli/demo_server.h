@@ -12,6 +12,7 @@
 #define CLI_DEMO_SERVER_H
 
 #include "demo_corpus.h"
+#include "demo_quiet.h"
 
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -118,10 +119,9 @@ struct demo_usage {
 };
 
 /* Forks the server of a contender; before anything else it moves into cgroup_procs (a path,
- * or NULL). cpus: a set it may run on, or NULL. */
-struct cpu_plan;
+ * or NULL), and out of others' way (see demo_quiet.h). */
 int demo_child_start(const struct demo_contender *kind, const struct demo_corpus *corpus,
-                     const char *cgroup_procs, const struct cpu_plan *cpus, struct demo_child *ret);
+                     const char *cgroup_procs, const struct quiet *quiet, struct demo_child *ret);
 
 /* Waits until it is ready, up to timeout_ms. 0, or a negative errno with the reason in why. */
 int demo_child_wait_ready(struct demo_child *child, int timeout_ms, char *why);
@@ -130,13 +130,5 @@ double demo_child_cpu_seconds(const struct demo_child *child);
 
 /* Hangs up, waits for its end (kills it if it does not), gives its usage. 0, or -errno and why. */
 int demo_child_finish(struct demo_child *child, struct demo_usage *ret_usage, char *why);
-
-/* ---- who runs where: the measuring client has a CPU of its own if there are two ---- */
-struct cpu_plan {
-	bool split;
-	unsigned client_cpu;
-};
-void cpu_plan_make(struct cpu_plan *plan);
-void cpu_plan_apply(const struct cpu_plan *plan, bool client);
 
 #endif
