@@ -49,7 +49,7 @@ def count_record(record):
     if record["result"] == "SKIP":
         if counts.n_skipped == 0:
             counts.n_skipped = 1
-            counts.skips.append((name, last_line(out) or last_line(err) or "no reason given"))
+            counts.skips.append((name, plain(last_line(out) or last_line(err))))
     elif record["result"] not in GOOD:
         counts.n_failed = max(counts.n_failed, 1)
     elif counts == Counts():
@@ -57,7 +57,7 @@ def count_record(record):
 
     if counts.n_failed:
         what = f"{name} ({record['result']}, exit status {record['returncode']})"
-        counts.failures.append((what, out + "\n" + err))
+        counts.failures.append((what, without_successes(out) + "\n" + err))
     return counts
 
 
@@ -86,11 +86,27 @@ def count_cmocka(name, out):
         elif mark == "SKIPPED":
             counts.n_skipped += 1
             reason = " ".join(" ".join(said).split())
-            counts.skips.append((f"{name}: {text.strip()}", reason or "no reason given"))
+            counts.skips.append((f"{name}: {text.strip()}", plain(reason)))
     if n_begun == 0:
         return None
     counts.n_failed = n_begun - counts.n_passed - counts.n_skipped
     return counts
+
+
+def without_successes(out):
+    """What remains when cmocka's tests that succeeded or were skipped are left out."""
+    kept, since_run = [], []
+    for line in out.splitlines():
+        match = CMOCKA.match(line)
+        mark = match.group(1) if match else ""
+        if mark == "RUN":
+            kept += since_run
+            since_run = [line]
+        elif mark in ("OK", "SKIPPED") and since_run:
+            since_run = []
+        else:
+            (since_run or kept).append(line)
+    return "\n".join(kept + since_run)
 
 
 def count_unittest(name, text):
@@ -107,6 +123,11 @@ def count_unittest(name, text):
         counts.n_failed = sum(int(n or 0) for n in failed.groups())
     counts.n_passed = max(0, int(ran.group(1)) - counts.n_failed - counts.n_skipped)
     return counts
+
+
+def plain(reason):
+    """The reason without the word that the report says anyway."""
+    return re.sub(r"^skipp(ed|ing):? *", "", reason) or "no reason given"
 
 
 def last_line(text):

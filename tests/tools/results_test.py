@@ -32,7 +32,7 @@ class Counted(unittest.TestCase):
     def test_reason_of_a_skipped_executable(self):
         counts = count("SKIP", "looking\nskipped: no cgroup\n", returncode=77)
         self.expect(counts, 0, 0, 1)
-        self.assertEqual(counts.skips, [("cache", "skipped: no cgroup")])
+        self.assertEqual(counts.skips, [("cache", "no cgroup")])
 
     def test_cmocka(self):
         counts = count("OK", CMOCKA_HEAD + CMOCKA_SKIP + CMOCKA_TAIL)
@@ -47,6 +47,8 @@ class Counted(unittest.TestCase):
         counts = count("FAIL", out, returncode=1)
         self.expect(counts, 2, 1, 0)
         self.assertEqual(len(counts.failures), 1)
+        self.assertIn("FAILED  ] two", counts.failures[0][1])
+        self.assertNotIn("three", counts.failures[0][1])
 
     def test_cmocka_failure_that_exits_0(self):
         self.expect(count("OK", CMOCKA_HEAD + "[  FAILED  ] two\n[==========] 2 test(s) run.\n"), 1, 1, 0)
