@@ -45,8 +45,8 @@ test-packages:
 
 bench: all
 	@tools/install-packages bench
-	@test -n "$(NAME)" || { echo "make bench: NAME=… is missing; one of: $$(bench/run --list)" >&2; exit 2; }
-	@QUIRE_BUILD=$(RELEASE) bench/run $(NAME) $(ARGS)
+	@test -n "$(NAME)" || { echo "make bench: which? NAME=map-miss, vma or server" >&2; exit 2; }
+	@QUIRE_BENCH_BUILD=$(RELEASE) bench/run $(NAME) $(ARGS)
 
 install: all
 	@meson configure $(RELEASE) -Dprefix=$(PREFIX)
