@@ -131,7 +131,7 @@ CRC_TARGET static inline uint64_t multiply(uint32_t a, uint32_t b)
 {
 	uint64x1_t sum = vcreate_u64(a), factor = vcreate_u64(b);
 	uint64x2_t product;
-	__asm__(".arch_extension crypto\n\tpmull %0.1q, %1.1d, %2.1d" : "=w"(product) : "w"(sum), "w"(factor));
+	__asm__(".arch_extension aes\n\tpmull %0.1q, %1.1d, %2.1d" : "=w"(product) : "w"(sum), "w"(factor));
 	return vgetq_lane_u64(product, 0);
 }
 
