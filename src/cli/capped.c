@@ -2,10 +2,12 @@
  *
  *   bench-capped BYTES COMMAND…
  *
- * Afterwards one more line on stdout: {"capped": …, "peak_bytes": …, "cpu_seconds": …}. Where no
- * cgroup can be made, the command runs as it is and the line says so. Exit code: the command's.
+ * The command comes before other programs, if that is allowed. Afterwards one more line on
+ * stdout: {"capped": …, "peak_bytes": …, "cpu_seconds": …}. Where no cgroup can be made, the
+ * command runs as it is and the line says so. Exit code: the command's.
  */
 #include "cgroup.h"
+#include "demo_quiet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,7 @@ static void child_main(const struct cgroup *group, char **command)
 		}
 		close(fd);
 	}
+	quiet_server(&(struct quiet){ .split = false });
 	execvp(command[0], command);
 	perror(command[0]);
 	_exit(127);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,6 +45,23 @@ struct demo_options {
 	uint64_t rate; /* 0: calibrated */
 	bool json;
 };
+
+/* Set by the signals that end a program: servers and cgroups are cleared away first. */
+static volatile sig_atomic_t told_to_stop;
+
+static void stop(int signal)
+{
+	told_to_stop = signal;
+}
+
+static void catch_signals(void)
+{
+	const struct sigaction action = { .sa_handler = stop };
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+}
 
 static void print_help(void)
 {
@@ -165,6 +183,7 @@ static int contest(struct demo_contest *c, const struct demo_options *o, struct 
 		.measure_seconds = (double)o->seconds,
 		.cold_share = COLD_SHARE,
 		.yields = !c->quiet.split,
+		.stop = &told_to_stop,
 	};
 	demo_contest_calibrate(c);
 	if (o->rate != 0)
@@ -176,7 +195,8 @@ static int contest(struct demo_contest *c, const struct demo_options *o, struct 
 			continue;
 		int rc = demo_contest_run(c, &demo_contenders[i], progress, index++, total);
 		if (rc != 0)
-			return cli_fail(demo_contenders[i].title, "%s", strerror(-rc));
+			return cli_fail(rc == -EINTR ? "demo" : demo_contenders[i].title, "%s",
+			                rc == -EINTR ? "interrupted" : strerror(-rc));
 	}
 	return CLI_DONE;
 }
@@ -194,6 +214,7 @@ int verb_demo(int argc, char **argv)
 	progress_begin(&progress);
 	rc = demo_corpus_build(o.dir, MAX_BYTES, o.memory_bytes, &progress, &c.corpus);
 	if (rc == CLI_DONE) {
+		catch_signals();
 		quiet_begin(&c.quiet);
 		rc = contest(&c, &o, &progress);
 		quiet_end(&c.quiet);

@@ -41,6 +41,8 @@ static void child_main(const struct demo_contender *kind, const struct demo_corp
 	int rc = cgroup_procs != NULL ? join_cgroup(cgroup_procs) : 0;
 
 	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	quiet_server(quiet);
 	if (rc != 0)
 		demo_server_fail(&server, rc, "entering the cgroup");

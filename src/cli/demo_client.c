@@ -30,6 +30,7 @@ struct client {
 	const struct demo_corpus *corpus;
 	struct demo_child *child;
 	struct demo_measurement *result;
+	const struct demo_load *load;
 	struct waiting *waiting; /* owned */
 	uint32_t free;           /* MAX_WAITING: none */
 	uint32_t n_waiting;
@@ -37,7 +38,7 @@ struct client {
 	uint64_t start_ns, measure_ns, end_ns;
 	double gap_ns;
 	uint64_t n_sent, n_total;
-	bool gone, yields;
+	bool gone;
 	/* what goes out and comes in by one system call */
 	struct mmsghdr out_headers[DEMO_BATCH], in_headers[DEMO_BATCH];
 	struct iovec out_parts[DEMO_BATCH], in_parts[DEMO_BATCH];
@@ -184,11 +185,12 @@ static void run(struct client *c, demo_tick_fn tick, void *tick_arg)
 	double cpu_start = 0, cpu_end = -1;
 	bool measuring = false;
 
-	while (!c->gone && (c->n_sent < c->n_total || c->n_waiting > 0) && now < c->end_ns + GRACE_NS) {
+	while (!c->gone && *c->load->stop == 0 && (c->n_sent < c->n_total || c->n_waiting > 0) &&
+	       now < c->end_ns + GRACE_NS) {
 		bool sent = send_due(c, now);
 		bool received = receive(c);
 
-		if (!sent && !received && c->yields)
+		if (!sent && !received && c->load->yields)
 			sched_yield();
 		now = now_ns();
 		if (!measuring && now >= c->measure_ns) {
@@ -223,7 +225,6 @@ static int prepare(struct client *c, const struct demo_load *load)
 		c->out_headers[i].msg_hdr.msg_iovlen = c->in_headers[i].msg_hdr.msg_iovlen = 1;
 	}
 	c->rng = SEED;
-	c->yields = load->yields;
 	c->cold_below = (uint64_t)(load->cold_share * (double)UINT64_MAX);
 	c->gap_ns = 1e9 / load->rate;
 	c->n_total = (uint64_t)((load->warmup_seconds + load->measure_seconds) * load->rate);
@@ -245,11 +246,12 @@ int demo_client_run(const struct demo_corpus *corpus, const struct demo_load *lo
 	c->corpus = corpus;
 	c->child = child;
 	c->result = ret;
+	c->load = load;
 	ret->seconds = load->measure_seconds;
 	int rc = prepare(c, load);
 	if (rc == 0) {
 		run(c, tick, tick_arg);
-		rc = c->gone ? -EPIPE : 0;
+		rc = *load->stop != 0 ? -EINTR : c->gone ? -EPIPE : 0;
 	}
 	free(c->waiting);
 	free(c);

@@ -11,12 +11,15 @@
 #include "demo_server.h"
 #include "latency.h"
 
+#include <signal.h>
+
 struct demo_load {
 	double rate;            /* requests a second */
 	double warmup_seconds;  /* asked, not counted */
 	double measure_seconds;
 	double cold_share;      /* of requests that go anywhere instead of into the hot set */
 	bool yields;            /* the client has no CPU of its own: it makes room when idle */
+	const volatile sig_atomic_t *stop; /* borrowed; not zero: end at once */
 };
 
 struct demo_measurement {
@@ -33,8 +36,8 @@ struct demo_measurement {
 /* Called now and then with the share done. */
 typedef void (*demo_tick_fn)(void *arg, double done);
 
-/* Runs the load against child. 0, or a negative errno: -ENOMEM; -EPIPE if the server went
- * away, and then *ret holds what was measured until then. */
+/* Runs the load against child. 0, or a negative errno: -ENOMEM; -EINTR if told to stop; -EPIPE
+ * if the server went away, and then *ret holds what was measured until then. */
 int demo_client_run(const struct demo_corpus *corpus, const struct demo_load *load,
                     struct demo_child *child, demo_tick_fn tick, void *tick_arg,
                     struct demo_measurement *ret);

@@ -123,5 +123,7 @@ int demo_contest_run(struct demo_contest *c, const struct demo_contender *kind,
 	demo_corpus_drop(&c->corpus);
 	if (c->capped)
 		cgroup_destroy(&group);
+	if (*c->load.stop != 0)
+		return -EINTR;
 	return rc == -ENOMEM ? rc : 0;
 }

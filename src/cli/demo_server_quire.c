@@ -6,8 +6,8 @@
  * by the load itself; the next one takes over. Restricted (no userfaultfd, no io_uring) the pages
  * are pinned while they are read, and that is all the difference.
  *
- * Settings: the budget is what the cgroup allows less what the cache does not count (slack, and
- * the process itself), so that the kernel never has to reclaim.
+ * Settings: the budget is what the cgroup allows less what the cache does not count (this
+ * program, and the kernel's odds and ends), so that the kernel never has to reclaim.
  */
 #include "demo_server.h"
 
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROCESS_BYTES (8u << 20)
+#define ASIDE_BYTES (8u << 20)
 #define WARMERS 128
 
 struct lookup {
@@ -231,10 +231,9 @@ static int map_files(struct quire_server *s, enum quire_fault fault, struct quir
 
 static int open_all(struct quire_server *s, enum quire_fault fault, struct quire_error *err)
 {
-	const uint64_t aside = QUIRE_BUDGET_SLACK_BYTES + PROCESS_BYTES;
 	const struct quire_cache_options cache_opts = {
 		.size = sizeof(cache_opts),
-		.budget_bytes = s->demo->corpus->memory_bytes - aside,
+		.budget_bytes = s->demo->corpus->memory_bytes - ASIDE_BYTES,
 		.signal_faults = s->suspending,
 	};
 	const struct quire_loop_options loop_opts = {
