@@ -22,11 +22,12 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #define WORKER_STACK_BYTES (256u << 10)
-#define READ_MAX_BYTES 0x7ffff000u
+#define TRANSFER_MAX_BYTES 0x7ffff000u
 #define N_EVENTS 64
 
 enum { AT_GATHERED = 1, AT_QUEUE, AT_WORKER, AT_POLL };
@@ -61,10 +62,23 @@ static void deliver(struct loop_task *task)
 
 static int64_t perform(const struct io *io)
 {
+	struct iovec iov = {
+		.iov_base = io->buf,
+		.iov_len = io->len < TRANSFER_MAX_BYTES ? io->len : TRANSFER_MAX_BYTES,
+	};
 	int64_t rc = 0;
 	switch (io->op) {
 	case IO_READ:
-		rc = pread(io->fd, io->buf, io->len < READ_MAX_BYTES ? io->len : READ_MAX_BYTES, (off_t)io->offset);
+		rc = pread(io->fd, iov.iov_base, iov.iov_len, (off_t)io->offset);
+		break;
+	case IO_WRITE:
+		rc = pwritev2(io->fd, &iov, 1, (off_t)io->offset, (int)io->flags);
+		break;
+	case IO_FDATASYNC:
+		rc = fdatasync(io->fd);
+		break;
+	case IO_FALLOCATE:
+		rc = fallocate(io->fd, (int)io->flags, (off_t)io->offset, (off_t)io->len);
 		break;
 	case IO_OPEN:
 		rc = open(io->path, (int)io->flags);

@@ -30,7 +30,7 @@
 
 #define N_FILE_SLOTS 1024u
 #define N_BUFFER_SLOTS 64u
-#define READ_MAX_BYTES 0x7ffff000u            /* the kernel's own limit */
+#define TRANSFER_MAX_BYTES 0x7ffff000u        /* the kernel's own limit */
 #define MADVISE_MAX_BYTES (UINT64_C(1) << 31) /* the length field has 32 bits */
 
 /* user_data of what is no I/O. I/Os have their address. */
@@ -140,14 +140,37 @@ static struct io_uring_sqe *sqe_get(struct uring *u)
 	return sqe;
 }
 
-static void prepare_read(struct io_uring_sqe *sqe, const struct io *io)
+static void prepare_read(struct io_uring_sqe *sqe, const struct io *io, int fd)
 {
-	unsigned len = io->len < READ_MAX_BYTES ? (unsigned)io->len : READ_MAX_BYTES;
-	int fd = io->file_slot >= 0 ? io->file_slot : io->fd;
+	unsigned len = io->len < TRANSFER_MAX_BYTES ? (unsigned)io->len : TRANSFER_MAX_BYTES;
 	if (io->buffer_slot >= 0)
 		io_uring_prep_read_fixed(sqe, fd, io->buf, len, io->offset, io->buffer_slot);
 	else
 		io_uring_prep_read(sqe, fd, io->buf, len, io->offset);
+}
+
+static void prepare_write(struct io_uring_sqe *sqe, const struct io *io, int fd)
+{
+	unsigned len = io->len < TRANSFER_MAX_BYTES ? (unsigned)io->len : TRANSFER_MAX_BYTES;
+	if (io->buffer_slot >= 0)
+		io_uring_prep_write_fixed(sqe, fd, io->buf, len, io->offset, io->buffer_slot);
+	else
+		io_uring_prep_write(sqe, fd, io->buf, len, io->offset);
+	sqe->rw_flags = (__kernel_rwf_t)io->flags;
+}
+
+/* What names an open file, which may be registered. */
+static void prepare_of_file(struct io_uring_sqe *sqe, const struct io *io)
+{
+	int fd = io->file_slot >= 0 ? io->file_slot : io->fd;
+	if (io->op == IO_READ)
+		prepare_read(sqe, io, fd);
+	else if (io->op == IO_WRITE)
+		prepare_write(sqe, io, fd);
+	else if (io->op == IO_FDATASYNC)
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	else
+		io_uring_prep_fallocate(sqe, fd, (int)io->flags, (off_t)io->offset, (off_t)io->len);
 	if (io->file_slot >= 0)
 		sqe->flags |= IOSQE_FIXED_FILE;
 }
@@ -173,7 +196,10 @@ static void uring_start(struct engine *engine, struct io *io)
 		io_uring_prep_nop(sqe);
 		break;
 	case IO_READ:
-		prepare_read(sqe, io);
+	case IO_WRITE:
+	case IO_FDATASYNC:
+	case IO_FALLOCATE:
+		prepare_of_file(sqe, io);
 		break;
 	case IO_OPEN:
 		io_uring_prep_openat(sqe, AT_FDCWD, io->path, (int)io->flags, 0);
@@ -347,7 +373,8 @@ static bool has_all_opcodes(struct io_uring *ring)
 {
 	static const uint8_t needed[] = {
 		IORING_OP_NOP,     IORING_OP_READ,     IORING_OP_READ_FIXED,   IORING_OP_OPENAT, IORING_OP_STATX,
-		IORING_OP_MADVISE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL,
+		IORING_OP_MADVISE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_WRITE,  IORING_OP_WRITE_FIXED,
+		IORING_OP_FSYNC,   IORING_OP_FALLOCATE,
 	};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
 	if (probe == NULL)

@@ -19,6 +19,9 @@ enum io_op {
 	IO_STATX,    /* statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, statx_buf) */
 	IO_MADVISE,  /* madvise(buf, len, advice) */
 	IO_POLL,     /* poll(fd, events): result is the events; level, one shot */
+	IO_WRITE,    /* pwritev2(fd, buf, len, offset, write_flags); may be short, as IO_READ may */
+	IO_FDATASYNC, /* fdatasync(fd) */
+	IO_FALLOCATE, /* fallocate(fd, mode, offset, len) */
 };
 
 struct io {
@@ -29,7 +32,7 @@ struct io {
 	uint64_t offset;      /* bytes */
 	void *buf;            /* borrowed */
 	uint64_t len;         /* bytes */
-	unsigned flags;       /* open_flags, advice, or events */
+	unsigned flags;       /* open_flags, advice, events, write_flags (RWF_DSYNC), or mode */
 	const char *path;     /* borrowed */
 	struct statx *statx_buf;
 	void (*done)(struct io *io, int64_t result); /* count or negative errno */
