@@ -216,19 +216,24 @@ void op_complete_now(struct quire_op *op, int64_t result)
 
 /* ---- starting ---- */
 
+static void cancel_posted(struct loop_task *task);
+
 static void start_posted(struct loop_task *task)
 {
 	struct quire_op *op = op_of_task(task);
 	struct op_private *p = op_private(op);
 	loop_hold(p->home);
 	unsigned state = atomic_load(&p->state);
-	while (!(state & CANCEL_ASKED)) {
-		if (atomic_compare_exchange_weak(&p->state, &state, (state & ~STATE_PHASE) | STATE_STARTED)) {
-			p->driver->start(op);
-			return;
-		}
+	while (!atomic_compare_exchange_weak(&p->state, &state,
+	                                     (state & ~(STATE_PHASE | CANCEL_SEEN)) | STATE_STARTED))
+		;
+	/* A cancel that came first comes again: only the driver knows what an op that was accepted
+	 * holds already, and how, or whether, it can end early. */
+	if (state & CANCEL_SEEN) {
+		loop_task_init(&p->cancel_task, cancel_posted);
+		loop_defer(p->home, &p->cancel_task);
 	}
-	op_complete(op, -ECANCELED);
+	p->driver->start(op);
 }
 
 int op_start(struct quire_op *op, const struct op_driver *driver, struct quire_loop *service)
