@@ -352,7 +352,7 @@ static void fill_finish(struct filler *f, struct fill *fill)
 	struct range *r = fill->range;
 
 	if (fill->result == 0)
-		fill->result = media_read_check(&fill->read, f->turn);
+		fill->result = media_read_check(&fill->read);
 	media_read_finish(&fill->read);
 	if (fill->result == 0)
 		fill_install(fill, f->buffers + ((size_t)f->n_buffers << f->cache->page_shift));
@@ -394,7 +394,6 @@ static void filler_turn(struct loop_turn_hook *hook)
 	struct fill *list = f->arrived, *in_order = NULL;
 
 	f->arrived = NULL;
-	f->turn++;
 	while (list != NULL) {
 		struct fill *fill = list;
 

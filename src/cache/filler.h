@@ -14,7 +14,6 @@ struct filler {
 	unsigned n_fills_limit;
 	unsigned n_active;         /* fills under way */
 	struct fill *free;
-	uint64_t turn;
 
 	char *buffers;             /* owned mapping; a page more than n_buffers, for scratch */
 	unsigned n_buffers;        /* pages */

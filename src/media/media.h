@@ -85,8 +85,8 @@ void media_read_start(struct quire_loop *loop, struct media_read *read);
 
 /* After done(0): is the file still what it was when opened? One fstat answers for all reads
  * of the file, on any loop, that had completed before it: so for those of one turn it takes
- * one. `turn` is not needed for this, and not looked at. 0, -ESTALE. */
-int media_read_check(struct media_read *read, uint64_t turn);
+ * one. 0, -ESTALE. */
+int media_read_check(struct media_read *read);
 
 /* Gives the descriptor back. After done(), whatever its result. */
 void media_read_finish(struct media_read *read);

@@ -274,9 +274,8 @@ void media_read_start(struct quire_loop *loop, struct media_read *read)
 		media_open_start(read->file);
 }
 
-int media_read_check(struct media_read *read, uint64_t turn)
+int media_read_check(struct media_read *read)
 {
-	(void)turn;
 	return check(read->file, read->fd, read->completed_no);
 }
 

@@ -55,7 +55,7 @@ static void read_done(struct media_read *read, int result)
 	assert_false(running->starting);
 	r->n_done++;
 	r->result = result;
-	r->checked = result == 0 ? media_read_check(read, r->n_done) : 0;
+	r->checked = result == 0 ? media_read_check(read) : 0;
 	if (result == 0 && r->checked == 0)
 		env_check(read->buf, r->seed, r->offset, r->len_bytes);
 	if (running->after != NULL)
