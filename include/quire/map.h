@@ -124,7 +124,8 @@ int quire_map_want(struct quire_map *map, const struct iovec *ranges, unsigned n
                    unsigned flags, struct quire_op *op);
 
 /* Takes back one PIN of the same ranges. -EINVAL, nothing changed, if one of the
- * pages is not pinned. Never blocks. */
+ * pages is not pinned; -EINVAL as well if ranges that overlap ask for more pins than
+ * a page has, and then it has none left. Never blocks. */
 int quire_map_unwant(struct quire_map *map, const struct iovec *ranges, unsigned n);
 
 enum quire_advice {
@@ -135,7 +136,7 @@ enum quire_advice {
 };
 
 /* For a whole item. PINNED obeys the rules of want with PIN; any other advice
- * takes such a pin back. */
+ * takes such a pin back. -EBUSY while another call of PINNED for the item is under way. */
 int quire_map_advise(struct quire_map *map, size_t index, enum quire_advice advice);
 
 /* Drops resident pages of the range that are not pinned. Returns how many. */

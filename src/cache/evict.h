@@ -32,7 +32,7 @@ void evict_forget_cold(struct range *r);
 /* Pins a page that `w` says is resident. 0; -EAGAIN: its word changed, look again; -ENOMEM: pins
  * have taken all but the reserve. */
 int evict_pin(struct range *r, uint64_t page, uint32_t w);
-void evict_unpin(struct range *r, uint64_t page); /* must be pinned */
+bool evict_unpin(struct range *r, uint64_t page); /* false: it has no pin */
 
 /* Bytes that pins may take. */
 uint64_t evict_pin_limit(const struct quire_cache *c);

@@ -59,12 +59,18 @@ int evict_pin(struct range *r, uint64_t page, uint32_t w)
 	return -EAGAIN;
 }
 
-void evict_unpin(struct range *r, uint64_t page)
+bool evict_unpin(struct range *r, uint64_t page)
 {
-	uint32_t w = atomic_fetch_sub(range_word(r, page), 1u << PAGE_VALUE_SHIFT);
+	page_word *word = range_word(r, page);
+	uint32_t w = page_load(word);
 
+	do {
+		if (page_state(w) != PAGE_RESIDENT || page_value(w) == 0)
+			return false;
+	} while (!page_cas(word, &w, w - (1u << PAGE_VALUE_SHIFT)));
 	if (page_value(w) == 1) {
 		atomic_fetch_sub(&r->n_pinned, 1);
 		pin_uncharge(r->cache);
 	}
+	return true;
 }

@@ -23,15 +23,18 @@ static struct quire_op *want_op(struct want *w)
 	return op_of_driver_data(w);
 }
 
-void want_unpin(struct range *r, const struct iovec *ranges, uint32_t index, uint64_t page)
+bool want_unpin(struct range *r, const struct iovec *ranges, uint32_t index, uint64_t page)
 {
+	bool had_all = true;
+
 	for (uint32_t i = 0; i <= index; i++) {
 		uint64_t first = want_first_page(r, &ranges[i]);
 		uint64_t end = i == index ? page : want_end_page(r, &ranges[i]);
 
 		for (uint64_t p = first; p < end; p++)
-			evict_unpin(r, p);
+			had_all &= evict_unpin(r, p);
 	}
+	return had_all;
 }
 
 static void want_end(struct want *w, int result)
@@ -289,6 +292,8 @@ int want_submit(struct range *r, const struct iovec *ranges, unsigned n, unsigne
 		w->ranges = &w->one;
 	}
 	int rc = want_advance(w);
+	if (rc == 0 && op == NULL && quire_loop_self() != NULL && !quire_in_coroutine())
+		rc = -EDEADLK;
 	if (rc == 0 && !range_get(r))
 		rc = -ECANCELED;
 	if (rc == 0) {

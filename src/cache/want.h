@@ -61,7 +61,7 @@ static inline uint64_t want_end_page(const struct range *r, const struct iovec *
 	                       : (((uintptr_t)v->iov_base + v->iov_len - 1) >> r->arena->page_shift) + 1;
 }
 
-/* Takes back pins of all pages of the ranges before (index, page). */
-void want_unpin(struct range *r, const struct iovec *ranges, uint32_t index, uint64_t page);
+/* Takes back a pin of all pages of the ranges before (index, page). False: some had none. */
+bool want_unpin(struct range *r, const struct iovec *ranges, uint32_t index, uint64_t page);
 
 #endif

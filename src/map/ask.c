@@ -45,8 +45,9 @@ int quire_map_unwant(struct quire_map *m, const struct iovec *ranges, unsigned n
 				return -EINVAL;
 		}
 	}
-	want_unpin(m->range, ranges, n - 1, want_end_page(m->range, &ranges[n - 1]));
-	return 0;
+	/* Ranges that overlap may still ask for more than there is. */
+	uint64_t end = want_end_page(m->range, &ranges[n - 1]);
+	return want_unpin(m->range, ranges, n - 1, end) ? 0 : -EINVAL;
 }
 
 bool quire_map_resident(const struct quire_map *m, const void *addr, size_t len_bytes)
@@ -108,13 +109,14 @@ static void item_mark_hot(struct quire_map *m, struct item *it, bool hot)
 static int item_advise(struct quire_map *m, struct item *it, enum quire_advice advice)
 {
 	uint64_t len = atomic_load(&it->len_bytes);
-	struct iovec v = {m->base + (it->first_page << m->cache->page_shift), len};
+	struct iovec pinned = {m->base + (it->first_page << m->cache->page_shift),
+	                       it->advice_pinned_bytes};
 
 	if (m->range == NULL || len == 0)
 		return 0; /* the kernel has no such notions, and nothing has no pages */
-	if (it->advice_pinned && advice != QUIRE_ADVISE_PINNED) {
-		quire_map_unwant(m, &v, 1);
-		it->advice_pinned = false;
+	if (advice != QUIRE_ADVISE_PINNED && it->advice_pinned_bytes > 0) {
+		quire_map_unwant(m, &pinned, 1);
+		it->advice_pinned_bytes = 0;
 	}
 	item_mark_hot(m, it, advice == QUIRE_ADVISE_HOT);
 	if (advice == QUIRE_ADVISE_COLD)
@@ -127,24 +129,26 @@ int quire_map_advise(struct quire_map *m, size_t index, enum quire_advice advice
 	if (index >= m->n_items || advice < QUIRE_ADVISE_WARM || advice > QUIRE_ADVISE_PINNED)
 		return -EINVAL;
 	struct item *it = &m->items[index];
-	bool pin = false;
+	uint64_t from = 0, to = 0;
 
 	pthread_mutex_lock(&m->lock);
-	int rc = item_advise(m, it, advice);
-	if (rc == 0 && advice == QUIRE_ADVISE_PINNED && !it->advice_pinned)
-		pin = it->advice_pinned = true;
+	int rc = it->advice_pinning ? -EBUSY : item_advise(m, it, advice);
+	if (rc == 0 && advice == QUIRE_ADVISE_PINNED) {
+		from = map_pages(m, it->advice_pinned_bytes) << m->cache->page_shift;
+		to = atomic_load(&it->len_bytes);
+		it->advice_pinning = to > from;
+	}
 	pthread_mutex_unlock(&m->lock);
-	if (!pin)
+	if (to <= from)
 		return rc;
 
-	/* Waits for I/O, so without the lock. */
-	struct iovec v = {m->base + (it->first_page << m->cache->page_shift),
-	                  atomic_load(&it->len_bytes)};
+	/* Waits for I/O, so without the lock. Of an item that was pinned before, what it grew by. */
+	struct iovec v = {m->base + (it->first_page << m->cache->page_shift) + from, to - from};
 	rc = quire_map_want(m, &v, 1, QUIRE_WANT_PIN, NULL);
-	if (rc < 0) {
-		pthread_mutex_lock(&m->lock);
-		it->advice_pinned = false;
-		pthread_mutex_unlock(&m->lock);
-	}
+	pthread_mutex_lock(&m->lock);
+	it->advice_pinning = false;
+	if (rc == 0)
+		it->advice_pinned_bytes = to;
+	pthread_mutex_unlock(&m->lock);
 	return rc;
 }

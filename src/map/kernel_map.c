@@ -205,6 +205,8 @@ int kernel_map_want(struct quire_map *m, const struct iovec *ranges, unsigned n,
 			op_complete_now(op, 0);
 		return 0;
 	}
+	if (op == NULL && quire_loop_self() != NULL && !quire_in_coroutine())
+		return -EDEADLK;
 	struct kernel_want *k = calloc(1, sizeof(*k));
 	if (k == NULL)
 		return -ENOMEM;

@@ -20,7 +20,8 @@ struct item {
 	_Atomic bool failed;       /* the medium failed at least once */
 	_Atomic bool hot;
 	bool append;
-	bool advice_pinned;        /* under map->lock */
+	bool advice_pinning;       /* some thread is at it; under map->lock */
+	uint64_t advice_pinned_bytes; /* what advice keeps pinned, from the start; under map->lock */
 };
 
 struct quire_map {

@@ -9,7 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char dir[PATH_MAX / 2];
+#define N_PATHS 64
+#define PATH_BYTES 512
+
+static char dir[PATH_BYTES / 2];
 
 int files_setup(void **state)
 {
@@ -29,11 +32,11 @@ int files_teardown(void **state)
 
 const char *file_path(const char *name)
 {
-	static _Thread_local char paths[8][PATH_MAX];
+	static _Thread_local char paths[N_PATHS][PATH_BYTES];
 	static _Thread_local unsigned next;
-	char *path = paths[next++ % 8];
+	char *path = paths[next++ % N_PATHS];
 
-	snprintf(path, PATH_MAX, "%s/%s", dir, name);
+	snprintf(path, PATH_BYTES, "%s/%s", dir, name);
 	return path;
 }
 

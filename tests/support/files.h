@@ -29,7 +29,7 @@
 int files_setup(void **state);
 int files_teardown(void **state);
 
-/* DIR/name; the text lives until the eighth call after this. */
+/* DIR/name; the text lives until the 64th call after this, of this thread. */
 const char *file_path(const char *name);
 
 /* The system's page size, and a length of n pages. */
