@@ -61,6 +61,13 @@ static void want_fail(struct want *w, int error)
 	want_end(w, error);
 }
 
+/* The cursor has neither waited for its page nor looked at it ahead: then it counts as a hit. */
+static bool want_is_news(const struct want *w)
+{
+	return !w->waited && (w->index > w->ahead_index ||
+	                      (w->index == w->ahead_index && w->page >= w->ahead_page));
+}
+
 /* Moves the cursor over resident pages, pinning them if asked. 1: at the end; 0: at a page that
  * is not resident; or a negative errno. */
 static int want_advance(struct want *w)
@@ -89,7 +96,8 @@ static int want_advance(struct want *w)
 					goto out;
 			}
 			page_touch(word, now);
-			n_hits++;
+			n_hits += want_is_news(w);
+			w->waited = false;
 			w->page++;
 			if (w->n_ahead > 0)
 				w->n_ahead--;
@@ -111,7 +119,7 @@ out:
 static void want_look_ahead(struct want *w, struct filler *f)
 {
 	struct range *r = w->range;
-	uint64_t window = (budget_limit(&f->cache->budget) >> f->cache->page_shift) / 8;
+	uint64_t window = (budget_limit(&f->cache->budget) >> f->cache->page_shift) / 8, n_hits = 0;
 
 	if (window > AHEAD_MAX_PAGES)
 		window = AHEAD_MAX_PAGES;
@@ -127,7 +135,7 @@ static void want_look_ahead(struct want *w, struct filler *f)
 			w->ahead_page = want_first_page(r, v);
 		if (w->ahead_page >= want_end_page(r, v)) {
 			if (w->ahead_index + 1 == w->n)
-				return;
+				break;
 			w->ahead_index++;
 			w->ahead_page = 0;
 			continue;
@@ -136,10 +144,13 @@ static void want_look_ahead(struct want *w, struct filler *f)
 		uint32_t now = page_load(range_word(r, w->ahead_page));
 		if (page_state(now) == PAGE_ABSENT &&
 		    fill_start(f, r, w->ahead_page, (unsigned)(left < room ? left : room), false) < 0)
-			return;
+			break;
+		n_hits += page_state(now) == PAGE_RESIDENT;
 		w->ahead_page++;
 		w->n_ahead++;
 	}
+	if (n_hits > 0)
+		count(&r->n_hits, n_hits);
 }
 
 /* How many pages one read may bring from the cursor on. */
@@ -211,6 +222,7 @@ void want_step(struct want *w)
 		rc = want_advance(w);
 		if (rc != 0)
 			return want_end(w, rc < 0 ? rc : 0);
+		w->waited = true;
 
 		uint32_t word = page_load(range_word(w->range, w->page));
 		switch (page_state(word)) {
