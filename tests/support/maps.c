@@ -1,12 +1,15 @@
 /* maps.c - see maps.h. */
 #include "maps.h"
 
+#include "trap.h"
+
+#include <signal.h>
 #include <time.h>
 
 struct quire_cache *cache;
 enum quire_fault fault;
-const enum quire_fault fault_kinds[] = {QUIRE_FAULT_AUTO, QUIRE_FAULT_SERVICE, QUIRE_FAULT_SIGNAL,
-                                        QUIRE_FAULT_KERNEL, QUIRE_FAULT_PINNED};
+
+static struct sigaction on_sigbus;
 
 void skip_because(const char *why)
 {
@@ -41,8 +44,25 @@ int maps_setup(void **state)
 	struct quire_cache_options o = {
 		.size = sizeof(o), .budget_bytes = CACHE_BUDGET, .signal_faults = true};
 
-	fault = *state != NULL ? *(const enum quire_fault *)*state : QUIRE_FAULT_AUTO;
-	return open_cache(&o);
+	/* Before the library's own, which is installed once, and chains to it for good. */
+	static bool trapped;
+
+	if (!trapped)
+		trap_install();
+	else
+		sigaction(SIGBUS, &on_sigbus, NULL);
+	trapped = true;
+	fault = ((const struct maps_test *)*state)->fault;
+
+	int rc = open_cache(&o);
+	sigaction(SIGBUS, NULL, &on_sigbus);
+	return rc;
+}
+
+void maps_run(void **state)
+{
+	sigaction(SIGBUS, &on_sigbus, NULL);
+	((const struct maps_test *)*state)->run(state);
 }
 
 int maps_teardown(void **state)
