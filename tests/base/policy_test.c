@@ -239,7 +239,7 @@ static void all_hot_costs_little(void **state)
 	struct owner *o = owner_create();
 	fill_range(o, 0, N_PAGES);
 	evict(o, 1);
-	for (unsigned round = 0; round < 100; round++) {
+	for (unsigned round = 0; round < 20; round++) {
 		memset(o->used, 3, sizeof(o->used));
 		o->n_asked = 0;
 		assert_int_equal(policy_pick(o->policy, pages, 1, ask, o), 1);
@@ -294,7 +294,7 @@ static void random_steps_lose_and_double_nothing(void **state)
 	unsigned seed = 42;
 	print_message("seed %u\n", seed);
 	srand(seed);
-	for (unsigned i = 0; i < 300000; i++) {
+	for (unsigned i = 0; i < 60000; i++) {
 		uint64_t page = (uint64_t)rand() % 5000;
 		int dice = rand() % 100;
 		if (dice < 50 && !o->resident[page])
