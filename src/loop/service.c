@@ -1,8 +1,8 @@
 /* service.c - the process's service loop: one thread with a ring of its own, for whoever has none.
  *
  * It lives from the first service_get to the last service_put. Operations that plain threads start
- * on no cache (sleep, poll) take one reference for good (service_shared), since an operation that
- * ends on the service's own thread can't join it.
+ * on no cache (sleep, poll) take one reference until the process ends or the library is unloaded
+ * (service_shared), since an operation that ends on the service's own thread can't join it.
  *
  * The thread blocks all signals, for it serves faults and must never run a handler that could
  * fault. The loop is held while it is served, so that it runs without work.
@@ -26,6 +26,7 @@ static struct {
 	unsigned n_users;
 	bool shared; /* service_shared has its reference */
 	bool fork_handled;
+	struct quire_loop *of_parent; /* in a child: kept, so that it is no leak */
 } service = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Read without the lock by service_shared. */
@@ -35,6 +36,7 @@ static void forget_in_child(void)
 {
 	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
 	memcpy(&service.lock, &fresh, sizeof(fresh));
+	service.of_parent = service.loop;
 	service.loop = NULL;
 	service.n_users = 0;
 	service.shared = false;
@@ -90,21 +92,25 @@ int service_get(struct quire_loop **ret_loop, struct quire_error *err)
 	return rc;
 }
 
-static void stop_locked(void)
+/* -EBUSY: operations are left, which nobody drives any more. */
+static int stop_locked(void)
 {
 	quire_loop_stop(service.loop);
 	pthread_join(service.thread, NULL);
 	loop_release(service.loop);
 	int rc = quire_loop_destroy(service.loop);
-	quire_assert(rc == 0); /* a user went away before his operations */
-	service.loop = NULL;
+	if (rc == 0)
+		service.loop = NULL;
+	return rc;
 }
 
 void service_put(void)
 {
 	pthread_mutex_lock(&service.lock);
-	if (service.n_users != 0 && --service.n_users == 0)
-		stop_locked();
+	if (service.n_users != 0 && --service.n_users == 0) {
+		int rc = stop_locked();
+		quire_assert(rc == 0); /* a user went away before his operations */
+	}
 	pthread_mutex_unlock(&service.lock);
 }
 
@@ -127,4 +133,15 @@ int service_shared(struct quire_loop **ret_loop)
 	atomic_store_explicit(&shared_loop, loop, memory_order_release);
 	*ret_loop = loop;
 	return 0;
+}
+
+/* The end of the process, or of the library in it. Whatever is under way is under way no more; that
+ * is no mistake here. A cache that is still open keeps the thread, and its faults served. */
+__attribute__((destructor)) static void end_shared(void)
+{
+	pthread_mutex_lock(&service.lock);
+	if (service.shared && --service.n_users == 0)
+		(void)stop_locked();
+	service.shared = false;
+	pthread_mutex_unlock(&service.lock);
 }

@@ -33,6 +33,14 @@
 #define SANITIZED 0
 #endif
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+/* Fewer rounds where each takes long. */
+#define SLOW (SANITIZED || RUNNING_ON_VALGRIND)
+
 static enum quire_engine test_engines[] __attribute__((unused)) = {QUIRE_ENGINE_URING, QUIRE_ENGINE_THREADS};
 
 #define ON_BOTH(test) \

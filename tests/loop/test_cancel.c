@@ -140,7 +140,7 @@ static void *cancel_main(void *arg)
 
 static void cancel_races_with_completion(void **state)
 {
-	int n_rounds = SANITIZED ? 100 : 400, n_cancels = 0;
+	int n_rounds = SLOW ? 100 : 400, n_cancels = 0;
 	struct racer *r = calloc(1, sizeof(*r));
 	for (int i = 0; i < n_rounds; i++) {
 		pthread_t thread;

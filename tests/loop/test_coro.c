@@ -47,7 +47,7 @@ static void count_down(void *arg)
 static void coroutines_spawn_coroutines(void **state)
 {
 	struct quire_loop *loop = loop_of(state, NULL);
-	int left = SANITIZED ? 1000 : 10000;
+	int left = SLOW ? 1000 : 10000;
 	spawn(loop, count_down, &left);
 	run(loop);
 	assert_int_equal(left, 0);
@@ -206,8 +206,8 @@ static long mapped_pages(void)
 /* After a crowd has gone, only so many stacks stay mapped. */
 static void idle_stacks_are_bounded(void **state)
 {
-	if (THREAD_SANITIZED) {
-		print_message("skipped: the sanitizer maps far more for each coroutine\n");
+	if (THREAD_SANITIZED || RUNNING_ON_VALGRIND) {
+		print_message("skipped: what watches this maps far more for each coroutine\n");
 		skip();
 	}
 	struct quire_loop *loop = loop_of(state, NULL);
@@ -289,8 +289,8 @@ static void overflowing_a_stack_dies_at_the_guard(void **state)
  * A range of pages without access. A load faults; the handler hands the page to a "filler" (a task
  * that makes it readable later, in another order) and suspends. */
 
-#define N_FAULT_COROS (SANITIZED ? 40 : 300)
-#define N_FAULT_LOADS (SANITIZED ? 20 : 60)
+#define N_FAULT_COROS (SLOW ? 40 : 300)
+#define N_FAULT_LOADS (SLOW ? 20 : 60)
 
 struct fill {
 	struct loop_task task;

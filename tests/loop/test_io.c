@@ -397,7 +397,7 @@ static void cancel_and_submit_again(void **state)
 	struct quire_loop_options o = {.depth = 16};
 	struct quire_loop *loop = loop_of(state, &o);
 	for (int i = 0; i < 64; i++) {
-		churns[i] = (struct churn){.left = SANITIZED ? 50 : 500, .loop = loop};
+		churns[i] = (struct churn){.left = SLOW ? 50 : 500, .loop = loop};
 		churns[i].io = (struct io){.op = IO_READ, .fd = file, .file_slot = -1, .buffer_slot = -1,
 		                           .buf = churns[i].buf, .len = 64, .done = churn_done};
 	}

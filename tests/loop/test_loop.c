@@ -253,7 +253,7 @@ static void no_post_is_lost(void **state)
 	struct poster p[N_POSTERS];
 	pthread_t thread;
 	for (int i = 0; i < N_POSTERS; i++) {
-		p[i] = (struct poster){.loop = loop, .free = true, .n_posts = SANITIZED ? 2000 : 20000};
+		p[i] = (struct poster){.loop = loop, .free = true, .n_posts = SLOW ? 2000 : 20000};
 		loop_task_init(&p[i].task, poster_ran);
 	}
 	loop_hold(loop);
@@ -315,7 +315,7 @@ static void pong_run(struct loop_task *task)
 
 static void two_loops_talk(void **state)
 {
-	struct pong p = {.loops = {loop_of(state, NULL), loop_of(state, NULL)}, .left = SANITIZED ? 500 : 5000};
+	struct pong p = {.loops = {loop_of(state, NULL), loop_of(state, NULL)}, .left = SLOW ? 500 : 5000};
 	pthread_t thread;
 	loop_task_init(&p.task, pong_run);
 	loop_hold(p.loops[0]);

@@ -300,7 +300,7 @@ static void start_many(void *arg)
 static void a_million_operations_outstanding(void **state)
 {
 	struct quire_loop *loop = loop_of(state, NULL);
-	n_many = SANITIZED ? 100000 : 1000000;
+	n_many = SLOW ? 100000 : 1000000;
 	many = malloc(n_many * sizeof(*many));
 	uint8_t *seen = calloc(n_many, 1);
 	assert_non_null(many);
