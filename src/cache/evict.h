@@ -30,7 +30,7 @@ int evict_cold(struct range *r, uint64_t page, uint64_t n);
 void evict_forget_cold(struct range *r);
 
 /* Pins a page that `w` says is resident. 0; -EAGAIN: its word changed, look again; -ENOMEM: pins
- * have taken all but the reserve. */
+ * have taken all but the reserve; -ECANCELED: the range is dying. */
 int evict_pin(struct range *r, uint64_t page, uint32_t w);
 bool evict_unpin(struct range *r, uint64_t page); /* false: it has no pin */
 

@@ -30,10 +30,14 @@ static inline void gate_leave(struct gate *g)
 
 static inline bool gate_enter(struct gate *g)
 {
-	if ((atomic_fetch_add(&g->n_inside, 1) & GATE_CLOSED) == 0)
-		return true;
-	gate_leave(g);
-	return false;
+	uint64_t n = atomic_load_explicit(&g->n_inside, memory_order_relaxed);
+
+	/* Never in and out again: who leaves a closed gate last says so, and only one may. */
+	do {
+		if (n & GATE_CLOSED)
+			return false;
+	} while (!atomic_compare_exchange_weak(&g->n_inside, &n, n + 1));
+	return true;
 }
 
 /* Once; gate_when_idle must follow. The closer counts as inside until then, so the last of the

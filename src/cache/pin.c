@@ -48,15 +48,14 @@ int evict_pin(struct range *r, uint64_t page, uint32_t w)
 	if (first && !pin_charge(r->cache))
 		return -ENOMEM;
 	/* Counted before it is pinned, so that range_kill never overlooks one. */
-	if (first)
-		atomic_fetch_add(&r->n_pinned, 1);
-	if (page_cas(range_word(r, page), &w, w + (1u << PAGE_VALUE_SHIFT)))
+	bool killed = first && (atomic_fetch_add(&r->n_pinned, 1) & RANGE_KILLED) != 0;
+	if (!killed && page_cas(range_word(r, page), &w, w + (1u << PAGE_VALUE_SHIFT)))
 		return 0;
 	if (first) {
 		atomic_fetch_sub(&r->n_pinned, 1);
 		pin_uncharge(r->cache);
 	}
-	return -EAGAIN;
+	return killed ? -ECANCELED : -EAGAIN;
 }
 
 bool evict_unpin(struct range *r, uint64_t page)

@@ -144,7 +144,9 @@ int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
 
 int range_kill(struct range *r)
 {
-	if (atomic_load(&r->n_pinned) > 0)
+	uint64_t none = 0;
+
+	if (!atomic_compare_exchange_strong(&r->n_pinned, &none, RANGE_KILLED))
 		return -EBUSY;
 	gate_close(&r->gate);
 	fillers_kick(r->cache);

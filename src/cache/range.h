@@ -25,6 +25,8 @@ struct page_source {
 	bool hot, may_grow;
 };
 
+#define RANGE_KILLED (UINT64_C(1) << 63)
+
 struct range_ops {
 	/* page counts from the start of the range. -EFAULT: it belongs to no item. Lock-free, any
 	 * thread, fault handlers included. */
@@ -40,7 +42,8 @@ struct range {
 	const struct range_ops *ops;
 	void *owner;               /* borrowed: until range_free */
 	struct gate gate;          /* operations and fills are inside; closed: dying */
-	_Atomic uint64_t n_resident, n_pinned, n_unverified;
+	_Atomic uint64_t n_resident, n_unverified;
+	_Atomic uint64_t n_pinned; /* pages; RANGE_KILLED beside, and then no page can be pinned */
 	_Atomic uint64_t n_hits, n_faults, n_fills, n_evictions, n_errors;
 };
 
