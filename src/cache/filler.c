@@ -237,6 +237,8 @@ static void fill_launch(struct filler *f, struct fill *fill)
 		.len_bytes = (uint32_t)(s->len_bytes < bytes ? s->len_bytes : bytes),
 		.buf = fill->buf,
 		.buffer_slot = f->buffer_slot,
+		/* Threads that wait for the service may be whom others' descriptors wait for. */
+		.independent = f->loop == f->cache->service,
 		.done = fill_read_done,
 	};
 	f->n_active++;

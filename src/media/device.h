@@ -11,6 +11,7 @@
 #define MEDIA_DEVICE_H
 
 #include "../loop/op.h"
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -58,6 +59,9 @@ enum device_open_flags { DEVICE_CREATE = 1, DEVICE_READ_ONLY = 2, DEVICE_BUFFERE
 int device_open(const char *path, unsigned flags, uint64_t size_bytes, struct quire_loop *service,
                 struct device **ret_device, struct quire_error *err);
 void device_close(struct device *d); /* no I/O may be under way; NULL allowed */
+
+/* Makes it larger, durably. -EINVAL if that is smaller, -ENOTSUP for a block device. Blocks. */
+int device_grow(struct device *d, uint64_t size_bytes);
 
 /* Starts an I/O on the loop whose turn this is. Arguments out of range or unaligned end in done(-EINVAL),
  * writes to a read-only device in done(-EROFS). */

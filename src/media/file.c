@@ -138,7 +138,7 @@ static int learn(struct media_file *file, int fd, struct quire_error *err)
 		file->buffered = true;
 	if (file->flags & FILE_DUPLICATE)
 		return 0;
-	rc = media_open_accept(file, fd);
+	rc = media_open_settle(file, fd);
 	return rc < 0 ? quire_fail(err, rc, "%s", name) : 0;
 }
 

@@ -65,6 +65,8 @@ struct media_read {
 	uint32_t len_bytes;       /* what is wanted; buf has room for it rounded up to a page */
 	void *buf;                /* page aligned */
 	int buffer_slot;          /* of loop_buffers_register, or -1 */
+	bool independent;         /* waits for no other loop to open the file or to give a descriptor back:
+	                           * at worst opens one of its own, whatever max_open says */
 	void (*done)(struct media_read *read, int result); /* on the loop's thread */
 	uint64_t started_ns;
 	/* private */
@@ -73,6 +75,7 @@ struct media_read {
 	struct media_progress progress;
 	int result;
 	int fd;
+	bool own_fd;              /* fd is this read's alone */
 	uint64_t completed_no;
 	struct loop_task task;
 	struct io io;

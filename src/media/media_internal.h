@@ -99,6 +99,7 @@ enum wait_outcome {
 	WAIT_OPEN,   /* not at all: it is open now, read->fd is a use of it */
 	WAIT_QUEUED, /* somebody else opens it */
 	WAIT_OPENER, /* the caller is to open it: a descriptor is reserved */
+	WAIT_ALONE,  /* not at all: the caller is to open it for itself (independent reads) */
 };
 enum wait_outcome descriptor_wait(struct media_read *read);
 
@@ -110,8 +111,10 @@ void media_open_start(struct media_file *file);
 /* Flags for the file as it stands; the name can't make the call wait. */
 int media_open_flags(const struct media_file *file);
 
-/* After a call that used media_open_flags: is fd the file that we know? Leaves it fit for
- * reading. 0, -ESTALE. */
+/* After a call that used media_open_flags: makes fd fit for reading. */
+int media_open_settle(struct media_file *file, int fd);
+
+/* The same, if fd is the file that we know: 0, -ESTALE. */
 int media_open_accept(struct media_file *file, int fd);
 
 /* Result of an open by path, in terms of a file that was there before. */

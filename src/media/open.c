@@ -27,7 +27,11 @@ int media_open_accept(struct media_file *file, int fd)
 		return rc;
 	if (file->birth_ns != 0 && identity_birth_ns(fd) != file->birth_ns)
 		return -ESTALE;
+	return media_open_settle(file, fd);
+}
 
+int media_open_settle(struct media_file *file, int fd)
+{
 	/* io_uring answers EAGAIN to a read that would wait, where a descriptor has
 	 * O_NONBLOCK and its file system can't tell beforehand. */
 	if (fcntl(fd, F_SETFL, file->buffered ? 0 : O_DIRECT) < 0) {

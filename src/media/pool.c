@@ -16,9 +16,9 @@
  * passes once those used since it came by, and takes the next.
  *
  * Invariants:
- * 1. n_open ≤ n_reserved ≤ max_open: a place is reserved before an open begins. Two kinds of
- *    descriptor stand outside: held ones, and one for each thread that is in media_read_now
- *    with a file that was closed.
+ * 1. n_open ≤ n_reserved ≤ max_open: a place is reserved before an open begins. Three kinds of
+ *    descriptor stand outside: held ones, one for each thread that is in media_read_now
+ *    with a file that was closed, and those of independent reads that found no other.
  * 2. Users are added only while a descriptor is there, and it is taken away only while
  *    there are none: both by compare-and-swap on one word, so uses need no lock.
  * 3. A file is in the ring exactly while it is open and not held; in the starved queue
@@ -269,12 +269,20 @@ enum wait_outcome descriptor_wait(struct media_read *read)
 		pthread_mutex_unlock(&pool->lock);
 		return WAIT_OPEN;
 	}
+	/* Whoever drives the open on another loop, or uses the descriptors, may be a thread that
+	 * waits for this very read. */
+	bool other_opens = file->opening && file->waiters->loop != read->loop;
+	bool reserved = !file->opening && reserve_locked(pool, &victim);
+	if (read->independent && (other_opens || (!file->opening && !reserved))) {
+		pthread_mutex_unlock(&pool->lock);
+		return WAIT_ALONE;
+	}
 	read->next = NULL;
 	*file->waiters_tail = read;
 	file->waiters_tail = &read->next;
 	if (!file->opening) {
 		file->opening = true;
-		if (reserve_locked(pool, &victim)) {
+		if (reserved) {
 			outcome = WAIT_OPENER;
 		} else {
 			atomic_fetch_add(&pool->n_starved, 1);
