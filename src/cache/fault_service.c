@@ -103,7 +103,9 @@ static void fault_done(struct quire_op *op, void *arg)
 
 	if (op->result < 0)
 		fault_poison(f->range, f->page, (int)op->result);
-	arena_wake(s->arena, f->page, 1);
+	/* Woken before its page is there, the thread would only fault again, and again. */
+	if (op->result != WANT_REPEATED)
+		arena_wake(s->arena, f->page, 1);
 	range_put(f->range);
 	f->next = s->free;
 	s->free = f;

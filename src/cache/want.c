@@ -89,11 +89,14 @@ static int want_advance(struct want *w)
 			if (page_state(now) != PAGE_RESIDENT)
 				goto out;
 			if (w->flags & WANT_PIN) {
-				rc = evict_pin(r, w->page, now);
-				if (rc == -EAGAIN)
+				int pinned = evict_pin(r, w->page, now);
+
+				if (pinned == -EAGAIN)
 					continue;
-				if (rc < 0)
+				if (pinned < 0) {
+					rc = pinned;
 					goto out;
+				}
 			}
 			page_touch(word, now);
 			n_hits += want_is_news(w);
@@ -187,14 +190,14 @@ static bool want_fill(struct want *w, struct filler *f)
 static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 {
 	if ((w->flags & WANT_REPEAT) && fill_is_foreign(f, word)) {
-		/* The loop that owns the fill may be the thread that faulted. The repeat wakes
-		 * every thread that waits for the page, so nothing is left to wait for here. */
+		/* The loop that owns the fill may be the thread that faulted. The repeat, when it ends,
+		 * wakes every thread that waits for the page: nothing is left to wait for here. */
 		int rc = fill_start_duplicate(f, w->range, w->page);
 
 		if (rc == -EAGAIN)
 			filler_enqueue(f, w, true);
 		else if (rc == 0 || rc == -EALREADY)
-			want_end(w, 0);
+			want_end(w, WANT_REPEATED);
 		else if (rc < 0 && rc != -EBUSY)
 			want_fail(w, rc);
 		return rc == -EBUSY;

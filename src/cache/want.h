@@ -20,6 +20,8 @@
 #define WANT_REPEAT (1u << 17) /* a thread waits in the kernel: repeat fills that loops own */
 #define WANT_SINGLE (1u << 18) /* a read of several pages failed: one at a time, to find which */
 
+#define WANT_REPEATED 1        /* result under WANT_REPEAT: the repeat's end will wake the thread */
+
 enum want_where { WANT_NOWHERE, WANT_PARKED, WANT_QUEUED };
 
 struct want {
