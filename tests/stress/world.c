@@ -147,7 +147,7 @@ void world_destroy(void)
 
 	for (struct slot *s = slots; s < slots + N_SLOTS + N_PREY; s++)
 		if (s->view.map != NULL)
-			CHECK(slot_try_destroy(s, &c), "pins are left");
+			CHECK(slot_try_destroy(s, &c), "slot %d: pins are left", (int)(s - slots));
 }
 
 /* ---- pieces ---- */
