@@ -14,7 +14,7 @@
 #define READY_TIMEOUT_MS 60000
 
 /* Of a blocking thread's time, how much goes into waiting for misses. */
-#define MISS_LOAD 0.1
+#define MISS_LOAD 0.16
 #define RATE_MIN 1000.0
 #define RATE_MAX 60000.0
 

@@ -169,11 +169,11 @@ static void receiver(void *arg)
 
 	for (;;) {
 		int n = demo_inbox_receive(&s->in, s->demo->socket, MSG_DONTWAIT);
-		if (n == -EAGAIN)
-			n = (int)quire_poll_fd(s->demo->socket, POLLIN, NULL) < 0 ? -EIO : -EAGAIN;
-		else if (n > 0)
+		if (n > 0)
 			take_batch(s, (unsigned)n);
-		if (n <= 0 && n != -EAGAIN)
+		else if (n != -EAGAIN)
+			return;
+		if (n < DEMO_BATCH && quire_poll_fd(s->demo->socket, POLLIN, NULL) < 0)
 			return;
 	}
 }
