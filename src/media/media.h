@@ -36,6 +36,7 @@ int media_pool_create(unsigned max_open, bool buffered, struct media_pool **ret_
 void media_pool_destroy(struct media_pool *pool); /* no file may be left */
 unsigned media_pool_n_open(const struct media_pool *pool);
 uint64_t media_pool_bytes(const struct media_pool *pool); /* memory held by pool and files */
+bool media_pool_check(struct media_pool *pool); /* do the invariants hold? Walks all that is open; for tests */
 
 /* Opens, checks that it is a regular file, learns its identity. Path is copied. With path NULL,
  * fd is duplicated (reopened through /proc/self/fd for O_DIRECT where possible) and held.

@@ -385,3 +385,40 @@ bool descriptor_evict_one(struct media_pool *pool)
 	close_victim(victim);
 	return victim >= 0;
 }
+
+static bool ring_is_sound(const struct media_pool *pool)
+{
+	unsigned n = 0;
+	const struct media_file *file = pool->hand;
+	if (file != NULL) {
+		do {
+			if (file->next->prev != file || file->flags & MEDIA_HOLD || file->opening ||
+			    (uint32_t)atomic_load(&file->descriptor) == 0)
+				return false;
+			n++;
+			file = file->next;
+		} while (file != pool->hand);
+	}
+	return n == atomic_load(&pool->n_open);
+}
+
+static bool starved_are_sound(const struct media_pool *pool)
+{
+	unsigned n = 0;
+	for (const struct media_file *file = pool->starved; file != NULL; file = file->next) {
+		if (!file->opening || file->waiters == NULL || atomic_load(&file->descriptor) != 0)
+			return false;
+		n++;
+	}
+	return n == atomic_load(&pool->n_starved) && (n > 0 || pool->starved_tail == &pool->starved);
+}
+
+bool media_pool_check(struct media_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	bool sound = atomic_load(&pool->n_open) <= pool->n_reserved &&
+	             pool->n_reserved <= pool->max_open && ring_is_sound(pool) &&
+	             starved_are_sound(pool);
+	pthread_mutex_unlock(&pool->lock);
+	return sound;
+}

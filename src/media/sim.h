@@ -44,7 +44,7 @@ struct sim_faults {
 };
 
 int sim_create(uint64_t size_bytes, uint64_t seed, const struct sim_faults *faults, struct sim **ret_sim);
-void sim_destroy(struct sim *s);
+void sim_destroy(struct sim *s); /* its device is closed; NULL allowed */
 
 /* Opens the device that the medium is now; one at a time. Closing it forgets what is under way
  * as a process's death does: done writes stay in the device's cache. */

@@ -56,6 +56,7 @@ static void each_file_keeps_its_own_bytes(void **state)
 	for (unsigned i = 0; i < 500; i++) {
 		unsigned n = (unsigned)rand() % N;
 		assert_int_equal(env_read_now(files[n], n, 0, 5000), 0);
+		assert_true(media_pool_check(pool));
 	}
 	for (unsigned i = 0; i < N; i++)
 		media_file_close(files[i]);
@@ -220,7 +221,7 @@ static void *read_at_random(void *arg)
 		unsigned n = (unsigned)rand_r(&seed) % N_FILES;
 		if (media_read_now(shared[n], 0, 3000, buf) != 0 ||
 		    ((unsigned char *)buf)[2999] != env_byte(n, 2999) ||
-		    media_pool_n_open(shared_pool) > 4 || media_file_look(shared[n], NULL) != 0)
+		    media_pool_n_open(shared_pool) > 4 || !media_pool_check(shared_pool) || media_file_look(shared[n], NULL) != 0)
 			n_wrong++;
 	}
 	free(buf);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -325,8 +326,29 @@ static void *run_a_loop(void *arg)
 	return NULL;
 }
 
-static void loops_share_two_descriptors(void **state)
+static atomic_bool reading_at_once;
+
+/* As fault handlers of other threads do, and with an eye on the pool. */
+static void *read_at_once(void *arg)
 {
+	struct media_pool *pool = arg;
+	unsigned seed = 99;
+	uintptr_t n_wrong = 0;
+	void *buf = env_buffer(5000);
+	while (reading_at_once) {
+		unsigned n = (unsigned)rand_r(&seed) % N_SHARED;
+		n_wrong += media_read_now(shared[n], 0, 5000, buf) != 0 ||
+		           ((unsigned char *)buf)[4999] != env_byte(n, 4999) ||
+		           !media_pool_check(pool);
+	}
+	free(buf);
+	return (void *)n_wrong;
+}
+
+static void loops_and_faults_share_two_descriptors(void **state)
+{
+	pthread_t faulting;
+	void *n_wrong;
 	struct runner runners[N_LOOPS];
 	struct media_pool *pool = env_pool(2, false);
 	for (unsigned i = 0; i < N_SHARED; i++) {
@@ -337,11 +359,16 @@ static void loops_share_two_descriptors(void **state)
 		runners[i] = (struct runner){.loop = env_loop(), .seed = i};
 	for (unsigned i = 0; i < N_LOOPS; i++)
 		pthread_create(&runners[i].thread, NULL, run_a_loop, &runners[i]);
+	reading_at_once = true;
+	pthread_create(&faulting, NULL, read_at_once, pool);
 	for (unsigned i = 0; i < N_LOOPS; i++) {
 		pthread_join(runners[i].thread, NULL);
 		assert_int_equal(runners[i].n_wrong, 0);
 		assert_int_equal(quire_loop_destroy(runners[i].loop), 0);
 	}
+	reading_at_once = false;
+	pthread_join(faulting, &n_wrong);
+	assert_null(n_wrong);
 	assert_true(media_pool_n_open(pool) <= 2);
 	for (unsigned i = 0; i < N_SHARED; i++)
 		media_file_close(shared[i]);
@@ -361,7 +388,7 @@ int main(void)
 		cmocka_unit_test(check_does_not_cover_later_reads),
 		cmocka_unit_test(exhaustion_is_waited_out),
 		cmocka_unit_test(reading_at_once_does_not_wait_for_ones_own_loop),
-		cmocka_unit_test(loops_share_two_descriptors),
+		cmocka_unit_test(loops_and_faults_share_two_descriptors),
 	};
 	return env_on_each_engine(tests);
 }
