@@ -61,7 +61,7 @@ static void switch_out(struct coro *co)
 {
 	struct quire_loop *loop = co->loop;
 	stack_note_leave(co->finished ? NULL : &co->fake_stack, loop->stack_bottom, loop->stack_size, loop->fiber);
-	struct fcontext_transfer from = jump_fcontext(loop->context, NULL);
+	struct fcontext_transfer from = fcontext_switch(loop->context, NULL);
 	stack_note_arrive(co->fake_stack, &loop->stack_bottom, &loop->stack_size);
 	loop->context = from.context;
 }
@@ -90,7 +90,7 @@ static void resume(struct quire_loop *loop, struct coro *co)
 	void *fake_stack = NULL;
 	loop_tls.coro = co;
 	stack_note_leave(&fake_stack, co->stack, co->stack_bytes, co->fiber);
-	struct fcontext_transfer from = jump_fcontext(co->context, co);
+	struct fcontext_transfer from = fcontext_switch(co->context, co);
 	stack_note_arrive(fake_stack, NULL, NULL);
 	loop_tls.coro = NULL;
 	co->context = from.context;
