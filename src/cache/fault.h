@@ -17,7 +17,8 @@ void fault_signal_detach(struct quire_cache *c);
 int sync_fills_create(struct quire_cache *c);
 void sync_fills_destroy(struct quire_cache *c);
 
-/* Pages of the region that raw loads have poisoned become ABSENT again; the range is dead. */
-void fault_unpoison_region(struct range *r, uint64_t page);
+/* Pages of [page, page + n) that raw loads have poisoned become ABSENT again: the next load
+ * tries anew. */
+void fault_unpoison(struct range *r, uint64_t page, uint64_t n);
 
 #endif

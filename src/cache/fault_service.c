@@ -61,9 +61,34 @@ static void faults_polled(struct io *io, int64_t result)
 	faults_read(s);
 }
 
+void fault_unpoison(struct range *r, uint64_t page, uint64_t n)
+{
+	uint64_t end = page + n;
+
+	while (page < end) {
+		if (arena_region_count(r->arena, page) == 0) {
+			page = arena_region_end(r->arena, page);
+			continue;
+		}
+		page_word *word = range_word(r, page);
+		uint32_t w = page_load(word);
+
+		while (page_state(w) == PAGE_POISONED) {
+			if (!page_cas(word, &w, PAGE_EVICTING | (w & PAGE_QUEUED)))
+				continue;
+			arena_unpoison(r->arena, page);
+			page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
+			arena_region_leave(r->arena, page, 1);
+			break;
+		}
+		page++;
+	}
+}
+
 /* ABSENT → POISONED, by way of EVICTING so that nobody fills it meanwhile. */
 static void fault_poison(struct range *r, uint64_t page, int error)
 {
+	struct page_source source;
 	page_word *word = range_word(r, page);
 	uint32_t w = page_load(word);
 
@@ -73,27 +98,17 @@ static void fault_poison(struct range *r, uint64_t page, int error)
 			continue;
 		if (arena_poison(r->arena, page) == 0) {
 			page_move(word, PAGE_POISONED, (uint32_t)-error, PAGE_QUEUED);
+			/* Either the owner, who lengthens the item and then unpoisons, sees the word, or we,
+			 * who have set it, see the new length. */
+			atomic_thread_fence(memory_order_seq_cst);
+			if (error == -EFAULT && r->ops->locate(r->owner, page - r->first_page, &source) == 0)
+				fault_unpoison(r, page, 1);
 			return;
 		}
 		page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
 		break;
 	}
 	arena_region_leave(r->arena, page, 1);
-}
-
-void fault_unpoison_region(struct range *r, uint64_t page)
-{
-	uint64_t end = arena_region_end(r->arena, page);
-
-	for (; page < end; page++) {
-		page_word *word = range_word(r, page);
-
-		if (page_state(page_load(word)) != PAGE_POISONED)
-			continue;
-		arena_unpoison(r->arena, page);
-		page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
-		arena_region_leave(r->arena, page, 1);
-	}
 }
 
 static void fault_done(struct quire_op *op, void *arg)

@@ -162,9 +162,7 @@ void range_free(struct range *r)
 	do {
 		evict_range(r, r->first_page, r->n_pages);
 	} while (atomic_load_explicit(&r->n_resident, memory_order_acquire) > 0 && sched_yield() == 0);
-	for (uint64_t p = r->first_page; p < r->first_page + r->n_pages; p = arena_region_end(a, p))
-		if (arena_region_count(a, p) > 0)
-			fault_unpoison_region(r, p);
+	fault_unpoison(r, r->first_page, r->n_pages);
 	range_remove(r->cache, r);
 	arena_space_put(a, r->first_page, r->n_pages);
 	free(r);

@@ -195,6 +195,17 @@ int quire_map_item_state(struct quire_map *m, size_t index)
 	return state;
 }
 
+/* Who touched pages behind the end got SIGBUS, and would go on getting it. */
+static void item_unpoison(struct quire_map *m, struct item *it, uint64_t old_len, uint64_t len)
+{
+	uint64_t from = map_pages(m, old_len), n = map_pages(m, len) - from;
+
+	if (m->range == NULL)
+		return;
+	atomic_thread_fence(memory_order_seq_cst);
+	fault_unpoison(m->range, m->range->first_page + it->first_page + from, n);
+}
+
 /* The item's last page holds old bytes and zeroes: it must come anew. */
 static int item_drop_last_page(struct quire_map *m, struct item *it, uint64_t old_len)
 {
@@ -228,6 +239,7 @@ static int item_extend(struct quire_map *m, struct item *it, size_t *ret_len)
 			atomic_store(&it->len_bytes, old_len);
 			return rc;
 		}
+		item_unpoison(m, it, old_len, fits);
 	}
 	*ret_len = atomic_load(&it->len_bytes);
 	return fits < len ? -ENOSPC : 0;

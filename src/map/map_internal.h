@@ -4,6 +4,7 @@
 
 #include "../cache/core.h"
 #include "../cache/evict.h"
+#include "../cache/fault.h"
 #include "../cache/want.h"
 
 #include <quire/map.h>
