@@ -35,17 +35,18 @@ void device_finish_later(struct quire_loop *loop, struct device_io *io, int resu
 /* 1: go on; else the result. */
 static int examine(const struct device *d, const struct device_io *io)
 {
+	if (io->verb == DEVICE_FLUSH)
+		return !d->read_only; /* nothing was written then */
 	if (io->verb != DEVICE_READ && d->read_only)
 		return -EROFS;
-	if (io->verb == DEVICE_FLUSH)
-		return 1;
-	if (((io->offset | io->len_bytes) & (DEVICE_BLOCK_BYTES - 1)) != 0 || io->offset > d->size_bytes ||
-	    io->len_bytes > d->size_bytes - io->offset)
+	uint64_t size_bytes = __atomic_load_n(&d->size_bytes, __ATOMIC_ACQUIRE); /* another thread may let it grow */
+	if (((io->offset | io->len_bytes) & (DEVICE_BLOCK_BYTES - 1)) != 0 || io->offset > size_bytes ||
+	    io->len_bytes > size_bytes - io->offset)
 		return -EINVAL;
 	if (io->len_bytes == 0)
 		return 0;
 	if (io->verb == DEVICE_DISCARD)
-		return d->discards;
+		return __atomic_load_n(&d->discards, __ATOMIC_RELAXED);
 	return ((uintptr_t)io->buf & (DEVICE_BLOCK_BYTES - 1)) == 0 ? 1 : -EINVAL;
 }
 

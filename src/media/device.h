@@ -48,13 +48,18 @@ struct device {
 	const struct device_ops *ops;
 	char *name;          /* owned; for error texts */
 	uint64_t size_bytes; /* a multiple of DEVICE_BLOCK_BYTES */
-	bool discards;       /* DISCARD gives space back; otherwise it does nothing, with success */
+	bool discards;       /* DISCARD gives space back; otherwise it does nothing, with success. Turns
+	                      * false when a device that had promised it refuses it */
 	bool read_only;
 	struct quire_loop *service; /* borrowed: for plain threads; as long as the device */
 };
 
 /* A file or block device, O_DIRECT where possible. create: a file of size_bytes is made (-EEXIST if
- * it is there), sparse. Not for FIFOs, character devices, directories. Blocks. */
+ * it is there), sparse, its name durable; so a write to where none was before may end with -ENOSPC. Without
+ * it size_bytes means nothing; the size is what is there, rounded down to whole blocks. Not for FIFOs,
+ * character devices (-EINVAL), directories (-EISDIR). A block device to be written is opened exclusively:
+ * -EBUSY if it is mounted, or open so. -EFBIG: beyond RLIMIT_FSIZE, so that no write brings a SIGXFSZ.
+ * -ENOTSUP: a block device of logical blocks over 4 KiB. Blocks. */
 enum device_open_flags { DEVICE_CREATE = 1, DEVICE_READ_ONLY = 2, DEVICE_BUFFERED = 4 };
 int device_open(const char *path, unsigned flags, uint64_t size_bytes, struct quire_loop *service,
                 struct device **ret_device, struct quire_error *err);
@@ -64,7 +69,8 @@ void device_close(struct device *d); /* no I/O may be under way; NULL allowed */
 int device_grow(struct device *d, uint64_t size_bytes);
 
 /* Starts an I/O on the loop whose turn this is. Arguments out of range or unaligned end in done(-EINVAL),
- * writes to a read-only device in done(-EROFS). */
+ * writes to a read-only device in done(-EROFS). Of no bytes: done(0). A flush covers the whole device, whatever
+ * its offset and length. done() never runs inside this call. */
 void device_submit(struct device *d, struct quire_loop *loop, struct device_io *io);
 
 /* The same for whoever can wait. 0 or negative errno. */

@@ -15,7 +15,7 @@ static int sim_grow(struct device *d, uint64_t size_bytes)
 	int rc = s->cut ? -EIO : 0;
 	if (rc == 0) {
 		medium_grow(&s->medium, size_bytes / SIM_BLOCK_BYTES);
-		d->size_bytes = size_bytes;
+		__atomic_store_n(&d->size_bytes, size_bytes, __ATOMIC_RELEASE);
 	}
 	sim_unlock(s);
 	return rc;
