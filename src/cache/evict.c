@@ -136,9 +136,16 @@ static unsigned evict_pick_cold(struct quire_cache *c, uint64_t *pages, unsigned
 	while (c->n_cold > 0 && got < n) {
 		struct cold_extent *e = &c->cold[c->n_cold - 1];
 
-		for (; e->n > 0 && got < n; e->first++, e->n--) {
-			if (evict_claim(range_word(e->range, e->first)))
+		while (e->n > 0 && got < n) {
+			uint64_t step = 1;
+
+			/* Of a huge sparse file most regions are empty, and looked at as a whole. */
+			if (arena_region_count(e->range->arena, e->first) == 0)
+				step = arena_region_end(e->range->arena, e->first) - e->first;
+			else if (evict_claim(range_word(e->range, e->first)))
 				pages[got++] = e->first;
+			e->first += step < e->n ? step : e->n;
+			e->n -= step < e->n ? step : e->n;
 		}
 		if (e->n == 0)
 			c->n_cold--;
@@ -164,11 +171,8 @@ unsigned evict_some(struct quire_cache *c, unsigned n)
 		got = evict_pick(c, pages, n, true);
 	if (got == 0)
 		got = evict_pick(c, pages, n, false);
-	if (got > 0) {
-		atomic_fetch_add(&c->n_inflight, 1);
+	if (got > 0)
 		evict_drop_mixed(c, pages, got);
-		atomic_fetch_sub(&c->n_inflight, 1);
-	}
 	pthread_rwlock_unlock(&c->ranges_lock);
 	return got;
 }
@@ -228,20 +232,29 @@ static void shard_recharge(struct quire_cache *c, struct shard *s)
 	s->charged_bytes = bytes;
 }
 
-void evict_enter(struct range *r, uint64_t page, uint32_t flags)
+static void evict_count_resident(struct range *r, uint64_t page, uint32_t flags, int64_t n)
+{
+	count(&cache_shard(r->cache, page)->n_resident, (uint64_t)n);
+	count(&r->n_resident, (uint64_t)n);
+	if (flags & PAGE_UNVERIFIED)
+		count(&r->n_unverified, (uint64_t)n);
+}
+
+void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 {
 	struct quire_cache *c = r->cache;
 	struct shard *s = cache_shard(c, page);
 	page_word *word = range_word(r, page);
 
-	count(&s->n_resident, 1);
-	count(&r->n_resident, 1);
-	if (flags & PAGE_UNVERIFIED)
-		count(&r->n_unverified, 1);
-
+	/* Counted before: as soon as the word says so, it may leave again. */
+	evict_count_resident(r, page, flags, 1);
 	uint32_t w = page_load(word);
-	while (!page_cas(word, &w, PAGE_RESIDENT | PAGE_QUEUED | (w & PAGE_DUP) | flags))
-		;
+	do {
+		if (!page_is_filled_by(w, id)) {
+			evict_count_resident(r, page, flags, -1);
+			return;
+		}
+	} while (!page_cas(word, &w, PAGE_RESIDENT | PAGE_QUEUED | (w & PAGE_DUP) | flags));
 	if (w & PAGE_QUEUED)
 		return;
 	pthread_mutex_lock(&s->lock);
