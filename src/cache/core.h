@@ -52,7 +52,6 @@ struct quire_cache {
 	unsigned page_shift;
 	struct budget budget;
 	_Atomic uint64_t pinned_bytes;
-	_Atomic uint64_t n_inflight;  /* pages being filled, batches being evicted: memory to come */
 	_Atomic unsigned n_maps;
 
 	struct quire_loop *service; /* borrowed: from service_get to service_put */

@@ -18,9 +18,9 @@ unsigned evict_some(struct quire_cache *c, unsigned n);
 /* Evicts until the budget is kept, or nothing can leave. */
 void evict_to_budget(struct quire_cache *c);
 
-/* A page that FILLING held becomes RESIDENT and enters the replacement policy. flags:
- * PAGE_HOT, PAGE_UNVERIFIED. */
-void evict_enter(struct range *r, uint64_t page, uint32_t flags);
+/* A page that is FILLING for fill `id` becomes RESIDENT and enters the replacement policy; one that
+ * is not (any more) is left alone. flags: PAGE_HOT, PAGE_UNVERIFIED. */
+void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
 
 /* Drops resident, unpinned pages of [page, page + n); returns how many. */
 uint64_t evict_range(struct range *r, uint64_t page, uint64_t n);
@@ -33,6 +33,10 @@ void evict_forget_cold(struct range *r);
  * have taken all but the reserve; -ECANCELED: the range is dying. */
 int evict_pin(struct range *r, uint64_t page, uint32_t w);
 bool evict_unpin(struct range *r, uint64_t page); /* false: it has no pin */
+
+/* True if all frames are pinned: no page will leave before one is unpinned. What is not, leaves by
+ * itself or can be evicted, and whoever waits is told (fillers_feed). */
+bool evict_all_pinned(const struct quire_cache *c);
 
 /* Bytes that pins may take. */
 uint64_t evict_pin_limit(const struct quire_cache *c);

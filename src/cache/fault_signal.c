@@ -129,10 +129,11 @@ static void sync_fill_read(struct quire_cache *c, struct fill *fill)
 static int sync_fill(struct range *r, uint64_t page, struct fill *fill)
 {
 	struct quire_cache *c = r->cache;
-	int rc = fill_claim(r, page, fill->id, atomic_load(&c->n_inflight) == 0);
+	int rc = fill_claim(r, page, fill->id, false);
 
+	/* The memory may be in the hands of a loop whose thread this is. */
 	if (rc == -EAGAIN)
-		return -EBUSY; /* memory is on its way: look again */
+		rc = fill_claim(r, page, fill->id, true);
 	if (rc < 0)
 		return rc;
 	sync_fill_read(c, fill);
@@ -156,7 +157,7 @@ static int sync_repeat(struct range *r, uint64_t page, struct fill *fill, uint32
 		return -EBUSY;
 	count(&r->cache->counters.n_duplicate, 1);
 	sync_fill_read(r->cache, fill);
-	fill_settle_duplicate(r, page);
+	fill_settle_duplicate(r, page, false); /* the load itself is told, and not done again */
 	fill_refresh(r, page, &fill->source);
 	return fill->result;
 }
@@ -179,11 +180,11 @@ static int sync_fault(struct range *r, uint64_t page)
 		else if (page_state(w) == PAGE_FILLING)
 			rc = sync_repeat(r, page, fill, w);
 		else
-			rc = page_state(w) == PAGE_ORPHAN ? -EIO : -EBUSY;
+			rc = -EBUSY;
 		if (rc == 0)
 			break;
-		/* Whoever has the page now (a handler that reads it, an evictor) ends without our help
-		 * or anybody's: there is nothing to be woken by, and nothing to do but let it run. */
+		/* Whoever has the page now (a handler that reads it, the end of a repeat, an evictor)
+		 * ends without our help: there is nothing to be woken by, nothing to do but let it run. */
 		if (rc == -EBUSY) {
 			rc = 0;
 			sched_yield();

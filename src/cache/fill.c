@@ -1,7 +1,7 @@
 /* fill.c - what becomes of a page between ABSENT and RESIDENT, whoever reads it.
  *
  * 1. A word that says FILLING names the one fill that will move it on. That fill holds the page's
- *    frame and region charges.
+ *    frame and region charges. (But see 5.)
  * 2. A waiter is on a fill's list only while a word says FILLING and names that fill; both are
  *    changed under the fill's lock, so none is left behind.
  * 3. No page appears before the file was found unchanged behind the read, and the owner's hook,
@@ -9,6 +9,10 @@
  * 4. A fault may repeat a fill that a loop owns, since that loop may be the very thread that
  *    waits. DUP then keeps the page where it is until the repeat has ended: otherwise
  *    it could put the page back after it was evicted, with nobody knowing.
+ * 5. A repeat that failed takes the page, with its charges, from the fill. Else a thread
+ *    that waits where a stalled loop's fill is under way would fault and have it repeated for ever;
+ *    now its next fault fills the page itself, and is told. The fill finds out when it ends, and then
+ *    its waiters look again.
  */
 #include "fill.h"
 
@@ -42,7 +46,6 @@ static void fill_abandon(struct range *r, uint64_t page)
 	page_move(range_word(r, page), PAGE_ABSENT, 0, PAGE_QUEUED);
 	arena_region_leave(r->arena, page, 1);
 	evict_uncharge_frames(r->cache, 1);
-	atomic_fetch_sub(&r->cache->n_inflight, 1);
 }
 
 int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
@@ -63,7 +66,6 @@ int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
 		evict_uncharge_frames(c, 1);
 		return -EAGAIN;
 	}
-	atomic_fetch_add(&c->n_inflight, 1);
 	/* Evicting may have taken a while: only a word that is still as it was is ours to take. */
 	uint32_t expected = w;
 	while (!page_cas(word, &expected,
@@ -73,7 +75,6 @@ int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
 		if (!poisoned)
 			arena_region_leave(r->arena, page, 1);
 		evict_uncharge_frames(c, 1);
-		atomic_fetch_sub(&c->n_inflight, 1);
 		return -EBUSY;
 	}
 	if (poisoned)
@@ -83,28 +84,37 @@ int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
 
 /* FILLING → ABSENT, by way of EVICTING, since a repeat may have put the page there already;
  * or ORPHAN, while a repeat is still at it. */
-void fill_unclaim(struct range *r, uint64_t page)
+static void fill_unclaim(struct range *r, uint64_t page, uint32_t id)
 {
 	page_word *word = range_word(r, page);
 	uint32_t w = page_load(word);
 	enum page_state next;
 
 	do {
+		if (!page_is_filled_by(w, id))
+			return;
 		next = w & PAGE_DUP ? PAGE_ORPHAN : PAGE_EVICTING;
 	} while (!page_cas(word, &w, (uint32_t)next | (w & (PAGE_QUEUED | PAGE_DUP))));
 	if (next == PAGE_EVICTING)
 		fill_abandon(r, page);
 }
 
-void fill_settle_duplicate(struct range *r, uint64_t page)
+void fill_settle_duplicate(struct range *r, uint64_t page, bool failed)
 {
 	page_word *word = range_word(r, page);
 	uint32_t w = page_load(word);
 
-	while (page_state(w) != PAGE_ORPHAN)
-		if (page_cas(word, &w, w & ~PAGE_DUP))
-			return;
-	/* The fill itself failed meanwhile and left the page, and its charges, to us. */
+	while (page_state(w) != PAGE_ORPHAN) {
+		bool take = failed && page_state(w) == PAGE_FILLING;
+
+		if (!page_cas(word, &w, take ? PAGE_EVICTING | (w & PAGE_QUEUED) : w & ~PAGE_DUP))
+			continue;
+		if (take)
+			break;
+		fillers_feed(r->cache); /* it may leave now */
+		return;
+	}
+	/* The fill itself failed meanwhile and left the page, and its charges, to us; or we take it. */
 	fill_abandon(r, page);
 }
 
@@ -184,12 +194,10 @@ struct want *fill_settle(struct fill *fill)
 
 	pthread_mutex_lock(&fill->lock);
 	for (unsigned i = 0; i < fill->n_pages; i++) {
-		if (i < fill->n_good) {
-			atomic_fetch_sub(&r->cache->n_inflight, 1);
-			evict_enter(r, fill->page + i, flags);
-		} else {
-			fill_unclaim(r, fill->page + i);
-		}
+		if (i < fill->n_good)
+			evict_enter(r, fill->page + i, fill->id, flags);
+		else
+			fill_unclaim(r, fill->page + i, fill->id);
 	}
 	struct want *waiters = fill->waiters;
 	fill->waiters = NULL;

@@ -9,6 +9,8 @@
  *    somebody gives some back (starved).
  * 3. Struct filler is never freed before its cache, since words and waiters name its
  *    fills; when its loop ends it is kept for the next.
+ * 4. Nothing is posted to a loop whose queue is empty: it may have come to its end, and a task that
+ *    waits there would keep it from being destroyed.
  */
 #include "filler.h"
 
@@ -23,6 +25,8 @@
 static void filler_turn(struct loop_turn_hook *hook);
 static void filler_fed(struct loop_task *task);
 static void filler_end(struct loop_local *local);
+static void filler_unlink(struct filler *f, struct want *w);
+static void filler_rest(struct filler *f);
 
 /* ---- buffers: runs of a power of two of pages, aligned to their length, inside one word ---- */
 
@@ -330,7 +334,7 @@ int fill_start_duplicate(struct filler *f, struct range *r, uint64_t page)
 		rc = page_state(w) != PAGE_FILLING ? -EBUSY : w & PAGE_DUP ? -EALREADY : 0;
 	} while (rc == 0 && !page_cas(word, &w, w | PAGE_DUP));
 	if (rc == 0 && !range_get(r)) {
-		fill_settle_duplicate(r, page);
+		fill_settle_duplicate(r, page, false);
 		rc = -ECANCELED;
 	}
 	if (rc < 0) {
@@ -361,7 +365,7 @@ static void fill_finish(struct filler *f, struct fill *fill)
 	else
 		fill->vague = fill->n_pages > 1;
 	if (fill->dup) {
-		fill_settle_duplicate(r, fill->page);
+		fill_settle_duplicate(r, fill->page, fill->result < 0);
 		fill_refresh(r, fill->page, &fill->source);
 		arena_wake(r->arena, fill->page, 1);
 	} else {
@@ -383,7 +387,7 @@ static void filler_serve(struct filler *f)
 	while (f->queue_head != NULL && f->free != NULL) {
 		struct want *w = f->queue_head;
 
-		filler_dequeue(f, w);
+		filler_unlink(f, w);
 		want_step(w);
 		if (f->queue_head == w)
 			break; /* back in front: what it waits for is not there yet */
@@ -410,6 +414,7 @@ static void filler_turn(struct loop_turn_hook *hook)
 		fill_finish(f, fill);
 	}
 	filler_serve(f);
+	filler_rest(f);
 }
 
 /* ---- the queue ---- */
@@ -421,6 +426,7 @@ void filler_enqueue(struct filler *f, struct want *w, bool in_front)
 	w->next = in_front ? f->queue_head : NULL;
 	*(w->prev != NULL ? &w->prev->next : &f->queue_head) = w;
 	*(w->next != NULL ? &w->next->prev : &f->queue_tail) = w;
+	atomic_store(&f->queued, true);
 
 	/* None of our own fills will end and serve the queue: others must. Look once more after
 	 * having said so, lest they gave memory back just before. */
@@ -431,11 +437,30 @@ void filler_enqueue(struct filler *f, struct want *w, bool in_front)
 	}
 }
 
-void filler_dequeue(struct filler *f, struct want *w)
+static void filler_unlink(struct filler *f, struct want *w)
 {
 	*(w->prev != NULL ? &w->prev->next : &f->queue_head) = w->next;
 	*(w->next != NULL ? &w->next->prev : &f->queue_tail) = w->prev;
 	w->where = WANT_NOWHERE;
+}
+
+/* Invariant 4: under the lock, so that what is posted is posted while there is something queued, and
+ * the loop can't have come to its end. */
+static void filler_rest(struct filler *f)
+{
+	if (f->queue_head != NULL || !atomic_load_explicit(&f->queued, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&f->cache->fillers_lock);
+	atomic_store(&f->queued, false);
+	if (atomic_exchange(&f->starved, false))
+		atomic_fetch_sub(&f->cache->n_starved, 1);
+	pthread_mutex_unlock(&f->cache->fillers_lock);
+}
+
+void filler_dequeue(struct filler *f, struct want *w)
+{
+	filler_unlink(f, w);
+	filler_rest(f);
 }
 
 static void filler_fed(struct loop_task *task)
@@ -443,17 +468,17 @@ static void filler_fed(struct loop_task *task)
 	struct filler *f = (struct filler *)((char *)task - offsetof(struct filler, feed));
 	struct want *next;
 
-	atomic_store(&f->feeding, false);
+	/* An exchange: what whoever found it set had done before is seen from here on. */
+	atomic_exchange(&f->feeding, false);
 	for (struct want *w = f->queue_head; w != NULL; w = next) {
 		next = w->next;
 		if (range_dying(w->range)) {
-			filler_dequeue(f, w);
+			filler_unlink(f, w);
 			want_step(w);
 		}
 	}
 	filler_serve(f);
-	if (f->queue_head == NULL && atomic_exchange(&f->starved, false))
-		atomic_fetch_sub(&f->cache->n_starved, 1);
+	filler_rest(f);
 }
 
 static void fillers_post(struct quire_cache *c, bool all)
@@ -462,7 +487,7 @@ static void fillers_post(struct quire_cache *c, bool all)
 	for (unsigned i = 1; i < atomic_load(&c->n_fillers); i++) {
 		struct filler *f = atomic_load(&c->fillers[i]);
 
-		if (f->loop != NULL && (all || atomic_load(&f->starved)) &&
+		if (f->loop != NULL && atomic_load(&f->queued) && (all || atomic_load(&f->starved)) &&
 		    !atomic_exchange(&f->feeding, true))
 			loop_post(f->loop, &f->feed);
 	}
@@ -471,6 +496,9 @@ static void fillers_post(struct quire_cache *c, bool all)
 
 void fillers_feed(struct quire_cache *c)
 {
+	/* Memory was given back before this looks at n_starved; who starves raises it before looking for
+	 * memory once more. One of the two sees the other. */
+	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&c->n_starved) > 0)
 		fillers_post(c, false);
 }

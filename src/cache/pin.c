@@ -23,6 +23,11 @@ uint64_t evict_pin_limit(const struct quire_cache *c)
 	return limit > taken ? limit - taken : 0;
 }
 
+bool evict_all_pinned(const struct quire_cache *c)
+{
+	return budget_kind_used(&c->budget, BUDGET_FRAMES) <= atomic_load(&c->pinned_bytes);
+}
+
 static bool pin_charge(struct quire_cache *c)
 {
 	uint64_t page_bytes = cache_page_bytes(c), limit = evict_pin_limit(c);

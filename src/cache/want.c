@@ -171,10 +171,17 @@ static bool want_fill(struct want *w, struct filler *f)
 {
 	int rc = fill_start(f, w->range, w->page, want_run(w), false);
 
-	/* Nothing that could give memory back is under way: waiting would be for ever. A raw load
-	 * can't be told, so its page comes all the same. */
-	if (rc == -EAGAIN && f->n_active == 0 && atomic_load(&f->cache->n_inflight) == 0)
-		rc = w->flags & WANT_FAULT ? fill_start(f, w->range, w->page, 1, true) : -ENOMEM;
+	/* A raw load can't be told, and the memory may be in the hands of loops whose threads wait
+	 * for it: its page comes all the same. */
+	if (rc == -EAGAIN && (w->flags & WANT_FAULT))
+		rc = fill_start(f, w->range, w->page, 1, true);
+	/* Where pins have all that there is, waiting would be for ever. Looked at twice, with another
+	 * try between, lest memory that has just become free is taken for none. */
+	if (rc == -EAGAIN && f->n_active == 0 && evict_all_pinned(f->cache)) {
+		rc = fill_start(f, w->range, w->page, 1, false);
+		if (rc == -EAGAIN && evict_all_pinned(f->cache))
+			rc = -ENOMEM;
+	}
 	if (rc == -EAGAIN) {
 		filler_enqueue(f, w, true);
 		return false;
