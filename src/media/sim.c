@@ -195,6 +195,14 @@ uint64_t sim_n_damaged(const struct sim *s)
 	return n;
 }
 
+void sim_check(const struct sim *s)
+{
+	sim_lock(s);
+	medium_check(&s->medium);
+	sim_lanes_check(s);
+	sim_unlock(s);
+}
+
 uint64_t sim_history_hash(const struct sim *s)
 {
 	sim_lock(s);

@@ -76,6 +76,9 @@ void sim_poke(struct sim *s, uint64_t offset, const void *buf, uint64_t len_byte
 /* Writes that were lost or misdirected, reads that found a bit flipped. */
 uint64_t sim_n_damaged(const struct sim *s);
 
+/* Aborts if an invariant of the sim does not hold. Slow: looks at each block. */
+void sim_check(const struct sim *s);
+
 /* FNV of everything that happened: equal seeds, equal histories. */
 uint64_t sim_history_hash(const struct sim *s);
 

@@ -92,4 +92,6 @@ void sim_cut_locked(struct sim *s, uint64_t choice);
 /* The device is closed: what is under way is forgotten. */
 void sim_lanes_orphan(struct sim *s);
 
+void sim_lanes_check(const struct sim *s);
+
 #endif

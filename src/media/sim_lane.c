@@ -355,3 +355,15 @@ void sim_lanes_orphan(struct sim *s)
 		s->family->n_refs--;
 	}
 }
+
+void sim_lanes_check(const struct sim *s)
+{
+	quire_assert(s->device != NULL || s->lanes == NULL);
+	for (const struct sim_lane *lane = s->lanes; lane != NULL; lane = lane->next) {
+		quire_assert(lane->sim == s && (lane->due == NULL || lane->queued));
+		for (const struct sim_io *sio = lane->due; sio != NULL; sio = sio->next) {
+			quire_assert(!s->cut || sio->result != SIM_RUNNING); /* 3 */
+			quire_assert(sio->next == NULL || sio->due_turn <= sio->next->due_turn);
+		}
+	}
+}

@@ -304,3 +304,32 @@ void medium_flip(struct sim_medium *m, uint64_t bit)
 	}
 	medium_set_view(m, at, b, written, since);
 }
+
+/* ---- invariants ---- */
+
+/* 3. */
+static void check_difference(const struct sim_medium *m, uint64_t at)
+{
+	if (sim_map_get(&m->view, at) == sim_map_get(&m->base, at))
+		return;
+	for (uint32_t i = m->n_pends; i-- > 0;) {
+		const struct sim_pend *p = &m->pends[i];
+		if (p->block == at && !(p->flags & PEND_UNDER_WAY) && !medium_is_void(m, p))
+			return;
+	}
+	quire_assert(!"a block differs, and no change says why");
+}
+
+void medium_check(const struct sim_medium *m)
+{
+	for (uint32_t i = 0; i < m->n_pends; i++) {
+		const struct sim_pend *p = &m->pends[i], *before = i == 0 ? p : p - 1;
+		quire_assert(p->number != 0 && p->number <= m->n_changes && p->block < m->n_blocks);
+		quire_assert(before->number <= p->number); /* 1 and 2 */
+		quire_assert((before->flags & PEND_UNDER_WAY) <= (p->flags & PEND_UNDER_WAY));
+		quire_assert(p->data != NULL || (p->flags & PEND_DISCARD));
+	}
+	for (uint64_t at = 0; at < m->n_blocks; at++)
+		check_difference(m, at);
+	quire_assert(m->n_written == sim_map_n_written(&m->view));
+}

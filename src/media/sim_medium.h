@@ -60,6 +60,9 @@ void medium_settle(struct sim_medium *m);
 
 void medium_cut(struct sim_medium *m, uint64_t choice);
 
+/* Aborts if an invariant does not hold. */
+void medium_check(const struct sim_medium *m);
+
 /* ---- for sim_cut.c and sim_tear.c ---- */
 
 const unsigned char *medium_bytes_of(const struct sim_block *block);
