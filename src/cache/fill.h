@@ -67,8 +67,9 @@ void fill_install(struct fill *fill, char *scratch);
  * its error. The fill may be used again; its range reference is the caller's to put. */
 struct want *fill_settle(struct fill *fill);
 
-/* The end of a repeat: who was first is of no account. */
-void fill_settle_duplicate(struct range *r, uint64_t page);
+/* The end of a repeat: who was first is of no account, but one that failed takes the page from
+ * the fill that it repeats. */
+void fill_settle_duplicate(struct range *r, uint64_t page, bool failed);
 
 /* A last page, resident by now, that was filled while its item grew is dropped again. */
 void fill_refresh(struct range *r, uint64_t page, const struct page_source *filled);
@@ -76,7 +77,6 @@ void fill_refresh(struct range *r, uint64_t page, const struct page_source *fill
 /* Claims `page`: ABSENT or POISONED → FILLING(id); charges frame and region. For fault handlers
  * and fill_start. Errors as fill_start. */
 int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force);
-void fill_unclaim(struct range *r, uint64_t page);
 struct fill *fill_of_word(struct quire_cache *c, uint32_t word);
 
 /* Memory was given back: queues that starved look again. Any thread. */

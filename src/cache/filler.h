@@ -24,6 +24,7 @@ struct filler {
 	struct loop_turn_hook hook;
 
 	struct want *queue_head, *queue_tail;
+	_Atomic bool queued;       /* there is somebody in the queue; false under fillers_lock */
 	_Atomic bool starved;      /* its queue waits for memory that others hold */
 	_Atomic bool feeding;      /* feed is posted */
 	struct loop_task feed;

@@ -12,7 +12,7 @@
  * page until it has moved it on. All zero is ABSENT, so an untouched table needs no memory.
  *
  *   ABSENT → FILLING → RESIDENT → EVICTING → ABSENT
- *               ├→ ABSENT      the fill failed
+ *               ├→ ABSENT      the fill failed, or a repeat of it, which a fault then does anew
  *               └→ ORPHAN      the fill failed while a fault repeats it; that fault ends it
  *   ABSENT → POISONED → FILLING   a raw load met an error; the next want tries again
  */
@@ -51,6 +51,10 @@ static inline enum page_state page_state(uint32_t w)
 static inline uint32_t page_value(uint32_t w)
 {
 	return w >> PAGE_VALUE_SHIFT;
+}
+static inline bool page_is_filled_by(uint32_t w, uint32_t id)
+{
+	return page_state(w) == PAGE_FILLING && page_value(w) == id;
 }
 static inline unsigned page_uses(uint32_t w)
 {
