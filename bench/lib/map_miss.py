@@ -1,8 +1,9 @@
 """map-miss: random 4 KiB pages, data four times the memory, one thread.
 
 All systems read the same file, capped by the same memory cgroup, one after the other within
-each round; figures are medians over rounds. The memory is full before counting begins.
-Every page is checked (its number stands at both ends), but for fio, which checks nothing.
+each round; the memory is full before counting begins. Rows are medians over rounds, ratios are
+medians of each round's ratio, as the disk's speed drifts. Every page is checked (its number
+stands at both ends), but for fio, which checks nothing.
 
 Peers, at their best settings:
   fio               io_uring, O_DIRECT, depth 128, registered buffers and files, one job: the
@@ -19,7 +20,7 @@ import os
 import struct
 
 import machine
-from report import median, ratio, row
+from report import median, row
 
 FLOORS = {
     "quire_over_fio": (">=", 0.95),
@@ -38,11 +39,12 @@ QUICK_BYTES = 1 << 30  # the first quarter of the file
 # name, system of bench-map-miss, masked features
 CONTEST = [
     ("mmap1", "mmap1", ""),
+    ("warmtouch", "warmtouch", ""),
     ("mmap64", "mmap64", ""),
     ("pread64-direct", "pread64-direct", ""),
     ("pread64-buffered", "pread64-buffered", ""),
-    ("warmtouch", "warmtouch", ""),
     ("quire", "quire-want", ""),
+    ("fio", None, ""),
     ("quire-suspend", "quire-suspend", ""),
 ]
 GRADES = [
@@ -63,11 +65,12 @@ def run(build, quick):
     rounds, seconds = (2, 0.6) if quick else (3, 4)
     samples, failures = {}, {}
     for number in range(rounds):
-        add(samples, "fio", fio(build, path, size, seconds))
         for name, system, mask in CONTEST + (GRADES if number == 0 else []):
             machine.say(f"round {number + 1} of {rounds}: {name}")
             try:
-                add(samples, name, one(build, path, size, seconds, system, mask))
+                sample = one(build, path, size, seconds, system, mask) if system else \
+                    fio(build, path, size, seconds)
+                add(samples, name, sample)
             except machine.Failed as failure:
                 failures[name] = str(failure)
     machine.say_done()
@@ -99,7 +102,6 @@ def prepare(size):
 
 
 def fio(build, path, size, seconds):
-    machine.say("fio")
     machine.drop_cache(path)
     out, _ = machine.capped(build, size // 4, [
         "fio", "--name=miss", f"--filename={path}", f"--size={size}", "--rw=randread", f"--bs={PAGE}",
@@ -143,17 +145,22 @@ def summarise(samples, failures):
         if of(name, "misses"):
             rows.append(row(name, "misses", of(name, "misses_per_second"), "pages/s"))
         rows.append(row(name, "cpu", of(name, "cpu_us"), "µs/page"))
-        if name != "fio":
+        if "peak_bytes" in samples[name][0]:
             rows.append(row(name, "peak memory", int(of(name, "peak_bytes")) >> 20, "MiB"))
     rows += [row(name, "failed: " + why, None, "") for name, why in failures.items()]
-    pread64 = max(of("pread64-direct", "per_second"), of("pread64-buffered", "per_second"))
+    def over(ours, theirs, key):
+        """Median of the rounds' ratios. theirs: the best of several."""
+        rounds = zip(samples[ours], *(samples[name] for name in theirs))
+        return median([mine[key] / max(other[key] for other in others) for mine, *others in rounds])
+
+    pread64 = ["pread64-direct", "pread64-buffered"]
     ratios = {
-        "quire_over_fio": ratio(of("quire", "misses_per_second"), of("fio", "misses_per_second")),
-        "suspend_over_fio": ratio(of("quire-suspend", "misses_per_second"), of("fio", "misses_per_second")),
-        "quire_over_mmap1": ratio(of("quire", "per_second"), of("mmap1", "per_second")),
-        "quire_over_mmap64": ratio(of("quire", "per_second"), of("mmap64", "per_second")),
-        "quire_over_pread64": ratio(of("quire", "per_second"), pread64),
-        "quire_over_warmtouch": ratio(of("warmtouch", "cpu_us"), of("quire", "cpu_us")),
-        "cpu_quire_over_mmap64": ratio(of("quire", "cpu_us"), of("mmap64", "cpu_us")),
+        "quire_over_fio": over("quire", ["fio"], "misses_per_second"),
+        "suspend_over_fio": over("quire-suspend", ["fio"], "misses_per_second"),
+        "quire_over_mmap1": over("quire", ["mmap1"], "per_second"),
+        "quire_over_mmap64": over("quire", ["mmap64"], "per_second"),
+        "quire_over_pread64": over("quire", pread64, "per_second"),
+        "quire_over_warmtouch": 1 / over("quire", ["warmtouch"], "cpu_us"),
+        "cpu_quire_over_mmap64": over("quire", ["mmap64"], "cpu_us"),
     }
     return rows, ratios

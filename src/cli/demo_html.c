@@ -103,7 +103,7 @@ static void write_grid(FILE *f, const struct scale *s)
 		if (us < 1e3)
 			snprintf(text, sizeof(text), "%g µs", us);
 		else
-			snprintf(text, sizeof(text), "%g ms", us / 1e3);
+			snprintf(text, sizeof(text), us < 1e6 ? "%g ms" : "%g s", us < 1e6 ? us / 1e3 : us / 1e6);
 		fprintf(f, "<text x='%.0f' y='%.1f' text-anchor='end'>%s</text>\n", LEFT - 8, y + 4, text);
 	}
 	for (unsigned i = 0; i <= (unsigned)NINES; i++) {
