@@ -4,20 +4,24 @@
  * until the segment is full and its last record links to the next. Records never cross segments.
  *
  *   header block (4 KiB): magic, version, owner's 128-bit identity, log number, segment sequence number,
- *                         salt (fresh random for each life of the extent), CRC32C
- *   record: 32-byte header  { header crc, salt, payload length, type, flags,
- *                             record number, group start, payload crc } + payload, padded to 8 bytes
+ *                         salt and key (fresh random for each life of the extent), CRC32C
+ *   record: 32-byte header  { header crc, salt, session, payload length, type, flags,
+ *                             index in the segment, group start, payload crc } + payload, padded to 8 bytes
+ * docs/format.md has every byte.
  *
  * `group start` is the offset in the segment up to which everything was durable when the
  * record's group was submitted. It tells damage from tearing: a bad record that some later valid record's
- * group start lies beyond was once acknowledged.
+ * group start lies beyond was once acknowledged. `session` is one opening for writing: what an earlier
+ * session left torn behind the place where a later one went on is never taken for the later one's.
  *
  * Four outcomes for what is found at a record's place:
  *   NEVER    zeros: nothing was ever written here in this life
- *   STALE    a record, whole or not, of an earlier life: another salt
+ *   STALE    a record, whole or not, of an earlier life: another salt, or another session
  *   TORN     of this life, not whole, and never acknowledged
  *   CORRUPT  of this life, was acknowledged, and is damaged now
  * NEVER, STALE and TORN end the log there, and appending goes on there; CORRUPT is -EBADMSG with the place.
+ * A place of offset 0 is a segment's header. Damage to the very last group, behind which nothing was ever
+ * written, leaves no witness: it is TORN.
  * A checksum of zero is as good as any other. Free segment space is zeroed ahead by the owner of the
  * segments or not at all: STALE makes either right.
  *
@@ -49,9 +53,10 @@ struct journal_place {
 
 struct journal_ops {
 	/* A free extent of segment_bytes for the next segment: its byte offset. Called where suspending is
-	 * allowed; -ENOSPC. */
+	 * allowed, some time before the segment is needed; no lock is held. -ENOSPC: asked again when it
+	 * is needed. After a crash the extent may be unknown to the log: see journal_segments. */
 	int (*segment_get)(void *owner, uint64_t *ret_offset);
-	/* A segment that journal_destroy, or recovery beyond a torn link, gives back. */
+	/* A segment that journal_destroy gives back. */
 	void (*segment_put)(void *owner, uint64_t offset);
 };
 
@@ -62,7 +67,8 @@ struct journal_options {
 	uint8_t identity[16];      /* of the store: foreign segments are -EUCLEAN */
 	uint32_t log_no;           /* which of the store's logs */
 	uint32_t segment_bytes;    /* power of two, 64 KiB to 1 GiB */
-	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own */
+	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own, another at
+	                            * each create and open, as what was torn is told by its salt */
 };
 
 /* Begins a log in a segment of its own; durable when it returns. All calls that do I/O may suspend
@@ -82,36 +88,49 @@ struct journal_recovery {
 
 /* Opens a log by its first segment: reads it from there, each valid record to fn (NULL allowed), finds the end of the
  * tail, and goes on from there unless read_only. -EBADMSG: CORRUPT, at ret->at; -EUCLEAN: not
- * a segment of this log. ret may be NULL. */
+ * a segment of this log. ret may be NULL; it is filled whatever the result. Read only beside a writer: what
+ * is durable when the scan comes by, and perhaps more. */
 int journal_open(const struct journal_options *o, uint64_t first_segment, bool read_only,
                  journal_record_fn fn, void *arg, struct journal_recovery *ret,
                  struct journal **ret_journal, struct quire_error *err);
 
-/* Nothing may be under way. Does not make anything durable. NULL allowed. */
+/* No call may be under way, and no op incomplete. Does not make anything durable; waits for a write that
+ * nobody else waits for. NULL allowed. */
 void journal_close(struct journal *j);
 
 /* Gives all segments back, the first included. Like close otherwise. */
 void journal_destroy(struct journal *j);
 
 /* Takes a record in; it is not durable yet. The payload is copied before the call returns. lens sum
- * ≤ journal_max_payload. May suspend while a segment is changed or buffers are full (bounded memory). Any
- * number of coroutines and threads at once; numbers are given in the order of the calls' return.
- * -EMSGSIZE, -ENOSPC (nothing taken), the journal's error, -EROFS. */
+ * ≤ journal_max_payload. May suspend while a segment is changed or buffers are full (bounded memory: two
+ * buffers of at most 1 MiB, however large the record). Any number of coroutines and threads at once; calls that
+ * do not overlap are numbered in their order, from 0, without gaps. No lock is held while the payload is read.
+ * -EMSGSIZE, -ENOSPC (nothing taken), the journal's error, -EROFS; -EDEADLK in a loop's callback, if it would
+ * have to wait. */
 int journal_append(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
                    uint64_t *ret_record_no);
 
 /* Completes when every record up to and including record_no is durable; whoever waits together shares one
- * write. op as in quire/loop.h. */
+ * write. op as in quire/loop.h. -EINVAL: no such record yet. A record that was durable stays so after an error. */
 int journal_sync(struct journal *j, uint64_t record_no, struct quire_op *op);
 
 uint32_t journal_max_payload(const struct journal *j);
 uint64_t journal_n_durable(const struct journal *j);   /* records; any thread, one load */
 uint64_t journal_bytes(const struct journal *j);       /* of all its segments */
 uint64_t journal_used_bytes(const struct journal *j);  /* of records, headers included */
+uint64_t journal_n_records(const struct journal *j);   /* appended: the next one's number */
 int journal_error(const struct journal *j);            /* 0, or why it stopped */
 
+/* Every segment that the journal has, the one got for later included: what its owner may not give to others. fn may not call
+ * the journal. */
+void journal_segments(const struct journal *j, void (*fn)(void *arg, uint64_t offset), void *arg);
+
+/* Reads what is durable again, from the start, off the medium. -EBADMSG: it is not there any more. */
+int journal_read(struct journal *j, journal_record_fn fn, void *arg, struct quire_error *err);
+
 /* Reads one segment's records as they are on the medium, also of a log that is not open; for check and
- * tools. Ends at the first that is not valid: returns its outcome, and where. */
+ * tools. Ends at the first that is not valid: returns its outcome (enum journal_outcome), and where. JOURNAL_VALID: the
+ * segment is full. -EUCLEAN, -EBADMSG: its header. */
 int journal_scan_segment(const struct journal_options *o, uint64_t segment, journal_record_fn fn, void *arg,
                          struct journal_recovery *ret, struct quire_error *err);
 

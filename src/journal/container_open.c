@@ -1,0 +1,160 @@
+/* container_open.c - which of a container's two logs is the active one, and opening it. Why it is right: see container.c. */
+#include "container_internal.h"
+
+#include "../base/fail.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+/* Each record of a log: ours are taken in, the others handed on. */
+int container_deliver(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
+{
+	struct container_delivery *d = arg;
+	struct container_log_state *state = d->state;
+	struct container_start_le start;
+	struct container_end_le end;
+	bool first = state->n_seen++ == 0;
+
+	if (first != (type == FRAME_CONTAINER_START))
+		return -EUCLEAN;
+	if (first) {
+		if (len_bytes != sizeof(start))
+			return -EUCLEAN;
+		memcpy(&start, payload, sizeof(start));
+		state->generation = le64toh(start.generation);
+		state->complete = start.complete != 0;
+		state->n_own++;
+		return 0;
+	}
+	if (type == FRAME_CONTAINER_END) {
+		if (len_bytes != sizeof(end) || state->complete)
+			return -EUCLEAN;
+		memcpy(&end, payload, sizeof(end));
+		if (le64toh(end.generation) != state->generation)
+			return -EUCLEAN;
+		state->complete = true;
+		state->n_own++;
+		return 0;
+	}
+	return d->fn != NULL ? d->fn(d->arg, at, type, payload, len_bytes) : 0;
+}
+
+/* The header alone. */
+static int probe(struct container *c, unsigned index, struct frame_segment *ret, struct quire_error *err)
+{
+	struct journal_options o = container_log_options(c, index);
+	struct scan s;
+	int rc = scan_init(&s, &o, c->logs[index].first_segment, false, err);
+
+	if (rc == 0)
+		*ret = s.first;
+	scan_fini(&s);
+	return rc;
+}
+
+/* Reads a whole log only to learn its state. */
+static void inspect(struct container *c, unsigned index, struct container_log_state *state, struct quire_error *err)
+{
+	struct journal_options o = container_log_options(c, index);
+	struct container_delivery d = {.state = state};
+	struct scan s;
+	int rc = scan_init(&s, &o, c->logs[index].first_segment, false, err);
+
+	if (rc == 0)
+		rc = scan_all(&s, UINT64_MAX, container_deliver, &d);
+	scan_fini(&s);
+	state->rc = rc < 0 ? rc : 0;
+}
+
+/* Which of two logs is the active one: its index, or a negative errno. */
+static int choose(struct container *c, struct container_log_state states[2], struct quire_error *err)
+{
+	struct quire_error errors[2] = {{0}, {0}};
+	bool good[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		states[i].rc = probe(c, i, &states[i].first, &errors[i]);
+		states[i].has_header = states[i].rc == 0;
+		if (states[i].rc == -ENOMEM)
+			return quire_fail(err, -ENOMEM, "%s: a container", c->o.journal.device->name);
+	}
+	if (states[0].has_header != states[1].has_header)
+		return states[1].has_header;
+	for (unsigned i = 0; i < 2 && states[0].has_header; i++)
+		inspect(c, i, &states[i], &errors[i]);
+	for (unsigned i = 0; i < 2; i++)
+		good[i] = states[i].rc == 0 && states[i].complete;
+	if (good[0] && good[1] && states[0].generation == states[1].generation)
+		return quire_fail(err, -EUCLEAN, "%s: a container with two logs of one generation",
+		                  c->o.journal.device->name);
+	if (good[0] && good[1])
+		return states[1].generation > states[0].generation;
+	if (good[0] || good[1])
+		return good[1];
+	/* What is worse than being absent is told first. */
+	unsigned which = states[1].rc != 0 && states[1].rc != -EUCLEAN && states[0].rc != -EBADMSG;
+	if (states[which].rc == 0)
+		return quire_fail(err, -EUCLEAN, "%s: no log of the container is complete", c->o.journal.device->name);
+	if (err != NULL)
+		*err = errors[which];
+	return states[which].rc;
+}
+
+/* Opens the log that was chosen, and gives its records to fn. */
+static int open_active(struct container *c, unsigned index, struct container_log_state *state, struct container_delivery *d,
+                       struct journal_recovery *ret, struct quire_error *err)
+{
+	struct container_log *log = &c->logs[index];
+	struct journal_options o = container_log_options(c, index);
+	struct frame_segment now;
+
+	state->generation = state->n_own = state->n_seen = 0;
+	state->complete = false;
+	int rc = journal_open(&o, log->first_segment, c->read_only, container_deliver, d, ret, &log->journal, err);
+	/* Beside a writer the log may have been given up meanwhile: see invariant 3. */
+	if (c->read_only && (probe(c, index, &now, NULL) < 0 || memcmp(&now, &state->first, sizeof(now)) != 0))
+		return quire_fail(err, -ESTALE, "%s: the container was compacted while it was read", o.device->name);
+	if (rc < 0)
+		return rc;
+	if (!state->complete)
+		return quire_fail(err, -EUCLEAN, "%s: the container's active log is missing", o.device->name);
+	log->generation = state->generation;
+	log->n_own = state->n_own;
+	c->active = c->target = index;
+	return 0;
+}
+
+int container_open(const struct container_options *o, const uint64_t first[2], bool read_only,
+                   journal_record_fn fn, void *arg, struct journal_recovery *ret,
+                   struct container **ret_container, struct quire_error *err)
+{
+	struct container_log_state states[2] = {{0}, {0}};
+	struct container *c;
+	int rc = container_new(o, first, &c, err);
+
+	if (rc < 0)
+		return rc;
+	c->read_only = read_only;
+	/* Beside a writer one log may be looked at before it is begun, and the other after it was erased. */
+	for (int n_tries = 0; n_tries == 0 || (rc < 0 && read_only && n_tries < 3); n_tries++) {
+		memset(states, 0, sizeof(states));
+		rc = choose(c, states, err);
+	}
+	if (rc >= 0) {
+		unsigned active = (unsigned)rc, other = !active;
+		struct container_delivery d = {.state = &states[active], .fn = fn, .arg = arg};
+		rc = open_active(c, active, &states[active], &d, ret, err);
+		if (rc == 0 && !read_only) {
+			rc = container_erase_header(c, other);
+			if (rc < 0)
+				quire_fail(err, rc, "%s: erasing a container's log", o->journal.device->name);
+		}
+	}
+	if (rc < 0) {
+		container_free(c);
+		return rc;
+	}
+	*ret_container = c;
+	return 0;
+}

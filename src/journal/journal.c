@@ -1,0 +1,309 @@
+/* journal.c - a journal's life: made, opened, closed, destroyed; and what can be asked of it.
+ *
+ * What it consists of: frame (the bytes), scan (reading them, and what an end means), append (taking records in,
+ * changing segments), commit (writing groups), wait (whoever waits). Each has its own essay.
+ *
+ * Opening for writing. The chain is read to its end. What its last records say was durable when they were submitted is;
+ * what is behind may be nowhere but in a cache, and after an error in one that takes it for written: a flush
+ * would prove nothing. So that part, a group as a rule, is written once more, durably, with the bytes
+ * that are there. From then on everything before the end is durable, and records may say so. Nothing else is
+ * written: the first record of the new session goes to the end of the chain, and makes all that an
+ * earlier session may have left behind it unreachable.
+ *
+ * Invariants (all but 4 under the lock):
+ *   1. n_durable ≤ next_no; settled ≤ the open group's start or partial record, or the open group is the segment's first.
+ *   2. The open group starts where the other ended, in the same segment or with the next's header.
+ *   3. Room for LINK, and for NEXT if it is not there, is behind the tail.
+ *   4. A read-only journal has no groups, and appends are -EROFS.
+ *
+ * Threads: create, open, close and destroy by one at a time; everything else by anybody.
+ */
+#include "journal_internal.h"
+
+#include "../base/assert.h"
+#include "../base/fail.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP_MAX_BYTES (1u << 20)
+
+/* ---- life ---- */
+
+static void journal_free(struct journal *j)
+{
+	if (j == NULL)
+		return;
+	wait_queue_fini(&j->waits);
+	segment_list_fini(&j->segments);
+	free(j->groups[0].memory);
+	free(j->groups[1].memory);
+	free(j);
+}
+
+static int journal_new(const struct journal_options *o, bool read_only, struct journal **ret,
+                       struct quire_error *err)
+{
+	struct journal *j = calloc(1, sizeof(*j));
+
+	if (j == NULL)
+		return quire_fail(err, -ENOMEM, "%s: a log", o->device->name);
+	j->o = *o;
+	j->read_only = read_only;
+	wait_queue_init(&j->waits, o->device->service);
+	j->waits.ready = journal_ready;
+	j->waits.parked = journal_kick;
+	j->random = o->salt_seed;
+	j->group_bytes = o->segment_bytes / 4 < GROUP_MAX_BYTES ? o->segment_bytes / 4 : GROUP_MAX_BYTES;
+	journal_commit_init(j);
+	for (int i = 0; i < 2 && !read_only; i++) {
+		j->groups[i].memory = aligned_alloc(FRAME_BLOCK_BYTES, j->group_bytes);
+		if (j->groups[i].memory == NULL) {
+			journal_free(j);
+			return quire_fail(err, -ENOMEM, "%s: a log's buffers", o->device->name);
+		}
+	}
+	*ret = j;
+	return 0;
+}
+
+int journal_create(const struct journal_options *o, uint64_t first_segment, struct journal **ret_journal,
+                   struct quire_error *err)
+{
+	struct journal *j;
+	int rc = scan_check_options(o, first_segment, err);
+
+	if (rc == 0)
+		rc = journal_new(o, false, &j, err);
+	if (rc < 0)
+		return rc;
+	j->session = journal_random(j);
+	j->segment = (struct frame_segment){.offset = first_segment};
+	j->segment.salt = journal_random(j);
+	j->segment.key = journal_random(j);
+	j->first = j->segment;
+	rc = segment_list_add(&j->segments, first_segment);
+	if (rc == 0) {
+		frame_segment_encode(o, &j->segment, (struct frame_segment_le *)j->groups[0].memory);
+		rc = device_write(o->device, first_segment, j->groups[0].memory, FRAME_BLOCK_BYTES, true);
+	}
+	if (rc < 0) {
+		journal_free(j);
+		return quire_fail(err, rc, "%s: beginning a log at %llu", o->device->name,
+		                  (unsigned long long)first_segment);
+	}
+	j->settled = FRAME_BLOCK_BYTES;
+	journal_group_begin(j, &j->groups[0], FRAME_BLOCK_BYTES, false);
+	*ret_journal = j;
+	return 0;
+}
+
+/* ---- opening ---- */
+
+/* The journal goes on where the scan ended. */
+static void take_over(struct journal *j, struct scan *s)
+{
+	j->first = s->first;
+	j->segment = s->segment;
+	j->next = s->next;
+	j->next_known = s->next_known;
+	j->segments = s->segments;
+	s->segments = (struct segment_list){0};
+	j->next_no = s->at.record_no;
+	j->used_bytes = s->n_bytes;
+	j->settled = s->at.offset;
+	j->next_settled = 0;
+	atomic_store(&j->n_durable, s->at.record_no);
+}
+
+/* Makes a part of a segment durable as it is. */
+static int write_again(struct journal *j, uint64_t segment, uint32_t from, uint32_t end)
+{
+	uint8_t *memory = j->groups[1].memory;
+	int rc = 0;
+
+	from &= ~(FRAME_BLOCK_BYTES - 1);
+	while (rc == 0 && from < end) {
+		uint32_t left = (end - from + FRAME_BLOCK_BYTES - 1) & ~(FRAME_BLOCK_BYTES - 1);
+		uint32_t n = left < j->group_bytes ? left : j->group_bytes;
+
+		rc = device_read(j->o.device, segment + from, memory, n);
+		if (rc == 0)
+			rc = device_write(j->o.device, segment + from, memory, n, true);
+		from += n;
+	}
+	return rc;
+}
+
+static int begin_session(struct journal *j, const struct scan *s, struct quire_error *err)
+{
+	bool with_header = s->at.offset == 0;
+	uint32_t end = with_header ? FRAME_BLOCK_BYTES : s->at.offset;
+	struct group *g = &j->groups[0];
+	int rc = segment_list_reserve(&j->segments, 2);
+
+	/* One that differs from the last, since it is told by that. */
+	do {
+		j->session = journal_random(j);
+	} while (s->session_known && j->session == s->session);
+	journal_group_begin(j, g, end, with_header);
+	if (rc == 0 && g->base != end)
+		rc = with_header ? 0 : device_read(j->o.device, j->segment.offset + g->base, g->memory, FRAME_BLOCK_BYTES);
+	if (rc == 0 && with_header)
+		rc = write_again(j, s->before.segment, s->before.proven, s->before.end);
+	else if (rc == 0)
+		rc = write_again(j, j->segment.offset, s->proven, end);
+	return rc < 0 ? quire_fail(err, rc, "%s: going on with a log", j->o.device->name) : 0;
+}
+
+int journal_open(const struct journal_options *o, uint64_t first_segment, bool read_only, journal_record_fn fn,
+                 void *arg, struct journal_recovery *ret, struct journal **ret_journal, struct quire_error *err)
+{
+	struct scan s;
+	struct journal *j = NULL;
+	int rc = scan_init(&s, o, first_segment, false, err);
+
+	if (rc == 0)
+		rc = scan_all(&s, UINT64_MAX, fn, arg);
+	scan_report(&s, rc, ret);
+	if (rc >= 0)
+		rc = journal_new(o, read_only, &j, err);
+	if (rc == 0) {
+		take_over(j, &s);
+		if (!read_only)
+			rc = begin_session(j, &s, err);
+	}
+	scan_fini(&s);
+	if (rc < 0) {
+		journal_free(j);
+		return rc;
+	}
+	*ret_journal = j;
+	return 0;
+}
+
+/* ---- ending ---- */
+
+static void settle(struct journal *j)
+{
+	/* A write that an append has started, and nobody waits for. */
+	int rc = wait_for(&j->waits, WAIT_IDLE, 0, NULL);
+	quire_assert(rc == 0);
+}
+
+void journal_close(struct journal *j)
+{
+	if (j == NULL)
+		return;
+	settle(j);
+	journal_free(j);
+}
+
+void journal_give_back(struct journal *j)
+{
+	settle(j);
+	if (j->next_known)
+		j->o.ops->segment_put(j->o.owner, j->next.offset);
+	j->next_known = false;
+	while (j->segments.n > 0)
+		j->o.ops->segment_put(j->o.owner, j->segments.offsets[--j->segments.n]);
+}
+
+void journal_destroy(struct journal *j)
+{
+	if (j == NULL)
+		return;
+	journal_give_back(j);
+	journal_free(j);
+}
+
+/* ---- asking ---- */
+
+/* Who asks changes nothing but the lock. */
+static pthread_mutex_t *lock_of(const struct journal *j)
+{
+	return (pthread_mutex_t *)&j->waits.lock;
+}
+
+uint32_t journal_max_payload(const struct journal *j)
+{
+	return frame_max_payload(j->o.segment_bytes);
+}
+
+uint64_t journal_n_durable(const struct journal *j)
+{
+	return atomic_load_explicit(&j->n_durable, memory_order_acquire);
+}
+
+uint64_t journal_n_records(const struct journal *j)
+{
+	pthread_mutex_lock(lock_of(j));
+	uint64_t n = j->next_no;
+	pthread_mutex_unlock(lock_of(j));
+	return n;
+}
+
+uint64_t journal_bytes(const struct journal *j)
+{
+	pthread_mutex_lock(lock_of(j));
+	uint64_t n = (j->segments.n + j->next_known) * j->o.segment_bytes;
+	pthread_mutex_unlock(lock_of(j));
+	return n;
+}
+
+uint64_t journal_used_bytes(const struct journal *j)
+{
+	pthread_mutex_lock(lock_of(j));
+	uint64_t n = j->used_bytes;
+	pthread_mutex_unlock(lock_of(j));
+	return n;
+}
+
+int journal_error(const struct journal *j)
+{
+	return atomic_load_explicit(&j->error, memory_order_acquire);
+}
+
+void journal_segments(const struct journal *j, void (*fn)(void *arg, uint64_t offset), void *arg)
+{
+	pthread_mutex_lock(lock_of(j));
+	for (uint64_t i = 0; i < j->segments.n; i++)
+		fn(arg, j->segments.offsets[i]);
+	if (j->next_known)
+		fn(arg, j->next.offset);
+	pthread_mutex_unlock(lock_of(j));
+}
+
+/* ---- reading ---- */
+
+int journal_read(struct journal *j, journal_record_fn fn, void *arg, struct quire_error *err)
+{
+	struct scan s;
+	uint64_t end_no = journal_n_durable(j);
+	int rc = scan_init(&s, &j->o, j->first.offset, false, err);
+
+	if (rc == 0)
+		rc = scan_all(&s, end_no, fn, arg);
+	/* What was durable is no tail. */
+	if (rc >= 0 && s.at.record_no < end_no)
+		rc = quire_fail(err, -EBADMSG, "%s: record %llu of a log, in its segment at %llu, offset %u",
+		                j->o.device->name, (unsigned long long)s.at.record_no,
+		                (unsigned long long)s.at.segment, s.at.offset);
+	scan_fini(&s);
+	return rc < 0 ? rc : 0;
+}
+
+int journal_scan_segment(const struct journal_options *o, uint64_t segment, journal_record_fn fn, void *arg,
+                         struct journal_recovery *ret, struct quire_error *err)
+{
+	struct scan s;
+	int rc = scan_init(&s, o, segment, true, err);
+
+	if (rc == 0)
+		rc = scan_all(&s, UINT64_MAX, fn, arg);
+	scan_report(&s, rc, ret);
+	bool has_header = s.segments.n != 0;
+	scan_fini(&s);
+	return rc == -EBADMSG && has_header ? JOURNAL_CORRUPT : rc;
+}

@@ -1,0 +1,104 @@
+/* journal_internal.h - a journal from the inside. For src/journal alone. */
+#ifndef JOURNAL_JOURNAL_INTERNAL_H
+#define JOURNAL_JOURNAL_INTERNAL_H
+
+#include "scan.h"
+#include "wait.h"
+
+/* What is submitted at once: a run of bytes of one segment, in memory that is a copy of them. */
+struct group {
+	uint8_t *memory;      /* owned; j->group_bytes of it, device memory */
+	uint64_t segment;     /* offset on the device */
+	uint64_t segment_no;
+	uint32_t base;        /* offset in the segment of memory[0]: a block's */
+	uint32_t start, end;  /* of what is new, offsets in the segment */
+	uint32_t group_start; /* of the records whose headers begin in it */
+	uint64_t end_no;      /* once taken: records below are durable with it */
+	unsigned n_filling;   /* appenders that copy into it */
+};
+
+enum journal_wait {
+	WAIT_DURABLE, /* target: record number */
+	WAIT_TURN,    /* takes it */
+	WAIT_TAKEN,   /* target: n_taken is more */
+	WAIT_SETTLED, /* target: offset in the present segment that is durable */
+	WAIT_IDLE,    /* nothing is being written, or about to be */
+};
+
+struct journal {
+	struct journal_options o;
+	bool read_only;
+	uint32_t group_bytes;         /* capacity of a group */
+	struct wait_queue waits;      /* its lock guards what follows */
+
+	struct frame_segment first;   /* still */
+	struct frame_segment segment; /* that is appended to */
+	struct frame_segment next;    /* has been got, and a NEXT names it */
+	bool next_known, next_failed; /* failed: there was none when asked early */
+	uint32_t next_settled;        /* end of the NEXT record */
+	bool ending;                  /* the LINK is in the open group: the next one begins the next segment */
+	struct segment_list segments; /* owned; `next` is not among them */
+
+	uint64_t next_no;             /* of the next record */
+	uint32_t session;
+	bool session_begun;
+	uint64_t random;              /* state of the deterministic numbers; 0: none */
+	bool turn;                    /* somebody has it: see append.c */
+	uint32_t partial;             /* offset of a record of which a part is in groups taken before; 0 */
+	uint64_t used_bytes;
+
+	struct group groups[2];
+	unsigned open;                /* which of them takes records; the other is being written, or free */
+	bool writing, scheduled;
+	uint64_t n_taken;             /* groups submitted so far */
+	uint32_t settled;             /* up to where `segment` is durable */
+	_Atomic uint64_t n_durable;   /* records */
+	_Atomic int error;
+
+	struct quire_loop *loop;      /* that writes, or is about to */
+	struct device_io io;
+	struct loop_turn_hook hook;
+	struct loop_task task;
+};
+
+#define container_of_journal(ptr, member) ((struct journal *)((char *)(ptr)-offsetof(struct journal, member)))
+
+static inline struct group *journal_open_group(struct journal *j)
+{
+	return &j->groups[j->open];
+}
+
+/* ---- commit.c ---- */
+
+bool journal_ready(struct wait_queue *q, const struct wait *w, int *ret_result);
+
+/* Sees to it that the open group is submitted, if anybody waits for that. Lock held. */
+void journal_kick(struct wait_queue *q);
+
+void journal_commit_init(struct journal *j);
+
+/* Makes `g` begin at `tail` of j->segment, or with its header. The bytes of tail's block that stand before it
+ * are the caller's to fill in. */
+void journal_group_begin(struct journal *j, struct group *g, uint32_t tail, bool with_header);
+
+/* Stops the journal, if it has not stopped yet. Lock held. */
+void journal_stop(struct journal *j, int error);
+
+/* Unlocks, and completes whoever became ready. */
+void journal_unlock(struct journal *j);
+
+/* ---- append.c ---- */
+
+/* journal_append, for any type that is not the journal's own. */
+int journal_append_any(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                       uint64_t *ret_no);
+
+/* ---- journal.c ---- */
+
+/* All its segments, as journal_destroy does; of no use any more then, but for journal_close. */
+void journal_give_back(struct journal *j);
+
+/* Nonzero. */
+uint32_t journal_random(struct journal *j);
+
+#endif

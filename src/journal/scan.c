@@ -1,0 +1,426 @@
+/* scan.c - the chain of records as it is on the medium, and what it means where it ends.
+ *
+ * The chain. A record belongs to it if its header is valid at its place (frame.h), its number is the
+ * next one, its payload's checksum holds, and it is of the same session as the record before it, or the first of
+ * its session. A session is what one opening of the log for writing appends. So a group that was torn in an
+ * earlier session, of which whole records may still lie beyond the place where the next session went on,
+ * can never be reached: the records written over its beginning are of another session, and a session's
+ * first record stands only where recovery ended.
+ *
+ * What an end means. Let P be the first place without a record of the chain, in a segment of which we know the salt.
+ *   1. Every record says up to where the log was durable when it was submitted (group_start). So a
+ *      valid header of this life, anywhere behind P, whose group_start lies beyond P, proves that
+ *      what is missing at P was durable: CORRUPT.
+ *   2. The next segment is written to only when all of this one is durable. It is named by a NEXT record
+ *      that stands before P (a LINK is submitted only when the NEXT is durable, so a NEXT that is
+ *      damaged falls under 1). If anything of the next segment's life is in it: CORRUPT.
+ *   3. A header that is missing behind a LINK: the header travels with the segment's first group, which says
+ *      group_start 0, later ones more. So 1 holds for it with P = 0.
+ *   4. Otherwise nothing shows that it was ever acknowledged, and what lies at the place gives the name:
+ *      NEVER, STALE or TORN.
+ *
+ * No legal cut makes CORRUPT. Where a session goes on, everything before is durable (recovery sees to it), so
+ * durable ends only grow, and the chain's end after a cut is never before the last of them. Every
+ * group_start ever written into the segment, by whatever session, is such a durable end: not beyond P.
+ *
+ * No damage of what was acknowledged passes for an end, unless it takes everything that was written after
+ * it as well: the last group of all leaves no witness, and is TORN.
+ *
+ * Bounded: each segment is read once, in windows of at most 1 MiB, at the end the rest of the last
+ * one and at most one more; memory is taken for a payload only when its header was valid, at most a segment. A chain can't
+ * loop, since segment numbers grow by one. Beside a writer a window may be older than what is read
+ * next: before a place is called CORRUPT it is read again.
+ */
+#include "scan.h"
+
+#include "../base/crc32c.h"
+#include "../base/fail.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW_MAX_BYTES (1u << 20)
+
+/* ---- the list of segments ---- */
+
+int segment_list_reserve(struct segment_list *list, uint64_t n_more)
+{
+	if (list->n + n_more <= list->capacity)
+		return 0;
+	uint64_t capacity = 2 * (list->n + n_more);
+	uint64_t *grown = reallocarray(list->offsets, capacity, sizeof(*grown));
+	if (grown == NULL)
+		return -ENOMEM;
+	list->offsets = grown;
+	list->capacity = capacity;
+	return 0;
+}
+
+int segment_list_add(struct segment_list *list, uint64_t offset)
+{
+	int rc = segment_list_reserve(list, 1);
+	if (rc == 0)
+		list->offsets[list->n++] = offset;
+	return rc;
+}
+
+void segment_list_fini(struct segment_list *list)
+{
+	free(list->offsets);
+	*list = (struct segment_list){0};
+}
+
+/* ---- reading ---- */
+
+int scan_check_options(const struct journal_options *o, uint64_t segment, struct quire_error *err)
+{
+	bool power_of_two = (o->segment_bytes & (o->segment_bytes - 1)) == 0;
+
+	if (o->device == NULL)
+		return quire_fail(err, -EINVAL, "log: no device");
+	if (!power_of_two || o->segment_bytes < FRAME_MIN_SEGMENT_BYTES || o->segment_bytes > FRAME_MAX_SEGMENT_BYTES)
+		return quire_fail(err, -EINVAL, "%s: log segments of %u bytes", o->device->name, o->segment_bytes);
+	if (!frame_offset_fits(o, segment))
+		return quire_fail(err, -EINVAL, "%s: no place for a log segment at %llu", o->device->name,
+		                  (unsigned long long)segment);
+	return 0;
+}
+
+/* The window is read so that it begins with the block of `offset`. */
+static int read_window(struct scan *s, uint64_t segment, uint32_t offset)
+{
+	uint32_t begin = offset & ~(FRAME_BLOCK_BYTES - 1), left = s->o->segment_bytes - begin;
+	uint32_t len = left < s->window_capacity ? left : s->window_capacity;
+
+	s->window_len = 0;
+	int rc = device_read(s->o->device, segment + begin, s->window, len);
+	if (rc < 0)
+		return quire_fail(s->err, rc, "%s: reading the log segment at %llu, offset %u", s->o->device->name,
+		                  (unsigned long long)segment, begin);
+	s->window_offset = begin;
+	s->window_len = len;
+	return 0;
+}
+
+/* Sees to it that the window holds these bytes of the segment; they fit into one. */
+static int need(struct scan *s, uint32_t offset, uint64_t len_bytes)
+{
+	if (offset >= s->window_offset && offset + len_bytes <= (uint64_t)s->window_offset + s->window_len)
+		return 0;
+	return read_window(s, s->segment.offset, offset);
+}
+
+static const uint8_t *in_window(const struct scan *s, uint32_t offset)
+{
+	return s->window + (offset - s->window_offset);
+}
+
+static int big_reserve(struct scan *s, uint32_t len_bytes)
+{
+	if (len_bytes <= s->big_capacity)
+		return 0;
+	free(s->big);
+	s->big_capacity = 0;
+	s->big = malloc(len_bytes);
+	if (s->big == NULL)
+		return quire_fail(s->err, -ENOMEM, "%s: a record of %u bytes", s->o->device->name, len_bytes);
+	s->big_capacity = len_bytes;
+	return 0;
+}
+
+/* Padded payload of the record at s->at. *ret: in the window, or gathered. */
+static int read_payload(struct scan *s, uint32_t padded_bytes, const uint8_t **ret)
+{
+	uint32_t offset = s->at.offset + JOURNAL_RECORD_HEADER_BYTES;
+	uint32_t in_block = offset % FRAME_BLOCK_BYTES;
+
+	if ((uint64_t)in_block + padded_bytes <= s->window_capacity) {
+		int rc = need(s, offset, padded_bytes);
+		*ret = in_window(s, offset);
+		return rc;
+	}
+	int rc = big_reserve(s, padded_bytes);
+	for (uint32_t done = 0; rc == 0 && done < padded_bytes;) {
+		rc = need(s, offset + done, 1);
+		if (rc < 0)
+			break;
+		uint32_t there = s->window_offset + s->window_len - (offset + done), left = padded_bytes - done;
+		uint32_t n = there < left ? there : left;
+		memcpy(s->big + done, in_window(s, offset + done), n);
+		done += n;
+	}
+	*ret = s->big;
+	return rc;
+}
+
+/* ---- evidence ---- */
+
+/* Looks through `segment` from offset on. */
+static int look(struct scan *s, const struct frame_segment *segment, uint32_t offset,
+                struct frame_sighting *sighting)
+{
+	uint32_t end = s->o->segment_bytes;
+
+	while (offset + JOURNAL_RECORD_HEADER_BYTES <= end) {
+		int rc = read_window(s, segment->offset, offset);
+		if (rc < 0)
+			return rc;
+		uint32_t window_end = s->window_offset + s->window_len;
+		frame_look(segment, s->session, end, in_window(s, offset), offset, window_end - offset, sighting);
+		if (window_end == end)
+			break;
+		/* A header may lie across the windows' border. */
+		offset = window_end - JOURNAL_RECORD_HEADER_BYTES + FRAME_ALIGN;
+	}
+	s->window_len = 0; /* it is perhaps another segment's */
+	return 0;
+}
+
+/* Is there anything of the life that NEXT announced? 1, 0, or a negative errno. */
+static int next_was_begun(struct scan *s)
+{
+	struct frame_segment found;
+	struct frame_sighting sighting = {0};
+	int rc = read_window(s, s->next.offset, 0);
+
+	if (rc < 0)
+		return rc;
+	rc = frame_segment_decode(s->o, s->next.offset, (const void *)s->window, &found, NULL);
+	s->window_len = 0;
+	if (rc == 0 && found.salt == s->next.salt && found.key == s->next.key)
+		return 1;
+	rc = look(s, &s->next, FRAME_BLOCK_BYTES, &sighting);
+	return rc < 0 ? rc : sighting.any;
+}
+
+/* The chain ends at s->at, where `named` was found: what is it? */
+static int judge(struct scan *s, enum journal_outcome named)
+{
+	struct frame_sighting sighting = {0};
+	uint32_t from = s->at.offset == 0 ? FRAME_BLOCK_BYTES : s->at.offset + FRAME_ALIGN;
+	int rc = look(s, &s->segment, from, &sighting);
+
+	if (rc < 0)
+		return rc;
+	if (sighting.max_group_start > s->at.offset)
+		return JOURNAL_CORRUPT;
+	if (s->next_known) {
+		rc = next_was_begun(s);
+		if (rc != 0)
+			return rc < 0 ? rc : JOURNAL_CORRUPT;
+	}
+	return sighting.of_session && (named == JOURNAL_NEVER || named == JOURNAL_STALE) ? JOURNAL_TORN : named;
+}
+
+/* ---- the chain ---- */
+
+/* What stands at s->at, with its payload read and checked. An outcome, or a negative errno. */
+static int examine(struct scan *s, struct frame_record *ret, const uint8_t **ret_payload)
+{
+	if (s->at.offset + JOURNAL_RECORD_HEADER_BYTES > s->o->segment_bytes)
+		return JOURNAL_TORN;
+	int rc = need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES);
+	if (rc < 0)
+		return rc;
+	switch (frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, in_window(s, s->at.offset), ret)) {
+	case FRAME_ZERO:
+		return JOURNAL_NEVER;
+	case FRAME_FOREIGN:
+		return JOURNAL_STALE;
+	case FRAME_BAD:
+		return JOURNAL_TORN;
+	case FRAME_VALID:
+		break;
+	}
+	if (s->session_known && ret->session != s->session && !(ret->flags & FRAME_FLAG_FIRST))
+		return JOURNAL_STALE;
+	if (ret->index != s->at.record_no - s->segment.first_record_no)
+		return JOURNAL_TORN;
+
+	uint32_t padded = (uint32_t)(frame_bytes(ret->len_bytes) - JOURNAL_RECORD_HEADER_BYTES);
+	rc = read_payload(s, padded, ret_payload);
+	if (rc < 0)
+		return rc;
+	return crc32c(0, *ret_payload, padded) == ret->payload_crc ? JOURNAL_VALID : JOURNAL_TORN;
+}
+
+/* The header of s->next, which a LINK led to. JOURNAL_VALID: we are in it now. */
+static int enter_next(struct scan *s)
+{
+	struct frame_segment want = s->next, found = {0};
+	const struct frame_segment_le *block = (const void *)s->window;
+	static const struct frame_segment_le zeros;
+
+	want.first_record_no = s->at.record_no;
+	int rc = segment_list_add(&s->segments, want.offset);
+	if (rc < 0)
+		return rc;
+	s->before.segment = s->segment.offset;
+	s->before.proven = s->proven;
+	s->before.end = s->at.offset;
+	s->segment = want;
+	s->proven = 0;
+	s->next_known = false;
+	s->at = (struct journal_place){.segment = want.offset, .segment_no = want.no, .record_no = s->at.record_no};
+	rc = read_window(s, want.offset, 0);
+	if (rc < 0)
+		return rc;
+	rc = frame_segment_decode(s->o, want.offset, block, &found, NULL);
+	if (rc == 0 && memcmp(&found, &want, sizeof(found)) == 0) {
+		s->at.offset = FRAME_BLOCK_BYTES;
+		return JOURNAL_VALID;
+	}
+	if (memcmp(block, &zeros, sizeof(zeros)) == 0)
+		return JOURNAL_NEVER;
+	return block->salt == htole32(want.salt) ? JOURNAL_TORN : JOURNAL_STALE;
+}
+
+/* Takes one of the journal's own records. JOURNAL_VALID: go on. */
+static int take_own(struct scan *s, const struct frame_record *r, const void *payload)
+{
+	if (r->type == FRAME_NEXT) {
+		int rc = s->next_known ? -EUCLEAN : frame_next_decode(s->o, payload, &s->next);
+		if (rc == 0 && s->next.no != s->segment.no + 1)
+			rc = -EUCLEAN;
+		if (rc < 0)
+			return quire_fail(s->err, rc, "%s: the log segment at %llu names an impossible next one",
+			                  s->o->device->name, (unsigned long long)s->segment.offset);
+		s->next_known = true;
+		return JOURNAL_VALID;
+	}
+	s->linked = true;
+	if (s->single)
+		return JOURNAL_VALID;
+	if (!s->next_known)
+		return quire_fail(s->err, -EUCLEAN, "%s: the log segment at %llu ends and names no next one",
+		                  s->o->device->name, (unsigned long long)s->segment.offset);
+	s->linked = false;
+	return enter_next(s);
+}
+
+/* One step: VALID with ret->type 0 for the journal's own. */
+static int step(struct scan *s, struct scan_record *ret)
+{
+	struct frame_record r;
+	const uint8_t *payload = NULL;
+	int rc = examine(s, &r, &payload);
+
+	if (rc != JOURNAL_VALID)
+		return rc;
+	*ret = (struct scan_record){.at = s->at, .type = r.type, .len_bytes = r.len_bytes, .payload = payload};
+	s->session = r.session;
+	s->session_known = true;
+	s->proven = r.group_start;
+	s->n_bytes += frame_bytes(r.len_bytes);
+	s->at.offset += (uint32_t)frame_bytes(r.len_bytes);
+	if (r.type < FRAME_FIRST_FOREIGN_TYPE) {
+		ret->type = 0;
+		return take_own(s, &r, payload);
+	}
+	s->at.record_no++;
+	s->n_records++;
+	return JOURNAL_VALID;
+}
+
+/* A place was called CORRUPT. Beside a writer it may have been read before what proves so was: looks anew. */
+static int step_again(struct scan *s, struct scan_record *ret)
+{
+	struct frame_segment found;
+
+	if (s->at.offset != 0) {
+		int rc = step(s, ret);
+		return rc > JOURNAL_VALID ? JOURNAL_CORRUPT : rc;
+	}
+	int rc = read_window(s, s->segment.offset, 0);
+	if (rc < 0)
+		return rc;
+	if (frame_segment_decode(s->o, s->segment.offset, (const void *)s->window, &found, NULL) < 0 ||
+	    memcmp(&found, &s->segment, sizeof(found)) != 0)
+		return JOURNAL_CORRUPT;
+	s->at.offset = FRAME_BLOCK_BYTES;
+	return JOURNAL_VALID;
+}
+
+int scan_next(struct scan *s, struct scan_record *ret)
+{
+	int rc = JOURNAL_VALID;
+
+	ret->type = 0;
+	while (rc == JOURNAL_VALID && ret->type == 0 && !s->linked) {
+		rc = step(s, ret);
+		if (rc > JOURNAL_VALID)
+			rc = judge(s, (enum journal_outcome)rc);
+		if (rc == JOURNAL_CORRUPT)
+			rc = step_again(s, ret);
+	}
+	return rc;
+}
+
+/* ---- whole logs ---- */
+
+int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment, bool single,
+              struct quire_error *err)
+{
+	*s = (struct scan){.o = o, .err = err, .single = single};
+	int rc = scan_check_options(o, segment, err);
+	if (rc < 0)
+		return rc;
+	s->window_capacity = o->segment_bytes < WINDOW_MAX_BYTES ? o->segment_bytes : WINDOW_MAX_BYTES;
+	s->window = aligned_alloc(FRAME_BLOCK_BYTES, s->window_capacity);
+	if (s->window == NULL)
+		return quire_fail(err, -ENOMEM, "%s: reading a log", o->device->name);
+	s->at.segment = segment;
+	rc = read_window(s, segment, 0);
+	if (rc == 0)
+		rc = frame_segment_decode(o, segment, (const void *)s->window, &s->segment, err);
+	if (rc < 0)
+		return rc;
+	s->first = s->segment;
+	s->proven = FRAME_BLOCK_BYTES; /* a log is nobody's before it was created */
+	s->at = (struct journal_place){.segment = segment, .segment_no = s->segment.no,
+	                               .offset = FRAME_BLOCK_BYTES, .record_no = s->segment.first_record_no};
+	return segment_list_add(&s->segments, segment);
+}
+
+void scan_fini(struct scan *s)
+{
+	free(s->window);
+	free(s->big);
+	segment_list_fini(&s->segments);
+}
+
+int scan_all(struct scan *s, uint64_t end_no, journal_record_fn fn, void *arg)
+{
+	struct scan_record r;
+	int rc = JOURNAL_VALID;
+
+	while (s->at.record_no < end_no) {
+		rc = scan_next(s, &r);
+		if (rc != JOURNAL_VALID || s->linked)
+			break;
+		rc = fn != NULL ? fn(arg, &r.at, r.type, r.payload, r.len_bytes) : 0;
+		if (rc < 0)
+			return rc;
+		rc = JOURNAL_VALID;
+	}
+	if (rc == JOURNAL_CORRUPT)
+		return quire_fail(s->err, -EBADMSG, "%s: record %llu of a log, in its segment at %llu, offset %u",
+		                  s->o->device->name, (unsigned long long)s->at.record_no,
+		                  (unsigned long long)s->at.segment, s->at.offset);
+	return rc;
+}
+
+void scan_report(const struct scan *s, int outcome, struct journal_recovery *ret)
+{
+	if (ret == NULL)
+		return;
+	*ret = (struct journal_recovery){
+		.end = outcome == -EBADMSG ? JOURNAL_CORRUPT : (enum journal_outcome)(outcome < 0 ? JOURNAL_VALID : outcome),
+		.at = s->at,
+		.n_records = s->n_records,
+		.n_segments = s->segments.n,
+		.n_bytes = s->n_bytes,
+	};
+}

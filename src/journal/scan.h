@@ -1,0 +1,69 @@
+/* scan.h - reads records as they are on the medium, segment after segment, and says what it found where
+ * they end. What each end means: see scan.c. */
+#ifndef JOURNAL_SCAN_H
+#define JOURNAL_SCAN_H
+
+#include "frame.h"
+
+/* The segments of a log, oldest first. */
+struct segment_list {
+	uint64_t *offsets; /* owned */
+	uint64_t n, capacity;
+};
+int segment_list_reserve(struct segment_list *list, uint64_t n_more); /* -ENOMEM */
+int segment_list_add(struct segment_list *list, uint64_t offset);     /* -ENOMEM */
+void segment_list_fini(struct segment_list *list);
+
+struct scan {
+	const struct journal_options *o; /* borrowed: as long as the scan */
+	struct quire_error *err;         /* borrowed, or NULL */
+	bool single;                     /* does not go beyond a LINK */
+
+	struct frame_segment first;      /* where it began */
+	struct frame_segment segment;    /* where we are */
+	struct journal_place at;         /* of the next record; offset 0: the segment's header */
+	uint32_t session;                /* of the record before */
+	bool session_known;
+	uint32_t proven;                 /* up to where a record says that the segment was durable */
+	struct {
+		uint64_t segment;
+		uint32_t proven, end;
+	} before;                        /* the same of the segment before this one */
+	struct frame_segment next;       /* named by a NEXT of this segment */
+	bool next_known;
+	bool linked;                     /* single: a LINK was met */
+	struct segment_list segments;    /* owned; next is not among them */
+	uint64_t n_records, n_bytes;
+
+	uint8_t *window;                 /* owned; device memory */
+	uint32_t window_capacity, window_offset, window_len; /* part of the segment that it holds */
+	uint8_t *big;                    /* owned; a payload that no window holds */
+	uint32_t big_capacity;
+};
+
+struct scan_record {
+	struct journal_place at;
+	uint16_t type;
+	uint32_t len_bytes;
+	const void *payload; /* until the next call */
+};
+
+/* Reads the header at `segment`. -EUCLEAN, -EBADMSG, -EIO, -ENOMEM. scan_fini is due in any case. */
+int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment, bool single,
+              struct quire_error *err);
+void scan_fini(struct scan *s);
+
+/* The next record, the journal's own left out: JOURNAL_VALID. Another outcome: the end, at s->at. A negative
+ * errno: reading failed. At the end of a single segment that is full: JOURNAL_VALID with s->linked. */
+int scan_next(struct scan *s, struct scan_record *ret);
+
+/* Each record to fn, until the end or `end_no`. The outcome, or a negative errno (-EBADMSG for CORRUPT, err
+ * filled). */
+int scan_all(struct scan *s, uint64_t end_no, journal_record_fn fn, void *arg);
+
+void scan_report(const struct scan *s, int outcome, struct journal_recovery *ret); /* ret may be NULL */
+
+/* A log's options, and that of its first segment, are possible: 0, -EINVAL. */
+int scan_check_options(const struct journal_options *o, uint64_t segment, struct quire_error *err);
+
+#endif
