@@ -72,11 +72,10 @@ def run(build, quick):
                     fio(build, path, size, seconds)
                 add(samples, name, sample)
             except machine.Failed as failure:
+                if (name, system, mask) in CONTEST:
+                    raise
                 failures[name] = str(failure)
     machine.say_done()
-    missing = [name for name, _, _ in CONTEST if name not in samples]
-    if missing:
-        raise machine.Failed("; ".join(failures[name] for name in missing))
     return summarise(samples, failures)
 
 

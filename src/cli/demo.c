@@ -5,9 +5,12 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DIR_DEFAULT "/usr"
 #define MAX_BYTES (1ull << 30)
@@ -78,7 +81,7 @@ static void print_help(void)
 		printf(" %s", demo_contenders[i].key);
 	printf("\n"
 	       "  --html FILE     where the page with the latency curves goes; default " HTML_DEFAULT "\n"
-	       "                  (with --json only if given)\n"
+	       "                  (with --json only if given; by default only where one may write)\n"
 	       "  --json          facts as JSON on standard output\n"
 	       "  --help          this text\n\n"
 	       "The same memory for each by a memory cgroup, where this user may make one; else the\n"
@@ -144,6 +147,17 @@ static int parse_option(int option, struct demo_options *o, int argc, char **arg
 	}
 }
 
+/* Asked before the contest, not found out after it. */
+static bool may_write(const char *path)
+{
+	char *copy = strdup(path);
+	bool may = copy != NULL && (access(path, F_OK) == 0 ? access(path, W_OK) == 0 :
+	                                                      access(dirname(copy), W_OK) == 0);
+
+	free(copy);
+	return may;
+}
+
 /* Returns an exit code, or -1 to go on. */
 static int parse(int argc, char **argv, struct demo_options *o)
 {
@@ -169,7 +183,9 @@ static int parse(int argc, char **argv, struct demo_options *o)
 		return cli_usage(argv[optind + 1], "one directory at most");
 	if (optind < argc)
 		o->dir = argv[optind];
-	if (o->html == NULL && !o->json)
+	if (o->html != NULL && !may_write(o->html))
+		return cli_fail(o->html, "%s", strerror(errno));
+	if (o->html == NULL && !o->json && may_write(HTML_DEFAULT))
 		o->html = HTML_DEFAULT;
 	return -1;
 }

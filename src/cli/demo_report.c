@@ -139,6 +139,8 @@ int demo_report_text(const struct demo_contest *c, const char *html_path)
 			printf("%s\n", finding.lines[i]);
 	if (html_path != NULL)
 		printf("Latency curves: %s\n", html_path);
+	else
+		printf("Latency curves: not written, as no file may be made here (--html says where)\n");
 	return cli_finish_output();
 }
 

@@ -147,6 +147,9 @@ class Demo(InDirectory):
         self.refused(1, "No such file", "demo", self.dir / "missing")
         self.refused(1, "not a directory", "demo", self.dir / "small")
 
+    def test_page_that_can_not_be_written_is_refused_first(self):
+        self.refused(1, "No such file", "demo", self.dir, "--html", self.dir / "missing" / "page")
+
     def test_interrupted_it_leaves_nothing(self):
         self.corpus()
         child = subprocess.Popen([QUIRE, "demo", self.dir, "--seconds", "60", "--html", self.dir / "page"],
