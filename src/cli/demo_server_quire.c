@@ -296,6 +296,11 @@ static int serve(struct demo_server *demo, enum quire_fault fault, unsigned want
 
 int demo_serve_quire_want(struct demo_server *server)
 {
+	struct quire_capabilities caps;
+
+	/* Where userfaultfd is refused from outside, as containers do, pinned maps do the same. */
+	if (quire_capabilities(&caps) == 0 && caps.grade == QUIRE_GRADE_NONE)
+		return serve(server, QUIRE_FAULT_PINNED, QUIRE_WANT_PIN);
 	return serve(server, QUIRE_FAULT_SERVICE, 0);
 }
 
