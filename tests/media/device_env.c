@@ -172,6 +172,7 @@ void *device_env_memory(uint64_t len_bytes)
 {
 	void *buf = aligned_alloc(BLOCK, len_bytes);
 	assert_non_null(buf);
+	memset(buf, 0, len_bytes);
 	return buf;
 }
 

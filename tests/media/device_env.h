@@ -30,7 +30,7 @@ struct quire_loop *device_env_loop(void);
 /* Runs fn in a coroutine of that loop, until nothing is left to do. */
 void device_env_run(void (*fn)(struct device *d), struct device *d);
 
-void *device_env_memory(uint64_t len_bytes); /* aligned; free() it */
+void *device_env_memory(uint64_t len_bytes); /* aligned, zeros; free() it */
 
 /* n blocks, each byte of which depends on seed and place. */
 void device_env_fill(void *buf, uint64_t block, unsigned n_blocks, unsigned seed);
