@@ -62,7 +62,7 @@ def blanks(tree, path):
         indentation = line[:len(line) - len(line.lstrip())]
         if " \t" in indentation:
             yield Violation(str(path), number, "blanks", "a space before a tab")
-        if "\t" in indentation and (path.suffix in (".py", ".build", ".md") or is_python(lines)):
+        if "\t" in indentation and (path.suffix in (".py", ".build") or is_python(lines)):
             yield Violation(str(path), number, "blanks", "a tab in a file indented by spaces")
 
 
