@@ -60,19 +60,37 @@ static void deliver(struct loop_task *task)
 	io_finish(loop_tls.loop, io, io_private(io)->result);
 }
 
+static size_t transfer_bytes(const struct io *io)
+{
+	return io->len < TRANSFER_MAX_BYTES ? io->len : TRANSFER_MAX_BYTES;
+}
+
+/* Emulators and filters may not know pwritev2, nor a file system the flag; the C library says EOPNOTSUPP
+ * for ENOSYS. */
+static int64_t perform_write(const struct io *io)
+{
+	struct iovec iov = {.iov_base = io->buf, .iov_len = transfer_bytes(io)};
+	int64_t rc = -1;
+	errno = EOPNOTSUPP;
+	if (io->flags != 0)
+		rc = pwritev2(io->fd, &iov, 1, (off_t)io->offset, (int)io->flags);
+	if (rc < 0 && errno == EOPNOTSUPP && (io->flags & ~(unsigned)RWF_DSYNC) == 0) {
+		rc = pwrite(io->fd, iov.iov_base, iov.iov_len, (off_t)io->offset);
+		if (rc > 0 && io->flags != 0 && fdatasync(io->fd) < 0)
+			rc = -1;
+	}
+	return rc;
+}
+
 static int64_t perform(const struct io *io)
 {
-	struct iovec iov = {
-		.iov_base = io->buf,
-		.iov_len = io->len < TRANSFER_MAX_BYTES ? io->len : TRANSFER_MAX_BYTES,
-	};
 	int64_t rc = 0;
 	switch (io->op) {
 	case IO_READ:
-		rc = pread(io->fd, iov.iov_base, iov.iov_len, (off_t)io->offset);
+		rc = pread(io->fd, io->buf, transfer_bytes(io), (off_t)io->offset);
 		break;
 	case IO_WRITE:
-		rc = pwritev2(io->fd, &iov, 1, (off_t)io->offset, (int)io->flags);
+		rc = perform_write(io);
 		break;
 	case IO_FDATASYNC:
 		rc = fdatasync(io->fd);
