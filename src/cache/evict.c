@@ -341,14 +341,14 @@ int evict_cold(struct range *r, uint64_t page, uint64_t n)
 	return rc;
 }
 
-void evict_forget_cold(struct range *r)
+void evict_forget_cold(struct range *r, uint64_t page, uint64_t n)
 {
 	struct quire_cache *c = r->cache;
 	size_t kept = 0;
 
 	pthread_mutex_lock(&c->cold_lock);
 	for (size_t i = 0; i < c->n_cold; i++)
-		if (c->cold[i].range != r)
+		if (c->cold[i].range != r || c->cold[i].first - page >= n)
 			c->cold[kept++] = c->cold[i];
 	c->n_cold = kept;
 	atomic_store_explicit(&c->has_cold, kept > 0, memory_order_relaxed);

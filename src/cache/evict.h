@@ -25,9 +25,9 @@ void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
 /* Drops resident, unpinned pages of [page, page + n); returns how many. */
 uint64_t evict_range(struct range *r, uint64_t page, uint64_t n);
 
-/* Pages of the extent are the next to leave / no more. -ENOMEM. */
+/* Pages of the extent are the next to leave (-ENOMEM); extents that begin in it are so no more. */
 int evict_cold(struct range *r, uint64_t page, uint64_t n);
-void evict_forget_cold(struct range *r);
+void evict_forget_cold(struct range *r, uint64_t page, uint64_t n);
 
 /* Pins a page that `w` says is resident. 0; -EAGAIN: its word changed, look again; -ENOMEM: pins
  * have taken all but the reserve; -ECANCELED: the range is dying. */

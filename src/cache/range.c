@@ -157,7 +157,7 @@ void range_free(struct range *r)
 {
 	struct arena *a = r->arena;
 
-	evict_forget_cold(r);
+	evict_forget_cold(r, r->first_page, r->n_pages);
 	/* Evictors may be at work on its pages still; they end by themselves. */
 	do {
 		evict_range(r, r->first_page, r->n_pages);

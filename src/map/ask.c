@@ -119,9 +119,10 @@ static int item_advise(struct quire_map *m, struct item *it, enum quire_advice a
 		it->advice_pinned_bytes = 0;
 	}
 	item_mark_hot(m, it, advice == QUIRE_ADVISE_HOT);
-	if (advice == QUIRE_ADVISE_COLD)
-		return evict_cold(m->range, m->range->first_page + it->first_page, map_pages(m, len));
-	return 0;
+
+	uint64_t first = m->range->first_page + it->first_page, n = map_pages(m, len);
+	evict_forget_cold(m->range, first, n);
+	return advice == QUIRE_ADVISE_COLD ? evict_cold(m->range, first, n) : 0;
 }
 
 int quire_map_advise(struct quire_map *m, size_t index, enum quire_advice advice)
