@@ -82,6 +82,15 @@ static inline void spawn(struct quire_loop *loop, quire_co_fn fn, void *arg)
 	assert_int_equal(quire_co_spawn(loop, fn, arg), 0);
 }
 
+/* qemu-user does not survive a fork of a process with threads. */
+static inline void skip_if_emulated(void)
+{
+	if (getenv("QUIRE_EMULATED") != NULL) {
+		print_message("skipped: the emulator can not fork a process with threads\n");
+		skip();
+	}
+}
+
 #define MS UINT64_C(1000000)
 #define HOUR_NS (UINT64_C(3600) * 1000 * MS)
 

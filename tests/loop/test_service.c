@@ -101,10 +101,7 @@ static void many_threads_get_and_put(void **state)
 /* The child forgets its parent's; starts one of its own if asked. */
 static void a_child_forgets_it_and_may_start_its_own(void **state)
 {
-	if (getenv("QUIRE_EMULATED") != NULL) {
-		print_message("skipped: the emulator lets no forked child start threads\n");
-		skip();
-	}
+	skip_if_emulated();
 	struct quire_loop *loop;
 	assert_int_equal(service_get(&loop, NULL), 0);
 	pid_t pid = fork();
