@@ -14,7 +14,7 @@ static struct {
 	enum quire_engine engine;
 	struct quire_loop *loop;
 	char dir[PATH_MAX / 2];
-	char path[PATH_MAX], new_path[PATH_MAX];
+	char path[PATH_MAX], backing[PATH_MAX], new_path[PATH_MAX];
 } now;
 
 enum place device_env_place(void)
@@ -25,6 +25,11 @@ enum place device_env_place(void)
 const char *device_env_path(void)
 {
 	return now.path;
+}
+
+const char *device_env_backing(void)
+{
+	return now.backing;
 }
 
 const char *device_env_new_path(void)
@@ -96,7 +101,7 @@ static int teardown(void **state)
 	int rc = quire_loop_destroy(now.loop);
 	if (now.place == PLACE_LOOP)
 		losetup_detach();
-	snprintf(now.path, sizeof(now.path), "%s/device", now.dir);
+	memcpy(now.path, now.backing, sizeof(now.path));
 	unlink(now.path);
 	unlink(now.new_path);
 	return rc;
@@ -113,7 +118,8 @@ static bool prepare(enum place place, enum quire_engine engine)
 	snprintf(now.dir, sizeof(now.dir), "%s/quire-device-XXXXXX", tmp != NULL ? tmp : "/tmp");
 	if (mkdtemp(now.dir) == NULL)
 		return false;
-	snprintf(now.path, sizeof(now.path), "%s/device", now.dir);
+	snprintf(now.backing, sizeof(now.backing), "%s/device", now.dir);
+	memcpy(now.path, now.backing, sizeof(now.path));
 	snprintf(now.new_path, sizeof(now.new_path), "%s/new", now.dir);
 	now.loop = NULL;
 	bool good = setup(NULL) == 0;

@@ -21,7 +21,8 @@ int device_env_run_all(const struct CMUnitTest *tests, size_t n_tests);
 
 /* Of the test that runs: */
 enum place device_env_place(void);
-const char *device_env_path(void);    /* holds DEVICE_BLOCKS of zeros */
+const char *device_env_path(void);     /* holds DEVICE_BLOCKS of zeros */
+const char *device_env_backing(void);  /* the file whose space it takes */
 const char *device_env_new_path(void); /* where nothing is, in the same folder */
 unsigned device_env_flags(void);       /* of device_open, for this place */
 struct device *device_env_open(unsigned more_flags);

@@ -265,14 +265,14 @@ static void test_discard_gives_space_back(void **state)
 	struct device *d = device_env_open(0);
 	struct stat before, after;
 	device_env_run(write_some, d);
-	assert_int_equal(stat(device_env_path(), &before), 0);
+	assert_int_equal(stat(device_env_backing(), &before), 0);
 	device_env_run(discard_some, d);
 	device_env_run(check_rest, d);
-	assert_int_equal(stat(device_env_path(), &after), 0);
-	if (d->discards && device_env_place() != PLACE_LOOP)
+	assert_int_equal(stat(device_env_backing(), &after), 0);
+	if (d->discards)
 		assert_int_equal(before.st_blocks - after.st_blocks, 16 * BLOCK / 512);
-	if (device_env_place() == PLACE_TMPFS)
-		assert_true(d->discards);
+	else
+		print_message("%s does not discard\n", device_env_path());
 	device_close(d);
 }
 
