@@ -48,7 +48,9 @@ enum quire_fault {
 	QUIRE_FAULT_SIGNAL,   /* the faulting thread, in a SIGBUS handler; system calls get EFAULT. In a
 	                       * coroutine of a loop with suspend_faults: only that coroutine waits.
 	                       * Such a load must not be done while holding a lock that another
-	                       * coroutine of the loop may ask for (stdio's included). */
+	                       * coroutine of the loop may ask for (stdio's included), and what
+	                       * coroutines share must be volatile or atomic across it: the compiler
+	                       * knows of no call there, and may keep it in a register. */
 	QUIRE_FAULT_KERNEL,   /* the kernel: plain mmaps, one VMA an item; the budget is advisory */
 	QUIRE_FAULT_PINNED,   /* nobody: only pages wanted with QUIRE_WANT_PIN may be touched,
 	                       * others read as zeros; budget and checks hold in full */
@@ -117,7 +119,7 @@ enum quire_want_flags {
 /* Asks that every page of n ranges be resident. Completes with 0 when each was, or
  * with the first error (op->error_item, op->error_offset). Without PIN a page may
  * leave again at any time; a load then faults. ranges need not be aligned; with an op
- * and n > 1 the array is borrowed until completion. An empty range asks for nothing.
+ * and n > 1 the array is borrowed until completion, and may not lie in a map. An empty range asks for nothing.
  * -EFAULT: a range outside the map or wrapped. -ENOMEM: more pins than the budget
  * has room for. Errors of pages: -EIO, -EBADMSG, -ESTALE, whatever the hook said. */
 int quire_map_want(struct quire_map *map, const struct iovec *ranges, unsigned n,
