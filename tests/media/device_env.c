@@ -84,16 +84,34 @@ static void losetup_detach(void)
 
 /* ---- one test ---- */
 
-static int setup(void **state)
+static int make_backing(void)
+{
+	int fd = open(now.backing, O_RDWR | O_CREAT | O_TRUNC, 0644);
+	if (fd < 0)
+		return -1;
+	int rc = ftruncate(fd, (off_t)(DEVICE_BLOCKS * BLOCK));
+	close(fd);
+	return rc;
+}
+
+static int make_loop(void)
 {
 	struct quire_loop_options opts = {.size = sizeof(opts), .engine = now.engine, .n_threads = 4, .depth = 64};
-	int fd = open(now.path, O_RDWR | O_CREAT | O_TRUNC, 0644);
-	if (fd < 0 || ftruncate(fd, (off_t)(DEVICE_BLOCKS * BLOCK)) < 0)
-		return -1;
-	close(fd);
-	if (now.place == PLACE_LOOP && losetup(now.path) < 0)
-		return -1;
 	return quire_loop_create(&opts, &now.loop, NULL);
+}
+
+/* The loop device last: what fails before it leaves none behind. Only files of our own folder are ever
+ * unlinked, never now.path, which may be a device. */
+static int setup(void **state)
+{
+	memcpy(now.path, now.backing, sizeof(now.path));
+	if (make_backing() < 0 || make_loop() < 0)
+		return -1;
+	if (now.place == PLACE_LOOP && losetup(now.backing) < 0) {
+		quire_loop_destroy(now.loop);
+		return -1;
+	}
+	return 0;
 }
 
 static int teardown(void **state)
@@ -101,8 +119,7 @@ static int teardown(void **state)
 	int rc = quire_loop_destroy(now.loop);
 	if (now.place == PLACE_LOOP)
 		losetup_detach();
-	memcpy(now.path, now.backing, sizeof(now.path));
-	unlink(now.path);
+	unlink(now.backing);
 	unlink(now.new_path);
 	return rc;
 }
@@ -119,9 +136,7 @@ static bool prepare(enum place place, enum quire_engine engine)
 	if (mkdtemp(now.dir) == NULL)
 		return false;
 	snprintf(now.backing, sizeof(now.backing), "%s/device", now.dir);
-	memcpy(now.path, now.backing, sizeof(now.path));
 	snprintf(now.new_path, sizeof(now.new_path), "%s/new", now.dir);
-	now.loop = NULL;
 	bool good = setup(NULL) == 0;
 	if (good)
 		teardown(NULL);
@@ -147,7 +162,7 @@ int device_env_run_all(const struct CMUnitTest *tests, size_t n_tests)
 				n_failed += _cmocka_run_group_tests(name, each, n_tests, NULL, NULL);
 			else
 				print_message("skipped: %s: not to be had here\n", name);
-			unlink(now.path);
+			unlink(now.backing);
 			rmdir(now.dir);
 		}
 	}
