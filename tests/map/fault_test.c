@@ -27,7 +27,8 @@ static void cold_loads_are_right(void **state)
 		/* The kernel may wake a thread for another reason, and then it faults again. */
 		assert_in_range(map_stat(m).n_faults, N_PAGES, N_PAGES + N_PAGES / 10);
 		assert_int_equal(cache_stat().n_faults, map_stat(m).n_faults);
-		assert_int_equal(map_stat(m).n_fills, N_PAGES);
+		/* The last load may have been woken before its fill was counted. */
+		assert_in_range(map_stat(m).n_fills, N_PAGES - 1, N_PAGES);
 		assert_int_equal(map_stat(m).n_hits, 0);
 	}
 	map_end(m);
