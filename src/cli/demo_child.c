@@ -130,7 +130,7 @@ static void kill_if_stuck(pid_t pid)
 	close(p.fd);
 }
 
-int demo_child_finish(struct demo_child *child, struct demo_usage *ret_usage, char *why)
+int demo_child_finish(struct demo_child *child, uint64_t *ret_peak_rss_bytes, char *why)
 {
 	struct rusage usage;
 	int status;
@@ -140,9 +140,7 @@ int demo_child_finish(struct demo_child *child, struct demo_usage *ret_usage, ch
 	kill_if_stuck(child->pid);
 	if (wait4(child->pid, &status, 0, &usage) != child->pid)
 		return -errno;
-	ret_usage->peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
-	ret_usage->cpu_seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	                         (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+	*ret_peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
 	if (WIFSIGNALED(status)) {
 		snprintf(why, DEMO_WHY_BYTES, "the server was ended by signal %d (%s)", WTERMSIG(status),
 		         strsignal(WTERMSIG(status)));

@@ -77,12 +77,12 @@ static void on_tick(void *arg, double done)
 /* What was measured stands even if the server's end was not a good one. */
 static void finish(struct demo_result *r, struct demo_child *child, const struct cgroup *g)
 {
-	struct demo_usage usage = { 0 };
+	uint64_t peak_rss_bytes = 0;
 	char why[DEMO_WHY_BYTES] = "";
 
 	if (g != NULL)
 		r->peak_bytes = cgroup_peak_bytes(g);
-	if (demo_child_finish(child, &usage, why) != 0 && why[0] != '\0') {
+	if (demo_child_finish(child, &peak_rss_bytes, why) != 0 && why[0] != '\0') {
 		bool oom = g != NULL && cgroup_oom_kills(g) > 0;
 		if (r->ran || r->why[0] == '\0' || oom)
 			snprintf(r->why, sizeof(r->why), "%s",
@@ -90,7 +90,7 @@ static void finish(struct demo_result *r, struct demo_child *child, const struct
 		r->ran = false;
 	}
 	if (r->peak_bytes == 0)
-		r->peak_bytes = usage.peak_rss_bytes;
+		r->peak_bytes = peak_rss_bytes;
 }
 
 int demo_contest_run(struct demo_contest *c, const struct demo_contender *kind,

@@ -113,11 +113,6 @@ struct demo_child {
 	int ready_fd;
 };
 
-struct demo_usage {
-	double cpu_seconds;       /* of all threads, up to now */
-	uint64_t peak_rss_bytes;  /* known only after demo_child_wait */
-};
-
 /* Forks the server of a contender; before anything else it moves into cgroup_procs (a path,
  * or NULL), and out of others' way (see demo_quiet.h). */
 int demo_child_start(const struct demo_contender *kind, const struct demo_corpus *corpus,
@@ -126,9 +121,11 @@ int demo_child_start(const struct demo_contender *kind, const struct demo_corpus
 /* Waits until it is ready, up to timeout_ms. 0, or a negative errno with the reason in why. */
 int demo_child_wait_ready(struct demo_child *child, int timeout_ms, char *why);
 
+/* Of all its threads, up to now. */
 double demo_child_cpu_seconds(const struct demo_child *child);
 
-/* Hangs up, waits for its end (kills it if it does not), gives its usage. 0, or -errno and why. */
-int demo_child_finish(struct demo_child *child, struct demo_usage *ret_usage, char *why);
+/* Hangs up, waits for its end (kills it if it does not come). 0, or -errno and why; gives what it
+ * had resident at most in either case. */
+int demo_child_finish(struct demo_child *child, uint64_t *ret_peak_rss_bytes, char *why);
 
 #endif
