@@ -4,7 +4,8 @@
  *
  * Memory of a map is read-only. A page that is not resident appears when it is
  * touched (see enum quire_fault) or wanted. Bytes behind an item's end, up to the
- * end of its last page, are zero; touching what belongs to no item is SIGBUS.
+ * end of its last page, are zero (but for QUIRE_FAULT_KERNEL, what the file holds there);
+ * touching what belongs to no item is SIGBUS.
  *
  * Any thread may call any function here. `want`, `unwant`, `resident` never block
  * on storage when given an op.
@@ -70,8 +71,8 @@ int quire_map_create(struct quire_cache *cache, const struct quire_item *items, 
                      struct quire_error *err);
 
 /* Ends the map. Operations under way end with -ECANCELED first. -EBUSY, nothing
- * changed, while pages are pinned. With an op: completes when all is gone. The
- * pointer is dead once the call was accepted. */
+ * changed, while pages are pinned, also by a want that is still under way. With an op:
+ * completes when all is gone. The pointer is dead once the call was accepted. */
 int quire_map_destroy(struct quire_map *map, struct quire_op *op);
 
 /* The whole range, and how it was made. None of these fails. */
