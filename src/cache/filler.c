@@ -20,92 +20,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 static void filler_turn(struct loop_turn_hook *hook);
 static void filler_fed(struct loop_task *task);
 static void filler_end(struct loop_local *local);
 static void filler_unlink(struct filler *f, struct want *w);
 static void filler_rest(struct filler *f);
-
-/* ---- buffers: runs of a power of two of pages, aligned to their length, inside one word ---- */
-
-static unsigned run_pages(unsigned n)
-{
-	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
-}
-
-static uint64_t run_mask(unsigned run, unsigned at)
-{
-	return (run == 64 ? UINT64_MAX : (UINT64_C(1) << run) - 1) << at;
-}
-
-/* Single pages are taken from below and longer runs from above, so that they mix little. */
-static char *buffers_get(struct filler *f, unsigned n)
-{
-	unsigned run = run_pages(n), n_words = (f->n_buffers + 63) / 64;
-
-	for (unsigned i = 0; i < n_words; i++) {
-		unsigned word = run == 1 ? i : n_words - 1 - i;
-
-		for (unsigned at = 0; at < 64 && ~f->buffers_used[word] != 0; at += run) {
-			if (f->buffers_used[word] & run_mask(run, at))
-				continue;
-			if (word * 64 + at + run > f->n_buffers)
-				break;
-			f->buffers_used[word] |= run_mask(run, at);
-			return f->buffers + ((size_t)(word * 64 + at) << f->cache->page_shift);
-		}
-	}
-	return NULL;
-}
-
-static void buffers_put(struct filler *f, char *buf, unsigned n)
-{
-	size_t at = (size_t)(buf - f->buffers) >> f->cache->page_shift;
-
-	f->buffers_used[at / 64] &= ~run_mask(run_pages(n), at % 64);
-}
-
-/* Of a run that was got for `from` pages, keeps what `to` need. */
-static void buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to)
-{
-	size_t at = (size_t)(buf - f->buffers) >> f->cache->page_shift;
-
-	f->buffers_used[at / 64] &= ~run_mask(run_pages(from), at % 64);
-	f->buffers_used[at / 64] |= run_mask(run_pages(to), at % 64);
-}
-
-static int buffers_create(struct filler *f)
-{
-	struct quire_cache *c = f->cache;
-	uint64_t share = (budget_limit(&c->budget) >> c->page_shift) / 64;
-
-	f->n_buffers = share > FILLER_BUFFERS ? FILLER_BUFFERS : share < 32 ? 32 : (unsigned)share;
-
-	size_t bytes = (size_t)(f->n_buffers + 1) << c->page_shift;
-	f->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (f->buffers == MAP_FAILED)
-		return -ENOMEM;
-	madvise(f->buffers, bytes, MADV_DONTFORK);
-	madvise(f->buffers, bytes, MADV_DONTDUMP);
-	memset(f->buffers_used, 0, sizeof(f->buffers_used));
-	budget_charge(&c->budget, BUDGET_BUFFERS, bytes);
-	evict_to_budget(c);
-	f->buffer_slot = loop_buffers_register(f->loop, f->buffers, bytes);
-	return 0;
-}
-
-static void buffers_destroy(struct filler *f)
-{
-	size_t bytes = (size_t)(f->n_buffers + 1) << f->cache->page_shift;
-
-	if (f->buffer_slot >= 0)
-		loop_buffers_unregister(f->loop, f->buffer_slot);
-	munmap(f->buffers, bytes);
-	budget_uncharge(&f->cache->budget, BUDGET_BUFFERS, bytes);
-	f->buffers = NULL;
-}
 
 /* ---- life ---- */
 
@@ -188,7 +108,7 @@ int filler_get(struct quire_cache *c, struct quire_loop *loop, struct filler **r
 
 	unsigned depth = loop_depth(loop);
 	filler_init_fills(f, depth < FILLER_FILLS ? depth : FILLER_FILLS);
-	rc = buffers_create(f);
+	rc = filler_buffers_create(f);
 	if (rc < 0) {
 		pthread_mutex_lock(&c->fillers_lock);
 		f->loop = NULL;
@@ -209,7 +129,7 @@ static void filler_end(struct loop_local *local)
 
 	if (atomic_exchange(&f->starved, false))
 		atomic_fetch_sub(&c->n_starved, 1);
-	buffers_destroy(f);
+	filler_buffers_destroy(f);
 	pthread_mutex_lock(&c->fillers_lock);
 	f->loop = NULL;
 	atomic_store(&f->feeding, false);
@@ -257,7 +177,7 @@ static struct fill *fill_take(struct filler *f, unsigned *n)
 
 	if (fill == NULL)
 		return NULL;
-	while (*n > 0 && (buf = buffers_get(f, *n)) == NULL)
+	while (*n > 0 && (buf = filler_buffers_get(f, *n)) == NULL)
 		*n /= 2;
 	if (buf == NULL)
 		return NULL;
@@ -273,7 +193,7 @@ static struct fill *fill_take(struct filler *f, unsigned *n)
 
 static void fill_release(struct filler *f, struct fill *fill, unsigned n_buffers)
 {
-	buffers_put(f, fill->buf, n_buffers);
+	filler_buffers_put(f, fill->buf, n_buffers);
 	fill->next = f->free;
 	f->free = fill;
 }
@@ -307,7 +227,7 @@ int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pa
 	unsigned claimed = 1;
 	while (claimed < n && fill_claim(r, page + claimed, fill->id, false) == 0)
 		claimed++;
-	buffers_trim(f, fill->buf, n, claimed);
+	filler_buffers_trim(f, fill->buf, n, claimed);
 	fill->n_pages = (uint8_t)claimed;
 	fill->range = r;
 	fill->page = page;

@@ -36,4 +36,12 @@ struct filler {
 int filler_create_bare(struct quire_cache *c, struct filler **ret_filler);
 void filler_free(struct filler *f);
 
+/* Its buffers (filler_buffers.c), on its loop's thread: a run of n pages, or NULL; of a run that was
+ * got for `from` pages, keep what `to` need. */
+int filler_buffers_create(struct filler *f); /* -ENOMEM */
+void filler_buffers_destroy(struct filler *f);
+char *filler_buffers_get(struct filler *f, unsigned n);
+void filler_buffers_put(struct filler *f, char *buf, unsigned n);
+void filler_buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to);
+
 #endif

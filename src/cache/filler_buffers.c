@@ -1,0 +1,86 @@
+/* filler_buffers.c - a filler's I/O buffers: runs of a power of two of pages, aligned to their
+ * length, each inside one word of the bitmap. */
+#include "filler.h"
+
+#include "evict.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static unsigned run_pages(unsigned n)
+{
+	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
+}
+
+static uint64_t run_mask(unsigned run, unsigned at)
+{
+	return (run == 64 ? UINT64_MAX : (UINT64_C(1) << run) - 1) << at;
+}
+
+/* Single pages are taken from below and longer runs from above, so that they mix little. */
+char *filler_buffers_get(struct filler *f, unsigned n)
+{
+	unsigned run = run_pages(n), n_words = (f->n_buffers + 63) / 64;
+
+	for (unsigned i = 0; i < n_words; i++) {
+		unsigned word = run == 1 ? i : n_words - 1 - i;
+
+		for (unsigned at = 0; at < 64 && ~f->buffers_used[word] != 0; at += run) {
+			if (f->buffers_used[word] & run_mask(run, at))
+				continue;
+			if (word * 64 + at + run > f->n_buffers)
+				break;
+			f->buffers_used[word] |= run_mask(run, at);
+			return f->buffers + ((size_t)(word * 64 + at) << f->cache->page_shift);
+		}
+	}
+	return NULL;
+}
+
+void filler_buffers_put(struct filler *f, char *buf, unsigned n)
+{
+	size_t at = (size_t)(buf - f->buffers) >> f->cache->page_shift;
+
+	f->buffers_used[at / 64] &= ~run_mask(run_pages(n), at % 64);
+}
+
+/* Of a run that was got for `from` pages, keeps what `to` need. */
+void filler_buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to)
+{
+	size_t at = (size_t)(buf - f->buffers) >> f->cache->page_shift;
+
+	f->buffers_used[at / 64] &= ~run_mask(run_pages(from), at % 64);
+	f->buffers_used[at / 64] |= run_mask(run_pages(to), at % 64);
+}
+
+int filler_buffers_create(struct filler *f)
+{
+	struct quire_cache *c = f->cache;
+	uint64_t share = (budget_limit(&c->budget) >> c->page_shift) / 64;
+
+	f->n_buffers = share > FILLER_BUFFERS ? FILLER_BUFFERS : share < 32 ? 32 : (unsigned)share;
+
+	size_t bytes = (size_t)(f->n_buffers + 1) << c->page_shift;
+	f->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (f->buffers == MAP_FAILED)
+		return -ENOMEM;
+	madvise(f->buffers, bytes, MADV_DONTFORK);
+	madvise(f->buffers, bytes, MADV_DONTDUMP);
+	memset(f->buffers_used, 0, sizeof(f->buffers_used));
+	budget_charge(&c->budget, BUDGET_BUFFERS, bytes);
+	evict_to_budget(c);
+	f->buffer_slot = loop_buffers_register(f->loop, f->buffers, bytes);
+	return 0;
+}
+
+void filler_buffers_destroy(struct filler *f)
+{
+	size_t bytes = (size_t)(f->n_buffers + 1) << f->cache->page_shift;
+
+	if (f->buffer_slot >= 0)
+		loop_buffers_unregister(f->loop, f->buffer_slot);
+	munmap(f->buffers, bytes);
+	budget_uncharge(&f->cache->budget, BUDGET_BUFFERS, bytes);
+	f->buffers = NULL;
+}
