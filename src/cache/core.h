@@ -2,7 +2,8 @@
  *
  * Locks, in the order in which they are taken; none is held across I/O or while arena or
  * caller memory is touched:
- *   1. arenas_lock  2. ranges_lock  3. fillers_lock  4. a shard's, a fill's, or cold_lock (leaves)
+ *   1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. fillers_lock
+ *   5. a shard's, a fill's, or cold_lock (leaves)
  */
 #ifndef CACHE_CORE_H
 #define CACHE_CORE_H

@@ -240,7 +240,7 @@ static void evict_count_resident(struct range *r, uint64_t page, uint32_t flags,
 		count(&r->n_unverified, (uint64_t)n);
 }
 
-void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
+bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 {
 	struct quire_cache *c = r->cache;
 	struct shard *s = cache_shard(c, page);
@@ -250,13 +250,13 @@ void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 	evict_count_resident(r, page, flags, 1);
 	uint32_t w = page_load(word);
 	do {
-		if (!page_is_filled_by(w, id)) {
+		if (!page_is_filled_by(w, id) || (w & PAGE_SPOILED)) {
 			evict_count_resident(r, page, flags, -1);
-			return;
+			return false;
 		}
 	} while (!page_cas(word, &w, PAGE_RESIDENT | PAGE_QUEUED | (w & PAGE_DUP) | flags));
 	if (w & PAGE_QUEUED)
-		return;
+		return true;
 	pthread_mutex_lock(&s->lock);
 	int rc = policy_insert(s->policy, page);
 	shard_recharge(c, s);
@@ -267,6 +267,7 @@ void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 		atomic_fetch_and(word, ~PAGE_QUEUED);
 		evict_range(r, page, 1);
 	}
+	return true;
 }
 
 /* Stale entries go when they outnumber the living. */

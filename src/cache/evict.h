@@ -19,8 +19,8 @@ unsigned evict_some(struct quire_cache *c, unsigned n);
 void evict_to_budget(struct quire_cache *c);
 
 /* A page that is FILLING for fill `id` becomes RESIDENT and enters the replacement policy; one that
- * is not (any more) is left alone. flags: PAGE_HOT, PAGE_UNVERIFIED. */
-void evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
+ * is not (any more), or is spoiled, is left alone: false. flags: PAGE_HOT, PAGE_UNVERIFIED. */
+bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
 
 /* Drops resident, unpinned pages of [page, page + n); returns how many. */
 uint64_t evict_range(struct range *r, uint64_t page, uint64_t n);

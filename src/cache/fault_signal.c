@@ -158,7 +158,6 @@ static int sync_repeat(struct range *r, uint64_t page, struct fill *fill, uint32
 	count(&r->cache->counters.n_duplicate, 1);
 	sync_fill_read(r->cache, fill);
 	fill_settle_duplicate(r, page, false); /* the load itself is told, and not done again */
-	fill_refresh(r, page, &fill->source);
 	return fill->result;
 }
 

@@ -12,7 +12,11 @@
  * 5. A repeat that failed takes the page, with its charges, from the fill. Else a thread
  *    that waits where a stalled loop's fill is under way would fault and have it repeated for ever;
  *    now its next fault fills the page itself, and is told. The fill finds out when it ends, and then
- *    its waiters look again.
+ *    its waiters look again, and what it may have installed meanwhile is swept away.
+ * 6. A page that a growing item ended in appears only while that is still its end: whoever installs
+ *    it looks at the length and installs under grow_lock, under which the length is changed.
+ *    What was installed before that, by a fill that has yet to end, is dropped, and the word says
+ *    SPOILED, so that the fill's end does not call it resident.
  */
 #include "fill.h"
 
@@ -82,6 +86,23 @@ int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
 	return 0;
 }
 
+/* A page that was taken from its fill (5) may have been installed by it since, with nobody knowing. */
+static void fill_sweep_stray(struct range *r, uint64_t page)
+{
+	page_word *word = range_word(r, page);
+
+	arena_region_enter(r->arena, page, 1, true);
+	uint32_t w = page_load(word);
+	while (page_state(w) == PAGE_ABSENT) {
+		if (page_cas(word, &w, PAGE_EVICTING | (w & PAGE_QUEUED))) {
+			arena_zap(r->arena, &page, 1);
+			page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
+			break;
+		}
+	}
+	arena_region_leave(r->arena, page, 1);
+}
+
 /* FILLING → ABSENT, by way of EVICTING, since a repeat may have put the page there already;
  * or ORPHAN, while a repeat is still at it. */
 static void fill_unclaim(struct range *r, uint64_t page, uint32_t id)
@@ -91,12 +112,41 @@ static void fill_unclaim(struct range *r, uint64_t page, uint32_t id)
 	enum page_state next;
 
 	do {
-		if (!page_is_filled_by(w, id))
+		if (!page_is_filled_by(w, id)) {
+			fill_sweep_stray(r, page);
 			return;
+		}
 		next = w & PAGE_DUP ? PAGE_ORPHAN : PAGE_EVICTING;
 	} while (!page_cas(word, &w, (uint32_t)next | (w & (PAGE_QUEUED | PAGE_DUP))));
 	if (next == PAGE_EVICTING)
 		fill_abandon(r, page);
+}
+
+int fill_outdate(struct range *r, uint64_t page)
+{
+	page_word *word = range_word(r, page);
+	uint32_t w = page_load(word);
+
+	while (page_state(w) == PAGE_FILLING)
+		if (page_cas(word, &w, w | PAGE_SPOILED))
+			break;
+	switch (page_state(w)) {
+	case PAGE_FILLING: /* the repeats' and the fill's own are there, or will not come */
+	case PAGE_ORPHAN:
+		arena_zap(r->arena, &page, 1);
+		break;
+	case PAGE_RESIDENT:
+		if (evict_range(r, page, 1) == 1)
+			break;
+		w = page_load(word);
+		return page_state(w) == PAGE_RESIDENT && page_value(w) > 0 ? -EBUSY : -EAGAIN;
+	case PAGE_EVICTING:
+		return -EAGAIN;
+	case PAGE_ABSENT:
+	case PAGE_POISONED:
+		break;
+	}
+	return 0;
 }
 
 void fill_settle_duplicate(struct range *r, uint64_t page, bool failed)
@@ -133,14 +183,14 @@ static int fill_install_checked(struct fill *fill, char *scratch, unsigned i)
 	return arena_install(fill->range->arena, fill->page + i, 1, scratch);
 }
 
-void fill_install(struct fill *fill, char *scratch)
+static void fill_install_pages(struct fill *fill, unsigned n_pages, char *scratch)
 {
-	size_t bytes = (size_t)fill->n_pages << fill->range->arena->page_shift;
+	size_t bytes = (size_t)n_pages << fill->range->arena->page_shift;
 	int rc = 0;
 
 	fill->n_good = 0;
 	if (fill->source.fill != NULL) {
-		while (fill->n_good < fill->n_pages && rc == 0) {
+		while (fill->n_good < n_pages && rc == 0) {
 			rc = fill_install_checked(fill, scratch, fill->n_good);
 			if (rc == 0)
 				fill->n_good++;
@@ -148,23 +198,39 @@ void fill_install(struct fill *fill, char *scratch)
 	} else {
 		if (fill->source.len_bytes < bytes)
 			memset(fill->buf + fill->source.len_bytes, 0, bytes - fill->source.len_bytes);
-		rc = arena_install(fill->range->arena, fill->page, fill->n_pages, fill->buf);
-		fill->n_good = rc == 0 ? fill->n_pages : 0;
+		rc = arena_install(fill->range->arena, fill->page, n_pages, fill->buf);
+		fill->n_good = rc == 0 ? (uint8_t)n_pages : 0;
 	}
 	fill->result = rc;
 }
 
-void fill_refresh(struct range *r, uint64_t page, const struct page_source *filled)
+static bool fill_ends_as_before(const struct fill *fill)
 {
+	const struct page_source *then = &fill->source;
+	struct range *r = fill->range;
 	struct page_source now;
-	uint64_t page_bytes = cache_page_bytes(r->cache);
 
-	/* Either the owner, who lengthens the item and then looks at the word, finds the page resident
-	 * and drops it, or we, who have set the word, find the new length. */
-	if (filled->may_grow && filled->len_bytes % page_bytes != 0 &&
-	    r->ops->locate(r->owner, page - r->first_page, &now) == 0 &&
-	    now.item_offset + now.len_bytes > filled->item_offset + filled->len_bytes)
-		evict_range(r, page, 1);
+	return r->ops->locate(r->owner, fill->page - r->first_page, &now) == 0 &&
+	       now.len_bytes == then->len_bytes;
+}
+
+void fill_install(struct fill *fill, char *scratch)
+{
+	struct range *r = fill->range;
+	unsigned n_pages = fill->n_pages;
+
+	if (!fill->source.may_grow || fill->source.len_bytes >> r->arena->page_shift >= n_pages) {
+		fill_install_pages(fill, n_pages, scratch);
+		return;
+	}
+	pthread_mutex_lock(&r->grow_lock);
+	if (!fill_ends_as_before(fill))
+		n_pages--;
+	fill->result = 0;
+	fill->n_good = 0;
+	if (n_pages > 0)
+		fill_install_pages(fill, n_pages, scratch);
+	pthread_mutex_unlock(&r->grow_lock);
 }
 
 static void fill_pass_error(struct fill *fill, struct want *waiters)
@@ -194,17 +260,13 @@ struct want *fill_settle(struct fill *fill)
 
 	pthread_mutex_lock(&fill->lock);
 	for (unsigned i = 0; i < fill->n_pages; i++) {
-		if (i < fill->n_good)
-			evict_enter(r, fill->page + i, fill->id, flags);
-		else
+		if (i >= fill->n_good || !evict_enter(r, fill->page + i, fill->id, flags))
 			fill_unclaim(r, fill->page + i, fill->id);
 	}
 	struct want *waiters = fill->waiters;
 	fill->waiters = NULL;
 	fill_pass_error(fill, waiters);
 	pthread_mutex_unlock(&fill->lock);
-	if (fill->n_good == fill->n_pages)
-		fill_refresh(r, fill->page + fill->n_pages - 1, &fill->source);
 	fillers_feed(r->cache);
 	return waiters;
 }

@@ -60,7 +60,8 @@ void filler_dequeue(struct filler *f, struct want *w);
 bool fill_is_foreign(struct filler *f, uint32_t word);
 
 /* The pages of a fill are in buf, checked against the file: hooks, zeroes behind the end,
- * installs. Sets n_good and result. scratch: a page. */
+ * installs. Sets n_good and result: fewer good ones without an error if the item has grown. scratch: a
+ * page. */
 void fill_install(struct fill *fill, char *scratch);
 
 /* Moves the words on, keeps the accounts, and returns the waiters that were parked, each with
@@ -71,8 +72,10 @@ struct want *fill_settle(struct fill *fill);
  * the fill that it repeats. */
 void fill_settle_duplicate(struct range *r, uint64_t page, bool failed);
 
-/* A last page, resident by now, that was filled while its item grew is dropped again. */
-void fill_refresh(struct range *r, uint64_t page, const struct page_source *filled);
+/* The owner has lengthened an item, and holds grow_lock: `page`, which it ended in, leaves, and no fill
+ * that is under way brings it back as it was. 0; -EBUSY: it is pinned; -EAGAIN: not at once, to be
+ * asked again after the lock was let go for a moment. Never on the service loop. */
+int fill_outdate(struct range *r, uint64_t page);
 
 /* Claims `page`: ABSENT or POISONED → FILLING(id); charges frame and region. For fault handlers
  * and fill_start. Errors as fill_start. */

@@ -286,7 +286,6 @@ static void fill_finish(struct filler *f, struct fill *fill)
 		fill->vague = fill->n_pages > 1;
 	if (fill->dup) {
 		fill_settle_duplicate(r, fill->page, fill->result < 0);
-		fill_refresh(r, fill->page, &fill->source);
 		arena_wake(r->arena, fill->page, 1);
 	} else {
 		w = fill_settle(fill);

@@ -4,7 +4,7 @@
  *        4..5   uses since it came or last stayed (0 to 3)
  *        6      QUEUED: the replacement policy has an entry for it
  *        7      DUP: a fault repeats a fill that a loop owns; the page may not leave
- *        8      HOT: leaves last
+ *        8      HOT: leaves last; FILLING: SPOILED, the item has grown, so what comes is out of date
  *        9      UNVERIFIED: its item has no fill hook
  *        10..31 RESIDENT: number of pins; FILLING: id of the fill; POISONED: errno
  *
@@ -38,6 +38,7 @@ enum page_state {
 #define PAGE_QUEUED (1u << 6)
 #define PAGE_DUP (1u << 7)
 #define PAGE_HOT (1u << 8)
+#define PAGE_SPOILED PAGE_HOT /* of FILLING */
 #define PAGE_UNVERIFIED (1u << 9)
 #define PAGE_VALUE_SHIFT 10
 #define PAGE_VALUE_MAX (UINT32_MAX >> PAGE_VALUE_SHIFT)

@@ -123,6 +123,7 @@ int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
 	r->cache = c;
 	r->arena = a;
 	r->n_pages = n_pages;
+	pthread_mutex_init(&r->grow_lock, NULL);
 	r->ops = ops;
 	r->owner = owner;
 	rc = arena_space_get(a, n_pages, &r->first_page);
@@ -165,5 +166,6 @@ void range_free(struct range *r)
 	fault_unpoison(r, r->first_page, r->n_pages);
 	range_remove(r->cache, r);
 	arena_space_put(a, r->first_page, r->n_pages);
+	pthread_mutex_destroy(&r->grow_lock);
 	free(r);
 }

@@ -42,6 +42,7 @@ struct range {
 	const struct range_ops *ops;
 	void *owner;               /* borrowed: until range_free */
 	struct gate gate;          /* operations and fills are inside; closed: dying */
+	pthread_mutex_t grow_lock; /* an item's length changes, or a page it ends in is installed */
 	_Atomic uint64_t n_resident, n_unverified;
 	_Atomic uint64_t n_pinned; /* pages; RANGE_KILLED beside, and then no page can be pinned */
 	_Atomic uint64_t n_hits, n_faults, n_fills, n_evictions, n_errors;

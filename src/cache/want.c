@@ -244,7 +244,9 @@ void want_step(struct want *w)
 			more = want_wait(w, f, word);
 			break;
 		case PAGE_ORPHAN:
-			return want_fail(w, -EIO); /* its fill has just failed */
+			/* Not for its fill's error, which may have been another page's. The end of the
+			 * repeat gives memory back, and so is told. */
+			return filler_enqueue(f, w, true);
 		case PAGE_EVICTING:
 			sched_yield(); /* microseconds: no I/O lies between its claim and its end */
 			break;

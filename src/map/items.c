@@ -1,8 +1,10 @@
 /* items.c - files of a map: opening them, placing them, finding a page's bytes. */
 #include "../base/fail.h"
+#include "../cache/fill.h"
 #include "map_internal.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,19 +208,23 @@ static void item_unpoison(struct quire_map *m, struct item *it, uint64_t old_len
 	fault_unpoison(m->range, m->range->first_page + it->first_page + from, n);
 }
 
-/* The item's last page holds old bytes and zeroes: it must come anew. */
-static int item_drop_last_page(struct quire_map *m, struct item *it, uint64_t old_len)
+/* Sets the length. The page that the item ended in, old bytes and zeroes, must come anew. */
+static int item_lengthen(struct quire_map *m, struct item *it, uint64_t old_len, uint64_t len)
 {
-	if (m->range == NULL || old_len % cache_page_bytes(m->cache) == 0)
-		return 0;
-	uint64_t page = m->range->first_page + it->first_page + (old_len >> m->cache->page_shift);
-	uint32_t w = page_load(range_word(m->range, page));
+	struct range *r = m->range;
+	uint64_t page = r->first_page + it->first_page + (old_len >> m->cache->page_shift);
+	int rc = 0;
 
-	if (page_state(w) != PAGE_RESIDENT)
-		return 0; /* one that is being filled looks at the length when it has come */
-	evict_range(m->range, page, 1);
-	w = page_load(range_word(m->range, page));
-	return page_state(w) == PAGE_RESIDENT && page_value(w) > 0 ? -EBUSY : 0;
+	do {
+		pthread_mutex_lock(&r->grow_lock);
+		atomic_store(&it->len_bytes, len);
+		if (old_len % cache_page_bytes(m->cache) != 0)
+			rc = fill_outdate(r, page);
+		if (rc < 0)
+			atomic_store(&it->len_bytes, old_len);
+		pthread_mutex_unlock(&r->grow_lock);
+	} while (rc == -EAGAIN && sched_yield() == 0);
+	return rc;
 }
 
 static int item_extend(struct quire_map *m, struct item *it, size_t *ret_len)
@@ -232,13 +238,12 @@ static int item_extend(struct quire_map *m, struct item *it, size_t *ret_len)
 	if (fits > it->reserve_bytes)
 		fits = it->reserve_bytes;
 	if (fits > old_len) {
-		atomic_store(&it->len_bytes, fits);
-		rc = m->fault == QUIRE_FAULT_KERNEL ? kernel_map_extend(m, it, old_len)
-		                                    : item_drop_last_page(m, it, old_len);
-		if (rc < 0) {
-			atomic_store(&it->len_bytes, old_len);
+		if (m->range == NULL)
+			atomic_store(&it->len_bytes, fits); /* the reserve is mapped, the kernel follows the file */
+		else
+			rc = item_lengthen(m, it, old_len, fits);
+		if (rc < 0)
 			return rc;
-		}
 		item_unpoison(m, it, old_len, fits);
 	}
 	*ret_len = atomic_load(&it->len_bytes);

@@ -75,11 +75,6 @@ void kernel_map_destroy(struct quire_map *m)
 		munmap(m->base, quire_map_bytes(m));
 }
 
-int kernel_map_extend(struct quire_map *m, struct item *it, uint64_t old_len)
-{
-	return 0; /* the reserve is mapped already, and the kernel follows the file */
-}
-
 uint64_t kernel_map_resident(const struct quire_map *m, const void *addr, size_t len_bytes)
 {
 	uint64_t page_bytes = cache_page_bytes(m->cache), n_resident = 0;

@@ -65,6 +65,5 @@ void kernel_map_destroy(struct quire_map *m);
 int kernel_map_want(struct quire_map *m, const struct iovec *ranges, unsigned n, struct quire_op *op);
 uint64_t kernel_map_resident(const struct quire_map *m, const void *addr, size_t len_bytes); /* pages */
 int kernel_map_purge(struct quire_map *m, const void *addr, size_t len_bytes);
-int kernel_map_extend(struct quire_map *m, struct item *it, uint64_t old_len);
 
 #endif
