@@ -226,6 +226,8 @@ void fault_service_stop(struct quire_cache *c)
 	/* The cancelled poll's completion is due within the service loop's next turns. */
 	while (atomic_load(&s->polling))
 		cache_call_on_service(c, fault_service_nothing);
+	/* Once more: whoever said that it has come has then gone from here, too. */
+	cache_call_on_service(c, fault_service_nothing);
 	c->fault_service = NULL;
 	free(s);
 }

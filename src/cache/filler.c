@@ -18,8 +18,8 @@
 #include "want.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static void filler_turn(struct loop_turn_hook *hook);
 static void filler_fed(struct loop_task *task);
@@ -40,9 +40,11 @@ static void filler_init_fills(struct filler *f, unsigned limit)
 
 int filler_create_bare(struct quire_cache *c, struct filler **ret_filler)
 {
-	struct filler *f = calloc(1, sizeof(*f));
+	/* Not by malloc, which a fault handler may have interrupted. */
+	struct filler *f =
+		mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (f == NULL)
+	if (f == MAP_FAILED)
 		return -ENOMEM;
 	f->cache = c;
 	f->index = atomic_load(&c->n_fillers);
@@ -69,7 +71,7 @@ void filler_free(struct filler *f)
 	for (unsigned i = 0; i < FILLER_FILLS; i++)
 		pthread_mutex_destroy(&f->fills[i].lock);
 	budget_uncharge(&f->cache->budget, BUDGET_OTHER, sizeof(*f));
-	free(f);
+	munmap(f, sizeof(*f));
 }
 
 /* One whose loop has ended, or a new one. fillers_lock is held. */

@@ -9,15 +9,22 @@
 #include <cmocka.h>
 #include <stdbool.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__)
+#define SANITIZED_THREADS 1
+#elif defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#if __has_feature(thread_sanitizer)
+#define SANITIZED_THREADS 1
+#elif __has_feature(address_sanitizer)
 #define SANITIZED 1
 #endif
 #endif
+#ifndef SANITIZED_THREADS
+#define SANITIZED_THREADS 0
+#endif
 #ifndef SANITIZED
-#define SANITIZED 0
+#define SANITIZED SANITIZED_THREADS
 #endif
 
 #define KIB ((uint64_t)1 << 10)
