@@ -21,7 +21,6 @@
 struct ask {
 	struct quire_cache *cache;
 	bool spare_hot;
-	bool sweep; /* take nothing */
 };
 
 /* The policy's question, under the shard's lock. */
@@ -42,7 +41,7 @@ static enum policy_answer evict_ask(void *arg, uint64_t page, unsigned threshold
 			next = w & ~PAGE_QUEUED;
 			answer = POLICY_GONE;
 		} else if (page_state(w) != PAGE_RESIDENT || page_value(w) > 0 || (w & PAGE_DUP) ||
-		           ask->sweep || (ask->spare_hot && (w & PAGE_HOT))) {
+		           (ask->spare_hot && (w & PAGE_HOT))) {
 			return POLICY_BUSY;
 		} else if (page_uses(w) >= threshold && threshold > 0) {
 			next = w - (1u << PAGE_USES_SHIFT);
@@ -270,17 +269,25 @@ bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 	return true;
 }
 
+static bool evict_is_gone(void *arg, uint64_t page)
+{
+	page_word *word = arena_word(cache_arena_of(arg, page), page);
+	uint32_t w = page_load(word);
+
+	while (page_state(w) == PAGE_ABSENT || page_state(w) == PAGE_POISONED)
+		if ((w & PAGE_QUEUED) == 0 || page_cas(word, &w, w & ~PAGE_QUEUED))
+			return true;
+	return false;
+}
+
 /* Stale entries go when they outnumber the living. */
 static void evict_sweep(struct quire_cache *c)
 {
-	struct ask ask = {.cache = c, .sweep = true};
-	uint64_t page;
-
 	for (struct shard *s = c->shards; s < c->shards + N_SHARDS; s++) {
 		pthread_mutex_lock(&s->lock);
 		uint64_t living = atomic_load_explicit(&s->n_resident, memory_order_relaxed);
 		if (policy_n_entries(s->policy) > 2 * living + SWEEP_SLACK)
-			policy_pick(s->policy, &page, 1, evict_ask, &ask);
+			policy_forget(s->policy, evict_is_gone, c);
 		shard_recharge(c, s);
 		pthread_mutex_unlock(&s->lock);
 	}

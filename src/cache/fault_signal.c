@@ -259,13 +259,10 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 
 static int fault_signal_install(void)
 {
-	struct sigaction act = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
+	int rc = coro_install_fault_handler(SIGBUS, on_sigbus, &signals.before);
 
-	sigemptyset(&act.sa_mask);
-	if (sigaction(SIGBUS, &act, &signals.before) < 0)
-		return -errno;
-	signals.installed = true;
-	return 0;
+	signals.installed = rc == 0;
+	return rc;
 }
 
 int fault_signal_attach(struct quire_cache *c, struct quire_error *err)
