@@ -244,7 +244,8 @@ void actor_embedded(struct actor *a)
 			crew_start_some(crew);
 		CHECK(quire_loop_poll(crew->loop) >= 0, "poll");
 		doing(a, "polling an embedded loop");
-		CHECK(poll(&p, 1, crew->n_in_flight >= 4 || atomic_load(&stopping) ? 60000 : 1) >= 0, "%s", strerror(errno));
+		bool nothing_else = crew->n_in_flight >= 4 || (crew->n_in_flight > 0 && atomic_load(&stopping));
+		CHECK(poll(&p, 1, nothing_else ? 60000 : 1) >= 0, "%s", strerror(errno));
 	}
 	int rc;
 	while ((rc = quire_loop_destroy(crew->loop)) == -EBUSY)

@@ -128,8 +128,6 @@ static bool parse_options(int argc, char **argv)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	options.seed = mix64((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + (uint64_t)getpid()) >> 16;
-	if (getenv("QUIRE_TEST_LONG") != NULL)
-		options.seconds = 120;
 	while ((o = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		bool uring = o == 'e' && strcmp(optarg, "uring") == 0;
 
@@ -146,6 +144,11 @@ static bool parse_options(int argc, char **argv)
 		else if (o != 'f' || !parse_fault(optarg))
 			return false;
 	}
+	const char *seconds = getenv("QUIRE_TEST_SECONDS");
+	if (getenv("QUIRE_TEST_LONG") != NULL)
+		options.seconds = 120;
+	else if (seconds != NULL)
+		options.seconds = (unsigned)strtoul(seconds, NULL, 0);
 	return optind == argc && options.n_threads > 0 && options.n_threads <= MAX_ACTORS &&
 	       options.budget_bytes >= QUIRE_BUDGET_MIN_BYTES;
 }
