@@ -72,6 +72,7 @@ static void socket_file(void **state)
 
 static void unreadable(void **state)
 {
+	unlink(file_path("secret"));
 	file_write("secret", 1, 10);
 	assert_int_equal(chmod(file_path("secret"), 0), 0);
 	if (access(file_path("secret"), R_OK) == 0)
