@@ -102,8 +102,8 @@ static int choose(struct container *c, struct container_log_state states[2], str
 }
 
 /* Opens the log that was chosen, and gives its records to fn. */
-static int open_active(struct container *c, unsigned index, struct container_log_state *state, struct container_delivery *d,
-                       struct journal_recovery *ret, struct quire_error *err)
+static int open_active(struct container *c, unsigned index, struct container_log_state *state, int other_rc,
+                       struct container_delivery *d, struct journal_recovery *ret, struct quire_error *err)
 {
 	struct container_log *log = &c->logs[index];
 	struct journal_options o = container_log_options(c, index);
@@ -117,8 +117,10 @@ static int open_active(struct container *c, unsigned index, struct container_log
 		return quire_fail(err, -ESTALE, "%s: the container was compacted while it was read", o.device->name);
 	if (rc < 0)
 		return rc;
+	/* So the other was the active one: what kept us from its header is what is wrong. */
 	if (!state->complete)
-		return quire_fail(err, -EUCLEAN, "%s: the container's active log is missing", o.device->name);
+		return quire_fail(err, other_rc < 0 ? other_rc : -EUCLEAN, "%s: the container's active log",
+		                  o.device->name);
 	log->generation = state->generation;
 	log->n_own = state->n_own;
 	c->active = c->target = index;
@@ -144,7 +146,7 @@ int container_open(const struct container_options *o, const uint64_t first[2], b
 	if (rc >= 0) {
 		unsigned active = (unsigned)rc, other = !active;
 		struct container_delivery d = {.state = &states[active], .fn = fn, .arg = arg};
-		rc = open_active(c, active, &states[active], &d, ret, err);
+		rc = open_active(c, active, &states[active], states[other].rc, &d, ret, err);
 		if (rc == 0 && !read_only) {
 			rc = container_erase_header(c, other);
 			if (rc < 0)

@@ -5,6 +5,9 @@
  * read must be the model's records from the first on: at least the acknowledged ones, and no other
  * than was appended. What comes after is appended behind it.
  *
+ * Scripted runs are histories without faults, in which the first session is cut at every event in turn, torn in several
+ * ways each.
+ *
  * With damage (writes lost or misdirected, bits flipped) a log may also be refused, or end early; what it gives must
  * still be the model's, in order.
  */
@@ -21,6 +24,7 @@ struct history {
 	struct env e;
 	uint64_t seed;
 	bool damage;
+	unsigned n_steps_max;         /* of a writer in a session */
 	struct journal *journal;
 	uint64_t first_segment;
 	bool created;                 /* journal_create has returned */
@@ -201,7 +205,7 @@ static void session(void *arg)
 		unsigned n = 1 + (unsigned)env_below(&h.e, N_WRITERS_MAX);
 		h.n_writers = n;
 		for (unsigned i = 0; i < n; i++) {
-			writers[i] = (struct writer){.index = i, .n_steps = (unsigned)env_below(&h.e, 24)};
+			writers[i] = (struct writer){.index = i, .n_steps = (unsigned)env_below(&h.e, h.n_steps_max)};
 			assert_int_equal(quire_co_spawn(h.e.loop, write_records, &writers[i]), 0);
 		}
 		while (h.n_writers > 0)
@@ -232,7 +236,7 @@ static struct sim_faults draw_faults(void)
 	if (env_below(&h.e, 4) == 0)
 		f.shorten = 1u << 30;
 	if (env_below(&h.e, 6) == 0)
-		f.eio_write = 1u << 27;
+		f.eio_write = f.eio_flush = 1u << 27;
 	if (env_below(&h.e, 6) == 0)
 		f.enospc = 1u << 26;
 	if (env_below(&h.e, 8) == 0)
@@ -246,19 +250,40 @@ static struct sim_faults draw_faults(void)
 	return f;
 }
 
-static void history(uint64_t seed, bool damage)
+static void history_begin(uint64_t seed, unsigned n_extents)
 {
+	struct sim_faults none = {.cut_ends_io = true};
+
 	h.seed = seed;
-	h.damage = damage;
 	h.created = h.refused = false;
 	memset(h.by_number, 0, sizeof(h.by_number[0]) * (h.n_numbers + 1));
-	h.n_numbers = h.n_acked = h.next_id = 0;
-	struct sim_faults none = {.cut_ends_io = true};
-	env_make(&h.e, 4 + (unsigned)(seed % 12), seed, &none);
+	h.n_numbers = h.n_acked = 0;
+	env_make(&h.e, n_extents, seed, &none);
 	/* Ids are drawn too, so that lengths differ between histories. */
 	h.next_id = (uint32_t)env_below(&h.e, MAX_IDS / 2);
-	record_sizes(env_below(&h.e, 8) == 0 ? SIZES_LARGE : env_below(&h.e, 3) == 0 ? SIZES_MIXED : SIZES_SMALL);
-	unsigned n_sessions = 2 + (unsigned)env_below(&h.e, 4);
+	record_sizes_draw(&h.e);
+}
+
+static void next_session(void)
+{
+	env_run(&h.e, session, NULL);
+	h.n_cuts += sim_is_cut(h.e.sim);
+	h.n_sessions++;
+}
+
+static void reopen_device(void)
+{
+	env_close_device(&h.e);
+	env_open_device(&h.e);
+}
+
+static void history(uint64_t seed)
+{
+	static const struct sim_faults none = {.cut_ends_io = true};
+
+	history_begin(seed, 4 + (unsigned)(seed % 12));
+	h.n_steps_max = env_below(&h.e, 4) == 0 ? 200 : 24;
+	unsigned n_sessions = 2 + (unsigned)env_below(&h.e, 6);
 
 	for (unsigned i = 0; i < n_sessions && !h.refused; i++) {
 		struct sim_faults f = i + 1 < n_sessions ? draw_faults() : none;
@@ -266,35 +291,46 @@ static void history(uint64_t seed, bool damage)
 		if (i + 1 < n_sessions && env_below(&h.e, 3) != 0)
 			sim_cut_at(h.e.sim, sim_n_events(h.e.sim) + env_below(&h.e, 20), env_below(&h.e, 8) < 2
 			           ? env_below(&h.e, 2) : env_random(&h.e));
-		env_run(&h.e, session, NULL);
-		h.n_cuts += sim_is_cut(h.e.sim);
-		h.n_sessions++;
+		next_session();
 		if (env_below(&h.e, 2) == 0 && !sim_is_cut(h.e.sim) && i + 1 < n_sessions) {
 			sim_cut(h.e.sim, env_random(&h.e));
 			h.n_cuts++;
 		}
-		env_close_device(&h.e);
-		env_open_device(&h.e);
+		reopen_device();
 	}
 	env_end(&h.e);
 }
 
-static void run(const char *name, uint64_t n, bool damage)
+/* Three sessions, the first cut before its event `cut` is done. Returns how many events that one has. */
+static uint64_t script(uint64_t seed, uint64_t cut, uint64_t choice)
 {
-	uint64_t seed = random_seed();
-	double begin_s = seconds_now();
-	struct env e = h.e;
+	history_begin(seed, 12);
+	h.n_steps_max = 120;
+	sim_cut_at(h.e.sim, cut, choice);
+	next_session();
+	uint64_t n = sim_n_events(h.e.sim);
+	for (int i = 0; i < 2; i++) {
+		reopen_device();
+		next_session();
+	}
+	env_end(&h.e);
+	return n;
+}
+
+static void totals_begin(bool damage)
+{
+	struct quire_loop *loop = h.e.loop;
 
 	memset(&h, 0, sizeof(h));
-	h.e.loop = e.loop;
+	h.e.loop = loop;
+	h.damage = damage;
 	seen_init(&h.seen);
-	for (uint64_t i = 0; i < n; i++) {
-		h.seed = seed + i;
-		if (getenv("QUIRE_TEST_VERBOSE") != NULL)
-			fprintf(stderr, "seed %llu\n", (unsigned long long)h.seed);
-		history(seed + i, damage);
-	}
+}
+
+static void totals_end(const char *name, uint64_t n, uint64_t seed, double begin_s)
+{
 	double s = seconds_now() - begin_s;
+
 	print_message("%s: %llu histories, seed %llu: %llu sessions, %llu cuts, %llu records, %llu segments; ends: %llu "
 	              "never, %llu stale, %llu torn; %llu refused, %llu cut short; %.1f s, %.0f a minute\n", name,
 	              (unsigned long long)n, (unsigned long long)seed, (unsigned long long)h.n_sessions,
@@ -303,6 +339,37 @@ static void run(const char *name, uint64_t n, bool damage)
 	              (unsigned long long)h.n_outcomes[JOURNAL_TORN], (unsigned long long)h.n_refused,
 	              (unsigned long long)h.n_short, s, (double)n / s * 60);
 	seen_fini(&h.seen);
+}
+
+static void run(const char *name, uint64_t n, bool damage)
+{
+	uint64_t seed = random_seed();
+	double begin_s = seconds_now();
+
+	totals_begin(damage);
+	for (uint64_t i = 0; i < n; i++) {
+		if (getenv("QUIRE_TEST_VERBOSE") != NULL)
+			fprintf(stderr, "seed %llu\n", (unsigned long long)(seed + i));
+		history(seed + i);
+	}
+	totals_end(name, n, seed, begin_s);
+}
+
+static void test_every_cut(void **state)
+{
+	uint64_t n = 0, n_scripts = 1 + random_count(1500, 60000) / 1000, seed = random_seed();
+	double begin_s = seconds_now();
+
+	(void)state;
+	totals_begin(false);
+	for (uint64_t i = 0; i < n_scripts; i++) {
+		uint64_t n_events = script(seed + i, UINT64_MAX, 0);
+		for (uint64_t cut = 0; cut < n_events; cut++)
+			for (uint64_t choice = 0; choice < 8; choice++, n++)
+				(void)script(seed + i, cut, choice);
+	}
+	totals_end("journal, every cut", n, seed, begin_s);
+	assert_true(h.n_refused == 0 && h.n_short == 0);
 }
 
 static void test_histories(void **state)
@@ -327,6 +394,7 @@ static int end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_cut),
 		cmocka_unit_test(test_histories),
 		cmocka_unit_test(test_histories_with_damage),
 	};

@@ -168,8 +168,19 @@ void record_sizes(enum record_sizes sizes)
 	sizes_now = sizes;
 }
 
+void record_sizes_draw(struct env *e)
+{
+	static const enum record_sizes draws[] = {SIZES_LARGE, SIZES_MIXED, SIZES_MIXED, SIZES_EQUAL, SIZES_EQUAL,
+	                                          SIZES_SMALL, SIZES_SMALL, SIZES_SMALL};
+
+	sizes_now = draws[env_below(e, 8)];
+}
+
 uint32_t record_len(uint32_t id)
 {
+	if (sizes_now == SIZES_EQUAL)
+		return 480;
+
 	uint64_t r = mix(id * 2654435761u + 17);
 	uint32_t class = (uint32_t)(r % 64);
 	uint64_t draw = r >> 8;

@@ -63,8 +63,10 @@ static inline uint32_t record_id(uint16_t type)
 	return type - JOURNAL_FIRST_TYPE;
 }
 
-/* Length classes: of small ones, of all, of the largest. */
-enum record_sizes { SIZES_SMALL, SIZES_MIXED, SIZES_LARGE };
+/* Length classes: of small ones, of all, of the largest; all the same, so that what an earlier session left may
+ * stand exactly where the next record is looked for. */
+enum record_sizes { SIZES_SMALL, SIZES_MIXED, SIZES_LARGE, SIZES_EQUAL };
+void record_sizes_draw(struct env *e);
 void record_sizes(enum record_sizes sizes);
 
 /* ---- what was read ---- */
