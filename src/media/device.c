@@ -60,6 +60,14 @@ void device_submit(struct device *d, struct quire_loop *loop, struct device_io *
 		device_finish_later(loop, io, rc);
 }
 
+int device_read_now(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes)
+{
+	const struct device_io io = {.verb = DEVICE_READ, .offset = offset, .len_bytes = len_bytes, .buf = buf};
+	int rc = examine(d, &io);
+
+	return rc == 1 ? d->ops->read_now(d, offset, buf, len_bytes) : rc;
+}
+
 int device_grow(struct device *d, uint64_t size_bytes)
 {
 	if (d->read_only)

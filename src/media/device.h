@@ -40,6 +40,7 @@ struct device;
 
 struct device_ops {
 	void (*submit)(struct device *d, struct quire_loop *loop, struct device_io *io);
+	int (*read_now)(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes);
 	int (*grow)(struct device *d, uint64_t size_bytes); /* -ENOTSUP for a block device; blocks */
 	void (*close)(struct device *d);
 };
@@ -78,5 +79,8 @@ int device_read(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes
 int device_write(struct device *d, uint64_t offset, const void *buf, uint64_t len_bytes, bool durable);
 int device_flush(struct device *d);
 int device_discard(struct device *d, uint64_t offset, uint64_t len_bytes);
+
+/* On this thread, by system calls alone, without memory: for fault handlers. Blocks. */
+int device_read_now(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes);
 
 #endif

@@ -142,6 +142,26 @@ static void file_submit(struct device *d, struct quire_loop *loop, struct device
 	loop_io_submit(loop, &t->io);
 }
 
+static int file_read_now(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes)
+{
+	struct device_file *f = (struct device_file *)d;
+	unsigned n_tries = 0;
+	for (uint64_t done = 0; done < len_bytes && n_tries < MAX_TRIES; n_tries++) {
+		ssize_t n = pread(f->fd, (char *)buf + done, len_bytes - done, (off_t)(offset + done));
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return -errno;
+		if (n > 0 && f->direct)
+			n &= ~(ssize_t)(DEVICE_BLOCK_BYTES - 1);
+		if (n <= 0)
+			continue;
+		done += (uint64_t)n;
+		if (done == len_bytes)
+			return 0;
+		n_tries = 0;
+	}
+	return -EIO;
+}
+
 static int file_grow(struct device *d, uint64_t size_bytes)
 {
 	struct device_file *f = (struct device_file *)d;
@@ -164,7 +184,7 @@ static void file_close(struct device *d)
 	free(f);
 }
 
-static const struct device_ops file_ops = {.submit = file_submit, .grow = file_grow, .close = file_close};
+static const struct device_ops file_ops = {.submit = file_submit, .read_now = file_read_now, .grow = file_grow, .close = file_close};
 
 int device_open(const char *path, unsigned flags, uint64_t size_bytes, struct quire_loop *service,
                 struct device **ret_device, struct quire_error *err)

@@ -21,6 +21,17 @@ static int sim_grow(struct device *d, uint64_t size_bytes)
 	return rc;
 }
 
+static int sim_read_now(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes)
+{
+	struct sim *s = ((struct sim_device *)d)->sim;
+	sim_lock(s);
+	int rc = s->cut ? -EIO : 0;
+	if (rc == 0)
+		medium_read(&s->medium, offset, buf, len_bytes);
+	sim_unlock(s);
+	return rc;
+}
+
 static void sim_close(struct device *d)
 {
 	struct sim *s = ((struct sim_device *)d)->sim;
@@ -33,7 +44,7 @@ static void sim_close(struct device *d)
 	free(d);
 }
 
-static const struct device_ops sim_device_ops = {.submit = sim_lane_submit, .grow = sim_grow, .close = sim_close};
+static const struct device_ops sim_device_ops = {.submit = sim_lane_submit, .read_now = sim_read_now, .grow = sim_grow, .close = sim_close};
 
 int sim_open(struct sim *s, struct quire_loop *service, struct device **ret_device)
 {

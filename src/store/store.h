@@ -18,63 +18,138 @@ struct store;
 
 /* The store's devices: opened by path in production, simulated in tests. */
 struct store_media {
-	/* NULL: the store has no such class, or (create) shall have none. Owned by the store after a
-	 * successful call. */
+	/* NULL: the store has no such class, or (format) shall have none. Owned by the store after a successful
+	 * open; still the caller's after a format. */
 	struct device *classes[STORE_N_CLASSES];
 };
 
 struct store_config {
-	struct budget *budget;      /* borrowed: for index, space maps and checksum tables */
-	struct quire_loop *service; /* borrowed: for plain threads */
+	struct budget *budget;      /* borrowed: for index, space maps, buffers and checksum tables */
+	struct quire_loop *service; /* borrowed: for plain threads, and background work */
 	bool read_only;
-	uint64_t seed;              /* 0: kernel randomness for UUID and salts; tests give their own */
+	uint64_t seed;              /* 0: kernel randomness for UUID and salts; tests give their own, another for
+	                             * each open */
+	uint32_t segment_bytes;     /* format: of the catalogue; 0: by the size of `capacity` */
+	uint64_t compact_slack_bytes; /* the catalogue is compacted beyond twice its live size and this; 0: 4 segments */
 };
 
+/* -EINVAL: a class too small, or no capacity; -ENOSPC. All or nothing: what is on the devices is no store
+ * before it returns 0. */
 int store_format(const struct store_media *media, const struct store_config *config, struct quire_error *err);
+
+/* -ENOENT: a class is missing; -EUCLEAN, -EBADMSG, -ENOTSUP, -ESTALE: see quire/store.h. A device of a class that the
+ * store does not have is closed. Beside a writer (read_only): the last committed catalogue; objects that he
+ * deletes later give -EBADMSG once their space is another's. */
 int store_open(const struct store_media *media, const struct store_config *config, struct store **ret_store,
                struct quire_error *err);
-int store_close(struct store *s); /* -EBUSY; closes its devices */
+int store_close(struct store *s); /* -EBUSY: objects or containers held, calls under way. Closes its devices */
 
+/* Durable when they return. add: the device is the store's if it succeeds; -EEXIST. grow: bytes == 0: what the device
+ * has; -EINVAL if smaller. */
 int store_class_add(struct store *s, unsigned cls, struct device *device, struct quire_error *err);
 int store_class_grow(struct store *s, unsigned cls, uint64_t bytes, struct quire_error *err);
+
+struct store_class_stat {
+	bool present;
+	uint64_t bytes, used_bytes, free_bytes; /* promised to objects being written: free still */
+	uint64_t pending_bytes;                 /* part of used: of removed objects that are held still */
+};
+struct store_stat {
+	uint8_t uuid[16];
+	uint32_t format_version;
+	uint64_t n_objects, n_open, n_uncommitted, n_containers;
+	uint64_t catalogue_bytes, catalogue_used_bytes, catalogue_live_bytes;
+	uint64_t n_transactions, n_compactions, n_checksum_errors; /* since open */
+	uint64_t index_bytes, space_bytes, table_bytes;            /* of memory */
+	struct store_class_stat classes[STORE_N_CLASSES];
+};
+void store_stat(struct store *s, struct store_stat *ret);
+
+/* Until the space of all objects removed so far, and not held, is free. */
+void store_settle(struct store *s);
+int store_compact(struct store *s); /* the catalogue, due or not */
+int store_error(struct store *s);   /* 0, or why there are no more transactions */
 
 /* ---- objects ---- */
 
 struct object; /* an open object: one for all who use it, counted */
 
-/* Begins an object of a class; its extents come as it is written, expected_bytes of them at once. */
+/* Begins an object of a class; its extents come as it is written, expected_bytes of them at once. -ENOENT: no such
+ * class; -ENOSPC: what is expected is not there. */
 int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigned page_shift, uint64_t *ret_id);
+/* -ENOSPC, of the store's space: nothing of it was taken. Another failure spoils the object: it can be aborted. -EROFS:
+ * committed; -ESTALE; -EBUSY: another append, or a transaction, has it. */
 int object_append(struct store *s, uint64_t id, const struct iovec *iov, unsigned n);
 int object_abort(struct store *s, uint64_t id);
 
-/* One transaction. Durable when it returns. */
+/* One transaction. Durable when it returns 0. -EROFS, -ESTALE, -EBUSY, -EINVAL (one is named twice), -EMSGSIZE,
+ * -EAGAIN (one to be removed is not committed), -ENOSPC: nothing happened. Another failure: store_error says
+ * whether it is final; if it is, what became of the transaction shows after the next open. */
 int store_apply(struct store *s, const uint64_t *commit, unsigned n_commit, const uint64_t *remove,
                 unsigned n_remove);
 
 /* A committed object, for reading. -ESTALE; -EAGAIN: not committed. put may free the space of a deleted one (and
- * discard it, in the background). */
+ * discard it, in the background). get and put: any thread, never block. */
 int object_get(struct store *s, uint64_t id, struct object **ret_object);
-void object_put(struct object *o);
+void object_ref(struct object *o); /* once more, of one that is held */
+void object_put(struct object *o); /* NULL allowed */
 uint64_t object_bytes(const struct object *o);
 uint64_t object_id(const struct object *o);
 unsigned object_class(const struct object *o);
+unsigned object_page_shift(const struct object *o);
+
+struct object_properties {
+	uint64_t len_bytes, allocated_bytes;
+	unsigned class_no, page_shift, n_extents;
+	unsigned n_refs;
+	bool committed;
+};
+int object_properties(struct store *s, uint64_t id, struct object_properties *ret); /* -ESTALE */
+/* Ids of committed objects above `after`, ascending; how many. */
+unsigned object_list(struct store *s, uint64_t after, uint64_t *ret_ids, unsigned n);
 
 /* A verified read for a loop: as media_read is for plain files. done(0): all bytes are there and every page of them
  * matched its checksum (checksum pages are read as needed, cached under the budget). -EBADMSG: bad_offset tells
  * the first page that did not. offset: multiple of 4 KiB; len_bytes ≤ 1 MiB; an extent boundary inside is
- * the store's business. */
+ * the store's business. -EINVAL: beyond the object's last page. */
 struct object_read {
 	struct object *object;
 	uint64_t offset;
 	uint32_t len_bytes;
-	void *buf;            /* page aligned, room for len_bytes rounded up to a page */
+	void *buf;            /* page aligned, room for len_bytes rounded up to 4 KiB; zeros behind the object's end */
 	int buffer_slot;
 	void (*done)(struct object_read *read, int result);
 	uint64_t bad_offset;
 	uint64_t driver[48];
 };
 void object_read_start(struct quire_loop *loop, struct object_read *read);
+/* The same, for whoever can wait; ret_bad_offset: NULL allowed. */
+int object_read_wait(struct object *o, uint64_t offset, uint32_t len_bytes, void *buf, uint64_t *ret_bad_offset);
 /* On this thread, blocking, without memory of its own: for fault handlers. */
 int object_read_now(struct object *o, uint64_t offset, uint32_t len_bytes, void *buf);
+
+/* ---- metadata containers ---- */
+
+/* Made with all the space that it can ever have. Open: one at a time; the container is the caller's until
+ * store_container_close, and used as journal/container.h says (records of JOURNAL_FIRST_TYPE or above).
+ * -ESTALE: none of that id; -EBUSY. */
+int store_container_create(struct store *s, unsigned cls, uint64_t capacity_bytes, uint64_t *ret_id);
+int store_container_destroy(struct store *s, uint64_t id);
+int store_container_open(struct store *s, uint64_t id, journal_record_fn fn, void *arg,
+                         struct container **ret_container, struct quire_error *err);
+int store_container_close(struct store *s, uint64_t id);
+
+/* ---- check ---- */
+
+struct store_check {
+	bool structure_only; /* not the objects' bytes */
+	/* A finding: error as in quire/error.h; id: 0 where it is no object's; text: during the call. */
+	void (*found)(void *arg, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *text);
+	/* After each piece that was read; non-zero ends the check with -ECANCELED. May suspend: for rate limits. */
+	int (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
+	void *arg;
+};
+/* Every structure and every checksum, while the store is in use. The number of findings, or a negative errno. */
+int64_t store_check(struct store *s, const struct store_check *check);
 
 #endif

@@ -1,0 +1,359 @@
+/* check.c - whether everything is as it should be, on the media and in memory, while the store is in use.
+ *
+ * Looked at: both copies of each superblock; the catalogue, record by record as it is on the medium; each page of
+ * each object that is committed when its turn comes, and each page of checksums; the space: that nothing is in two
+ * places, nor in use for nobody, nor free though somebody's. Containers: their logs are read if they are not open.
+ *
+ * Space and catalogue are looked at with the latch held exclusively, so that accounts stand still; objects without
+ * any lock, each held while it is read.
+ */
+#include "store_internal.h"
+
+#include "checksum.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_BYTES (1u << 20)
+
+struct checking {
+	struct store *store;
+	const struct store_check *how;
+	int64_t n_found;
+	uint64_t done_bytes, all_bytes;
+	uint8_t *buf; /* owned; device memory; PIECE_BYTES */
+};
+
+__attribute__((format(printf, 6, 7)))
+static void found(struct checking *c, int error, uint64_t id, unsigned class_no, uint64_t offset,
+                  const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	c->n_found++;
+	if (c->how->found != NULL)
+		c->how->found(c->how->arg, error, id, class_no, offset, text);
+}
+
+static int progress(struct checking *c, uint64_t bytes)
+{
+	c->done_bytes += bytes;
+	if (c->how->progress == NULL || c->how->progress(c->how->arg, c->done_bytes, c->all_bytes) == 0)
+		return 0;
+	return -ECANCELED;
+}
+
+/* ---- superblocks ---- */
+
+static void check_copy(struct checking *c, unsigned class_no, unsigned copy)
+{
+	const struct store_class *cls = &c->store->classes[class_no];
+	uint64_t offset = (uint64_t)copy * FORMAT_SUPERBLOCK_STEP;
+	struct quire_error err = {0};
+	struct superblock sb;
+	int rc = device_read(cls->device, offset, c->buf, FORMAT_UNIT_BYTES);
+
+	if (rc < 0)
+		found(c, rc, 0, class_no, offset, "superblock %u can't be read", copy);
+	else if ((rc = superblock_decode((const struct superblock_le *)c->buf, cls->device->name, &sb, &err)) < 0)
+		found(c, rc, 0, class_no, offset, "superblock %u: %s", copy, err.text);
+	else if (sb.generation != cls->superblock.generation || sb.class_no != class_no ||
+	         memcmp(sb.uuid, cls->superblock.uuid, sizeof(sb.uuid)) != 0)
+		found(c, -EUCLEAN, 0, class_no, offset, "superblock %u is not this class's latest", copy);
+}
+
+/* ---- catalogue ---- */
+
+static int ignore_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload,
+                         uint32_t len_bytes)
+{
+	struct checking *c = arg;
+
+	return progress(c, JOURNAL_RECORD_HEADER_BYTES + len_bytes);
+}
+
+static int check_catalogue(struct checking *c)
+{
+	int rc = container_read(c->store->catalogue, ignore_record, c);
+
+	if (rc == -ECANCELED)
+		return rc;
+	if (rc < 0)
+		found(c, rc, 0, 0, c->store->classes[0].superblock.catalogue_first[0], "the catalogue can't be read again");
+	return 0;
+}
+
+/* ---- space ---- */
+
+struct accounts {
+	struct checking *checking;
+	struct space spaces[STORE_N_CLASSES];
+	int rc;
+};
+
+static void take(struct accounts *a, uint64_t id, unsigned class_no, uint64_t start, uint64_t n, const char *what)
+{
+	if (n == 0 || a->rc < 0)
+		return;
+	int rc = space_take(&a->spaces[class_no], start, n);
+	if (rc == -EUCLEAN)
+		found(a->checking, rc, id, class_no, start * FORMAT_UNIT_BYTES, "%s and something else overlap", what);
+	else if (rc < 0)
+		a->rc = rc;
+}
+
+static void take_list(struct accounts *a, uint64_t id, unsigned class_no, const struct extent *extents, unsigned n,
+                      const char *what)
+{
+	for (unsigned i = 0; i < n; i++)
+		take(a, id, class_no, extents[i].start, extents[i].n_units, what);
+}
+
+static void take_segment(void *arg, uint64_t offset)
+{
+	struct accounts *a = arg;
+
+	take(a, 0, 0, offset / FORMAT_UNIT_BYTES, a->checking->store->segment_bytes / FORMAT_UNIT_BYTES, "the catalogue");
+}
+
+static void take_objects_locked(struct accounts *a)
+{
+	struct store *s = a->checking->store;
+	struct index_entry *e;
+
+	for (uint64_t after = 0; (e = index_next(&s->index, after)) != NULL; after = e->id) {
+		struct extent one;
+		unsigned n;
+		const struct extent *extents = index_entry_extents(e, &one, &n);
+		if (!e->hidden) /* its writer's */
+			take_list(a, e->id, e->class_no, extents, n, "an object");
+	}
+	for (struct idmap_node *node = idmap_any(&s->writers); node != NULL; node = idmap_after(&s->writers, node)) {
+		const struct writer *w = (const struct writer *)node;
+		if (!w->busy)
+			take_list(a, node->id, w->class_no, w->extents.extents, w->extents.n, "an object being written");
+	}
+	for (struct idmap_node *node = idmap_any(&s->containers); node != NULL;
+	     node = idmap_after(&s->containers, node)) {
+		const struct store_container *c = (const struct store_container *)node;
+		take_list(a, node->id, c->class_no, c->extents.extents, c->extents.n, "a container");
+	}
+	for (const struct object *o = s->deleted; o != NULL; o = o->next_deleted)
+		take_list(a, o->node.id, o->class_no, o->reclaim->extents, o->reclaim->n, "a removed object");
+}
+
+/* What is in use now, held against what should be. Not if somebody is just changing that. */
+static void compare_locked(struct accounts *a)
+{
+	struct store *s = a->checking->store;
+	bool quiet = s->n_ops <= 1;
+
+	for (struct idmap_node *node = idmap_any(&s->writers); node != NULL; node = idmap_after(&s->writers, node))
+		quiet &= !((const struct writer *)node)->busy;
+	for (unsigned i = 0; i < STORE_N_CLASSES && quiet && a->rc == 0; i++) {
+		const struct space *real = &s->classes[i].space;
+		if (s->classes[i].device == NULL)
+			continue;
+		if (real->n_free != a->spaces[i].n_free)
+			found(a->checking, -EUCLEAN, 0, i, 0, "%llu units are free, it should be %llu",
+			      (unsigned long long)real->n_free, (unsigned long long)a->spaces[i].n_free);
+		if (!space_check(real))
+			found(a->checking, -EUCLEAN, 0, i, 0, "the map of free space contradicts itself");
+	}
+	if (!index_check(&s->index))
+		found(a->checking, -EUCLEAN, 0, 0, 0, "the index contradicts itself");
+}
+
+static int check_space(struct checking *c)
+{
+	struct accounts a = {.checking = c};
+	struct store *s = c->store;
+
+	reclaim_settle(s);
+	for (unsigned i = 0; i < STORE_N_CLASSES && a.rc == 0; i++) {
+		a.rc = space_init(&a.spaces[i], s->classes[i].space.n_units);
+		if (s->classes[i].device != NULL)
+			take(&a, 0, i, 0, FORMAT_RESERVED_UNITS, "a superblock");
+	}
+	container_segments(s->catalogue, take_segment, &a);
+	store_lock(s);
+	take_objects_locked(&a);
+	if (!s->reclaimer.running)
+		compare_locked(&a);
+	store_unlock(s);
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
+		space_fini(&a.spaces[i]);
+	return a.rc;
+}
+
+/* ---- objects ---- */
+
+static uint64_t place_of(const struct object *o, uint64_t unit)
+{
+	const struct extent *e = extents_find(o->extents, o->n_extents, unit);
+
+	return (e->start + (unit - e->logical)) * FORMAT_UNIT_BYTES;
+}
+
+/* Pages of a piece one by one: which of them are wrong. */
+static int name_pages(struct checking *c, struct object *o, uint64_t offset, uint64_t len_bytes)
+{
+	for (uint64_t at = offset; at < offset + len_bytes; at += FORMAT_UNIT_BYTES) {
+		uint64_t page = at / FORMAT_UNIT_BYTES;
+		int rc = object_read_wait(o, at, FORMAT_UNIT_BYTES, c->buf, NULL);
+		if (rc == -ENOMEM)
+			return rc;
+		if (rc < 0)
+			found(c, rc, o->node.id, o->class_no, place_of(o, format_page_unit(page)),
+			      "object %llu: offset %llu", (unsigned long long)o->node.id, (unsigned long long)at);
+	}
+	return 0;
+}
+
+/* The pages of checksums, off the medium: what is in the cache was good once. */
+static int check_sums(struct checking *c, struct object *o, uint64_t group)
+{
+	uint64_t at = place_of(o, format_sums_unit(o->n_pages, group));
+	int rc = device_read(c->store->classes[o->class_no].device, at, c->buf, FORMAT_UNIT_BYTES);
+
+	if (rc == 0)
+		rc = checksum_pick(o->node.id, group, (const struct sums_le *)c->buf, 0, 0, NULL);
+	if (rc < 0)
+		found(c, rc, o->node.id, o->class_no, at, "object %llu: the checksums from offset %llu on",
+		      (unsigned long long)o->node.id,
+		      (unsigned long long)group * FORMAT_SUMS_PER_PAGE * FORMAT_UNIT_BYTES);
+	return rc;
+}
+
+static int check_object(struct checking *c, struct object *o)
+{
+	uint64_t all = o->n_pages * FORMAT_UNIT_BYTES, group_bytes = FORMAT_SUMS_PER_PAGE * (uint64_t)FORMAT_UNIT_BYTES;
+	int rc = 0;
+
+	for (uint64_t at = 0; at < all && rc == 0;) {
+		uint64_t group = at / group_bytes, end = (group + 1) * group_bytes;
+		uint64_t n = all - at < PIECE_BYTES ? all - at : PIECE_BYTES;
+		n = end - at < n ? end - at : n;
+		if (o->n_pages > 1 && at % group_bytes == 0 && check_sums(c, o, group) < 0) {
+			n = (end < all ? end : all) - at; /* nothing can be said of its pages */
+		} else {
+			rc = object_read_wait(o, at, (uint32_t)n, c->buf, NULL);
+			if (rc < 0)
+				rc = name_pages(c, o, at, n);
+		}
+		if (rc == 0)
+			rc = progress(c, n);
+		at += n;
+	}
+	return rc;
+}
+
+static int check_objects(struct checking *c)
+{
+	uint64_t id = 0;
+
+	while (object_list(c->store, id, &id, 1) == 1) {
+		struct object *o;
+		int rc = object_get(c->store, id, &o);
+		if (rc == -ESTALE)
+			continue;
+		if (rc == 0) {
+			rc = check_object(c, o);
+			object_put(o);
+		}
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- containers ---- */
+
+static int next_container(struct store *s, uint64_t *id)
+{
+	uint64_t next = UINT64_MAX;
+
+	store_lock(s);
+	for (struct idmap_node *node = idmap_any(&s->containers); node != NULL; node = idmap_after(&s->containers, node))
+		if (node->id > *id && node->id < next)
+			next = node->id;
+	store_unlock(s);
+	*id = next;
+	return next != UINT64_MAX;
+}
+
+static int check_containers(struct checking *c)
+{
+	uint64_t id = 0;
+
+	while (next_container(c->store, &id)) {
+		struct container *container;
+		struct quire_error err = {0};
+		int rc = store_container_open(c->store, id, ignore_record, c, &container, &err);
+		if (rc == 0)
+			rc = store_container_close(c->store, id);
+		else if (rc == -ECANCELED)
+			return rc;
+		else if (rc != -EBUSY && rc != -ESTALE) /* its user knows it; it was destroyed */
+			found(c, rc, id, 0, 0, "container %llu: %s", (unsigned long long)id, err.text);
+	}
+	return 0;
+}
+
+/* ---- all ---- */
+
+static uint64_t all_bytes(struct store *s, bool structure_only)
+{
+	struct container_usage usage;
+	struct index_entry *e;
+	uint64_t n = 0;
+
+	container_usage(s->catalogue, &usage);
+	store_lock(s);
+	for (uint64_t after = 0; !structure_only && (e = index_next(&s->index, after)) != NULL; after = e->id)
+		n += format_n_pages(e->len_bytes) * FORMAT_UNIT_BYTES;
+	store_unlock(s);
+	return n + usage.used_bytes;
+}
+
+static int check_structure(struct checking *c)
+{
+	struct store *s = c->store;
+	int rc = latch_exclude(&s->latch);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
+		for (unsigned copy = 0; copy < SUPERBLOCK_COPIES && s->classes[i].device != NULL; copy++)
+			check_copy(c, i, copy);
+	rc = check_catalogue(c);
+	if (rc == 0)
+		rc = check_space(c);
+	latch_unexclude(&s->latch);
+	return rc == 0 ? check_containers(c) : rc;
+}
+
+int64_t store_check(struct store *s, const struct store_check *how)
+{
+	struct checking c = {.store = s, .how = how, .all_bytes = all_bytes(s, how->structure_only)};
+
+	c.buf = aligned_alloc(FORMAT_UNIT_BYTES, PIECE_BYTES);
+	if (c.buf == NULL)
+		return -ENOMEM;
+	store_lock(s);
+	s->n_ops++;
+	store_unlock(s);
+	int rc = check_structure(&c);
+	if (rc == 0 && !how->structure_only)
+		rc = check_objects(&c);
+	store_leave(s);
+	free(c.buf);
+	return rc < 0 ? rc : c.n_found;
+}

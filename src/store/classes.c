@@ -1,0 +1,193 @@
+/* classes.c - classes are added and grow; what a store tells of itself.
+ *
+ * Adding: the new class's superblock is durable before the one of `capacity` names it. Growing: the device is
+ * larger before the superblock says so. In between a crash leaves what was before. */
+#include "store_internal.h"
+
+#include "../base/fail.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CAPACITY 0u
+
+/* Both copies, with the next generation. On failure what is on the medium is either. */
+static int update_superblock(struct store_class *c, struct superblock *sb)
+{
+	sb->generation = c->superblock.generation + 1;
+	int rc = superblock_write(c->device, sb, 0);
+	if (rc == 0)
+		c->superblock = *sb;
+	return rc;
+}
+
+static int write_new_class(struct store *s, unsigned cls, struct device *device, struct superblock *ret)
+{
+	*ret = (struct superblock){
+		.version = FORMAT_VERSION,
+		.class_no = cls,
+		.generation = 1,
+		.n_units = device->size_bytes / FORMAT_UNIT_BYTES,
+	};
+	memcpy(ret->uuid, s->uuid, sizeof(s->uuid));
+	int rc = superblock_write(device, ret, 0);
+	if (rc < 0)
+		return rc;
+	struct superblock capacity = s->classes[CAPACITY].superblock;
+	capacity.classes |= 1u << cls;
+	return update_superblock(&s->classes[CAPACITY], &capacity);
+}
+
+/* The latch is excluded. */
+static int add(struct store *s, unsigned cls, struct device *device)
+{
+	struct store_class *c = &s->classes[cls];
+	struct superblock sb;
+	struct space space;
+	int rc = space_init(&space, device->size_bytes / FORMAT_UNIT_BYTES);
+
+	if (rc == 0)
+		rc = space_take(&space, 0, FORMAT_RESERVED_UNITS);
+	if (rc == 0)
+		rc = write_new_class(s, cls, device, &sb);
+	if (rc < 0) {
+		space_fini(&space);
+		return rc;
+	}
+	store_lock(s);
+	c->superblock = sb;
+	c->space = space;
+	c->flusher.device = device;
+	c->device = device;
+	store_charge_locked(s);
+	store_unlock(s);
+	return 0;
+}
+
+int store_class_add(struct store *s, unsigned cls, struct device *device, struct quire_error *err)
+{
+	if (cls >= STORE_N_CLASSES || device->size_bytes < FORMAT_MIN_CLASS_BYTES ||
+	    device->size_bytes / FORMAT_UNIT_BYTES > FORMAT_MAX_CLASS_UNITS)
+		return quire_fail(err, -EINVAL, "%s: %llu bytes for class %u", device->name,
+		                  (unsigned long long)device->size_bytes, cls);
+	int rc = store_enter(s);
+	if (rc < 0)
+		return quire_fail(err, rc, "store");
+	rc = latch_exclude(&s->latch);
+	if (rc == 0) {
+		rc = s->classes[cls].device != NULL ? -EEXIST : add(s, cls, device);
+		latch_unexclude(&s->latch);
+	}
+	store_leave(s);
+	return rc < 0 ? quire_fail(err, rc, "%s: adding class %u", device->name, cls) : 0;
+}
+
+/* The latch is excluded. */
+static int grow(struct store *s, unsigned cls, uint64_t bytes)
+{
+	struct store_class *c = &s->classes[cls];
+	struct superblock sb = c->superblock;
+
+	if (bytes == 0)
+		bytes = c->device->size_bytes;
+	bytes &= ~(uint64_t)(FORMAT_UNIT_BYTES - 1);
+	sb.n_units = bytes / FORMAT_UNIT_BYTES;
+	if (sb.n_units < c->superblock.n_units || sb.n_units > FORMAT_MAX_CLASS_UNITS)
+		return -EINVAL;
+	int rc = bytes > c->device->size_bytes ? device_grow(c->device, bytes) : 0;
+	if (rc == 0)
+		rc = update_superblock(c, &sb);
+	if (rc < 0)
+		return rc;
+	store_lock(s);
+	rc = space_grow(&c->space, sb.n_units);
+	catalogue_account_locked(s);
+	store_unlock(s);
+	return rc;
+}
+
+int store_class_grow(struct store *s, unsigned cls, uint64_t bytes, struct quire_error *err)
+{
+	int rc = store_enter(s);
+
+	if (rc == 0) {
+		rc = cls >= STORE_N_CLASSES ? -EINVAL : latch_exclude(&s->latch);
+		if (rc == 0) {
+			rc = s->classes[cls].device == NULL ? -ENOENT : grow(s, cls, bytes);
+			latch_unexclude(&s->latch);
+		}
+		store_leave(s);
+	}
+	return rc < 0 ? quire_fail(err, rc, "store: growing class %u to %llu bytes", cls, (unsigned long long)bytes) : 0;
+}
+
+/* ---- what there is ---- */
+
+static void stat_class(const struct store_class *c, struct store_class_stat *ret)
+{
+	ret->present = c->device != NULL;
+	ret->bytes = c->space.n_units * FORMAT_UNIT_BYTES;
+	ret->free_bytes = c->space.n_free * FORMAT_UNIT_BYTES;
+	ret->used_bytes = ret->bytes - ret->free_bytes;
+	ret->pending_bytes = c->n_pending * FORMAT_UNIT_BYTES;
+}
+
+void store_stat(struct store *s, struct store_stat *ret)
+{
+	struct container_usage usage;
+
+	*ret = (struct store_stat){.format_version = FORMAT_VERSION};
+	memcpy(ret->uuid, s->uuid, sizeof(s->uuid));
+	container_usage(s->catalogue, &usage);
+	ret->catalogue_bytes = usage.allocated_bytes + s->segment_bytes; /* the other log's first segment */
+	ret->catalogue_used_bytes = usage.used_bytes;
+	ret->n_transactions = atomic_load(&s->n_transactions);
+	ret->n_compactions = atomic_load(&s->n_compactions);
+	ret->n_checksum_errors = atomic_load(&s->n_checksum_errors);
+	store_lock(s);
+	ret->n_objects = s->index.n;
+	ret->n_open = s->objects.n;
+	ret->n_uncommitted = s->writers.n;
+	ret->n_containers = s->containers.n;
+	for (const struct object *o = s->deleted; o != NULL; o = o->next_deleted)
+		ret->n_open++;
+	ret->catalogue_live_bytes = s->live_bytes;
+	ret->index_bytes = s->index.n_bytes;
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
+		ret->space_bytes += s->classes[i].space.n_bytes;
+		stat_class(&s->classes[i], &ret->classes[i]);
+	}
+	store_unlock(s);
+	pthread_mutex_lock(&s->tables.lock);
+	ret->table_bytes = s->tables.n_bytes;
+	pthread_mutex_unlock(&s->tables.lock);
+}
+
+void store_settle(struct store *s)
+{
+	reclaim_settle(s);
+}
+
+int store_compact(struct store *s)
+{
+	int rc = store_enter(s);
+
+	if (rc < 0)
+		return rc;
+	rc = catalogue_compact(s);
+	store_leave(s);
+	return rc;
+}
+
+int store_error(struct store *s)
+{
+	int error = container_error(s->catalogue);
+
+	for (unsigned i = 0; i < STORE_N_CLASSES && error == 0; i++) {
+		struct flusher *f = &s->classes[i].flusher;
+		pthread_mutex_lock(&f->waits.lock);
+		error = f->error;
+		pthread_mutex_unlock(&f->waits.lock);
+	}
+	return error;
+}

@@ -1,0 +1,219 @@
+/* store_internal.h - a store from the inside; the essay on threads and locks is in store.c. For src/store alone. */
+#ifndef STORE_STORE_INTERNAL_H
+#define STORE_STORE_INTERNAL_H
+
+#include "store.h"
+
+#include "extents.h"
+#include "idmap.h"
+#include "index.h"
+#include "latch.h"
+#include "space.h"
+#include "superblock.h"
+#include "table.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define STORE_N_DISCARDS 4u    /* under way at once */
+#define STORE_N_RECLAIMED 256u /* extents given back in one go */
+
+struct store_class {
+	struct device *device; /* owned; NULL: no such class */
+	struct superblock superblock;
+	int copies[SUPERBLOCK_COPIES]; /* what was found of each at open */
+	struct space space;            /* s->lock */
+	uint64_t n_pending;            /* units of deleted objects that are open still; s->lock */
+	struct flusher flusher;
+};
+
+/* Space of a removed object on its way back. */
+struct reclaim {
+	struct reclaim *next;
+	unsigned class_no, n;
+	struct extent extents[];
+};
+
+struct reclaimer {
+	struct wait_queue waits;        /* its lock guards what follows; taken without s->lock */
+	struct reclaim *first, **last;  /* owned; oldest first */
+	bool running;
+	uint64_t n_rounds;              /* finished */
+	struct loop_task task;
+	struct extent batch[STORE_N_RECLAIMED];
+	unsigned class_no, n, n_started, n_done;
+	struct discard {
+		struct device_io io;
+		struct reclaimer *reclaimer;
+	} discards[STORE_N_DISCARDS];
+};
+
+/* An object being written. */
+struct writer {
+	struct idmap_node node;   /* s->writers */
+	struct store *store;      /* borrowed */
+	unsigned class_no, page_shift;
+	bool busy;                /* s->lock: an append or a transaction has it; what follows is its alone then */
+	int error;                /* a write failed: only abort is left */
+	bool dirty;               /* written to since the last flush that was waited for */
+	uint64_t len_bytes;
+	uint64_t n_flushed;       /* pages on the medium, or on their way; the buffer begins behind them */
+	uint8_t *buffer;          /* owned; device memory */
+	uint32_t buffer_bytes, fill;
+	struct extent_list extents;
+	uint64_t n_promised;      /* units, while it is small */
+	bool placed;              /* by place.c: small, but for its extents */
+	uint32_t *sums;           /* owned; of the group that n_flushed is in */
+	uint32_t sum;             /* of the page of an object of one page; once finished */
+};
+
+/* A committed object that somebody holds. */
+struct object {
+	struct idmap_node node;   /* s->objects, until it is deleted */
+	struct store *store;      /* borrowed */
+	unsigned n_refs;          /* s->lock */
+	unsigned class_no, page_shift;
+	uint32_t sum;
+	uint64_t len_bytes, n_pages;
+	struct reclaim *reclaim;  /* owned: deleted; what to do with the last put. s->lock */
+	struct object *next_deleted, **link_deleted; /* s->lock */
+	unsigned n_extents;
+	struct extent extents[];
+};
+
+struct store_container {
+	struct idmap_node node;   /* s->containers */
+	unsigned class_no;
+	uint64_t capacity_bytes;
+	uint32_t segment_bytes;
+	struct extent_list extents;
+	uint8_t *used;            /* owned; of its segments, while it is open */
+	struct container *container; /* owned; NULL: not open */
+	struct store *store;
+	bool busy;                /* being opened, made or destroyed; s->lock */
+};
+
+struct store {
+	struct store_config config;
+	uint8_t uuid[16];
+	uint64_t random;          /* state of the deterministic numbers; 0: the kernel's; s->lock */
+	struct store_class classes[STORE_N_CLASSES];
+
+	pthread_mutex_t lock;     /* for a moment, never over I/O; a leaf but for the budget */
+	struct index index;
+	struct idmap writers, objects, containers;
+	struct object *deleted;   /* open still */
+	uint64_t next_id, id_limit;
+	uint64_t n_ops;           /* calls under way */
+	uint64_t charged_bytes;   /* to the budget, for index and space */
+
+	struct latch latch;       /* the catalogue's; see store.c */
+	struct latch ids;
+	struct container *catalogue; /* owned */
+	uint32_t segment_bytes;
+	uint64_t live_bytes;      /* of records that a compaction would write; s->lock */
+	uint64_t *pool;           /* owned: segments for a compaction; the latch, exclusive */
+	uint64_t n_pool;
+	bool compacting;          /* s->lock */
+	_Atomic uint64_t n_transactions, n_compactions, n_checksum_errors, n_writing;
+	struct reclaimer reclaimer;
+	struct table_cache tables;
+};
+
+static inline void store_lock(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+}
+
+static inline void store_unlock(struct store *s)
+{
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- store.c ---- */
+
+uint64_t store_random(struct store *s); /* nonzero if config.seed is; else 0: take the kernel's */
+void store_charge_locked(struct store *s); /* index and space, as they are now */
+int store_enter(struct store *s);       /* one more call under way: 0, -EROFS for a store that is read only */
+void store_leave(struct store *s);
+
+/* ---- allocate.c: space, waiting for what is on its way back ---- */
+
+/* As space_alloc. May suspend. */
+int store_alloc(struct store *s, unsigned class_no, uint64_t want, uint64_t align, unsigned flags,
+                uint64_t *ret_start, uint64_t *ret_n);
+/* Until list has n_units more. -ENOSPC: nothing is kept. */
+int store_alloc_list(struct store *s, unsigned class_no, uint64_t n_units, unsigned flags,
+                     struct extent_list *list);
+void store_give_locked(struct store *s, unsigned class_no, uint64_t start, uint64_t n);
+void store_give_list_locked(struct store *s, unsigned class_no, struct extent_list *list, uint64_t n_left);
+int store_promise(struct store *s, unsigned class_no, uint64_t n_units);
+int store_zero(struct device *d, uint64_t offset, uint64_t len_bytes);
+
+/* ---- reclaim.c ---- */
+
+void reclaimer_init(struct store *s);
+void reclaimer_fini(struct store *s);
+void reclaim_enqueue(struct store *s, struct reclaim *r); /* takes it; s->lock not held */
+bool reclaim_wait_round(struct store *s);                 /* until some space came back; false: none is to come */
+void reclaim_settle(struct store *s);                     /* until all of it has */
+
+/* ---- catalogue.c, replay.c, compact.c ---- */
+
+int catalogue_create(struct store *s, struct quire_error *err);
+int catalogue_open(struct store *s, struct quire_error *err);
+/* Durable when it returns. The latch is shared by the caller. -ENOSPC, -EMSGSIZE: nothing was done. */
+int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32_t len_bytes);
+void catalogue_account_locked(struct store *s);
+void catalogue_compact_if_due(struct store *s);
+int catalogue_compact(struct store *s);
+void catalogue_options(struct store *s, struct container_options *ret);
+int next_id(struct store *s, uint64_t *ret_id);
+
+/* ---- record.c ---- */
+
+static inline uint64_t record_object_bytes(unsigned n_extents)
+{
+	return sizeof(struct object_le) + n_extents * sizeof(struct extent_le);
+}
+
+/* What an object takes of a compacted catalogue, about. */
+static inline uint64_t record_live_bytes(unsigned n_extents)
+{
+	return record_object_bytes(n_extents) + 8;
+}
+
+uint8_t *record_put_object(uint8_t *at, const struct index_entry *e);
+uint8_t *record_put_container(uint8_t *at, const struct store_container *c);
+uint8_t *record_put_transaction(uint8_t *at, uint32_t n_objects, uint32_t n_removed);
+uint8_t *record_put_id(uint8_t *at, uint64_t id);
+
+/* ---- writer.c ---- */
+
+#define WRITER_SMALL_BYTES 65536u /* is kept in memory until it is committed */
+
+void writer_destroy_locked(struct writer *w); /* its space goes back */
+int writer_finish(struct writer *w);          /* all but a small one's bytes to the medium */
+int writer_write(struct writer *w, const void *buf, uint64_t unit, uint64_t n_units); /* at a unit of it */
+static inline bool writer_is_small(const struct writer *w)
+{
+	return w->extents.n == 0;
+}
+
+/* ---- place.c ---- */
+
+/* Finds room for the small ones among the writers, all of one class, and writes them. durable: at once, if it can be done
+ * in one write; what is not written durably is left `dirty`. */
+int place_small(struct store *s, unsigned class_no, struct writer **writers, unsigned n, bool durable);
+void place_undo_locked(struct writer *w); /* it is small again */
+
+/* ---- object.c ---- */
+
+/* The object is no more: takes r if somebody holds it, until he lets go. */
+bool object_delete_locked(struct store *s, uint64_t id, struct reclaim *r);
+
+/* ---- container_face.c ---- */
+
+void store_container_free(struct store_container *c);
+
+#endif

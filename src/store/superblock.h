@@ -1,0 +1,34 @@
+/* superblock.h - what a class of a store is: read, checked, written. */
+#ifndef STORE_SUPERBLOCK_H
+#define STORE_SUPERBLOCK_H
+
+#include "format.h"
+#include "../media/device.h"
+
+#define SUPERBLOCK_COPIES 2u
+
+struct superblock {
+	uint32_t version;
+	uint32_t compat, ro_compat, incompat;
+	uint32_t class_no;
+	uint8_t uuid[16];
+	uint64_t generation, n_units;
+	uint32_t classes, catalogue_segment_bytes;
+	uint64_t catalogue_first[2];
+};
+
+/* What one copy is: 0; -EUCLEAN: no superblock; -EBADMSG: a damaged one; -ENOTSUP: newer than
+ * this library. err (NULL allowed) says why; name: of the device. */
+int superblock_decode(const struct superblock_le *block, const char *name, struct superblock *ret,
+                      struct quire_error *err);
+
+/* Reads both copies and takes the good one of the highest generation, for a class: -ESTALE: of another store
+ * (uuid, NULL: any), or another class; -EUCLEAN: the device is smaller than the class; besides what decode
+ * says. ret_results: of each copy, -ESTALE if it is older than the other. Suspends or blocks. */
+int superblock_read(struct device *d, unsigned class_no, const uint8_t *uuid, bool read_only,
+                    struct superblock *ret, int ret_results[SUPERBLOCK_COPIES], struct quire_error *err);
+
+/* Writes both copies, each durable before the other is touched, the older or damaged one first (first: its index). */
+int superblock_write(struct device *d, const struct superblock *sb, unsigned first);
+
+#endif
