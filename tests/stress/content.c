@@ -37,6 +37,11 @@ void content_fill(uint64_t key, uint64_t offset, void *buf, size_t len)
 	}
 }
 
+/* A word that may stand anywhere. */
+struct loose_word {
+	uint64_t value;
+} __attribute__((packed, may_alias));
+
 bool content_equal(uint64_t key, bool inverted, uint64_t offset, const void *at, size_t len)
 {
 	const volatile unsigned char *p = at;
@@ -46,7 +51,7 @@ bool content_equal(uint64_t key, bool inverted, uint64_t offset, const void *at,
 		if (*p != (unsigned char)((content_word(key, offset / 8) ^ flip) >> offset % 8 * 8))
 			return false;
 	for (; len >= 8; offset += 8, p += 8, len -= 8)
-		if (*(const volatile uint64_t *)p != (content_word(key, offset / 8) ^ flip))
+		if (((const volatile struct loose_word *)p)->value != (content_word(key, offset / 8) ^ flip))
 			return false;
 	for (; len > 0; offset++, p++, len--)
 		if (*p != (unsigned char)((content_word(key, offset / 8) ^ flip) >> offset % 8 * 8))
