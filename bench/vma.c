@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATH_BYTES 64
+#define PATH_BYTES 72
 
 struct report {
 	size_t n_mapped;

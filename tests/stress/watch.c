@@ -111,7 +111,6 @@ static void tell(void)
 static void look_at_progress(void)
 {
 	struct timespec now;
-	bool moved = false;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (now.tv_sec == watch.since)
@@ -128,7 +127,6 @@ static void look_at_progress(void)
 			tell();
 			FAIL("stuck: %s", atomic_load(&actors[i].doing));
 		}
-		moved |= progress != 0;
 	}
 	watch.since = now.tv_sec;
 }
