@@ -209,9 +209,11 @@ static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 			want_fail(w, rc);
 		return rc == -EBUSY;
 	}
+	/* Once parked, its flags are the fill's, which may be another thread's, to change. */
+	bool ahead = (w->flags & (WANT_FAULT | WANT_SINGLE)) == 0;
 	if (!fill_park(f->cache, w->range, w->page, word, w))
 		return true;
-	if ((w->flags & (WANT_FAULT | WANT_SINGLE)) == 0)
+	if (ahead)
 		want_look_ahead(w, f);
 	return false;
 }
