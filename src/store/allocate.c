@@ -16,7 +16,7 @@ int store_alloc(struct store *s, unsigned class_no, uint64_t want, uint64_t alig
 
 	do {
 		store_lock(s);
-		rc = space_alloc(&s->classes[class_no].space, want, align, flags, ret_start, ret_n);
+		rc = freemap_alloc(&s->classes[class_no].space, want, align, flags, ret_start, ret_n);
 		store_charge_locked(s);
 		store_unlock(s);
 	} while (rc == -ENOSPC && reclaim_wait_round(s));
@@ -25,7 +25,7 @@ int store_alloc(struct store *s, unsigned class_no, uint64_t want, uint64_t alig
 
 void store_give_locked(struct store *s, unsigned class_no, uint64_t start, uint64_t n)
 {
-	int rc = space_give(&s->classes[class_no].space, start, n);
+	int rc = freemap_give(&s->classes[class_no].space, start, n);
 
 	/* Without memory to note it by, it counts as in use until the store is opened again. */
 	quire_assert(rc == 0 || rc == -ENOMEM);
@@ -52,12 +52,12 @@ int store_alloc_list(struct store *s, unsigned class_no, uint64_t n_units, unsig
 				continue;
 			store_lock(s);
 			store_give_locked(s, class_no, start, n);
-			if (flags & SPACE_PROMISED)
+			if (flags & FREEMAP_PROMISED)
 				s->classes[class_no].space.n_promised += n;
 			store_unlock(s);
 		}
 		store_lock(s);
-		if (flags & SPACE_PROMISED)
+		if (flags & FREEMAP_PROMISED)
 			s->classes[class_no].space.n_promised += list->n_units - before;
 		store_give_list_locked(s, class_no, list, before);
 		store_unlock(s);
@@ -72,7 +72,7 @@ int store_promise(struct store *s, unsigned class_no, uint64_t n_units)
 
 	do {
 		store_lock(s);
-		rc = space_promise(&s->classes[class_no].space, n_units);
+		rc = freemap_promise(&s->classes[class_no].space, n_units);
 		store_unlock(s);
 	} while (rc == -ENOSPC && reclaim_wait_round(s));
 	return rc;

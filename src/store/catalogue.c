@@ -30,7 +30,7 @@ static int segment_get(void *owner, uint64_t *ret_offset)
 		return 0;
 	}
 	uint64_t units = s->segment_bytes / FORMAT_UNIT_BYTES;
-	int rc = store_alloc(s, CAPACITY, units, 1, SPACE_PRIVILEGED | SPACE_WHOLE, &start, &n);
+	int rc = store_alloc(s, CAPACITY, units, 1, FREEMAP_PRIVILEGED | FREEMAP_WHOLE, &start, &n);
 	if (rc < 0)
 		return rc;
 	rc = store_zero(s->classes[CAPACITY].device, start * FORMAT_UNIT_BYTES, s->segment_bytes);
@@ -76,7 +76,7 @@ void catalogue_account_locked(struct store *s)
 {
 	uint64_t units = s->segment_bytes / FORMAT_UNIT_BYTES;
 	uint64_t n_segments = s->live_bytes / s->segment_bytes + 3;
-	struct space *sp = &s->classes[CAPACITY].space;
+	struct freemap *sp = &s->classes[CAPACITY].space;
 	uint64_t held = n_segments * units;
 
 	sp->n_held = held < sp->n_units / 8 ? held : sp->n_units / 8;
@@ -118,10 +118,10 @@ static int begin_spaces(struct store *s, struct quire_error *err)
 		struct store_class *c = &s->classes[i];
 		if (c->device == NULL)
 			continue;
-		space_fini(&c->space);
-		int rc = space_init(&c->space, c->superblock.n_units);
+		freemap_fini(&c->space);
+		int rc = freemap_init(&c->space, c->superblock.n_units);
 		if (rc == 0)
-			rc = space_take(&c->space, 0, FORMAT_RESERVED_UNITS);
+			rc = freemap_take(&c->space, 0, FORMAT_RESERVED_UNITS);
 		if (rc < 0)
 			return quire_fail(err, rc, "%s", c->device->name);
 	}
@@ -138,7 +138,7 @@ static void take_segment(void *arg, uint64_t offset)
 	struct taking *t = arg;
 	struct store *s = t->store;
 	int rc = offset % FORMAT_UNIT_BYTES != 0 ? -EUCLEAN
-	                                         : space_take(&s->classes[CAPACITY].space, offset / FORMAT_UNIT_BYTES,
+	                                         : freemap_take(&s->classes[CAPACITY].space, offset / FORMAT_UNIT_BYTES,
 	                                                      s->segment_bytes / FORMAT_UNIT_BYTES);
 
 	if (t->rc == 0)

@@ -94,7 +94,7 @@ static int check_catalogue(struct checking *c)
 
 struct accounts {
 	struct checking *checking;
-	struct space spaces[STORE_N_CLASSES];
+	struct freemap spaces[STORE_N_CLASSES];
 	int rc;
 };
 
@@ -102,7 +102,7 @@ static void take(struct accounts *a, uint64_t id, unsigned class_no, uint64_t st
 {
 	if (n == 0 || a->rc < 0)
 		return;
-	int rc = space_take(&a->spaces[class_no], start, n);
+	int rc = freemap_take(&a->spaces[class_no], start, n);
 	if (rc == -EUCLEAN)
 		found(a->checking, rc, id, class_no, start * FORMAT_UNIT_BYTES, "%s and something else overlap", what);
 	else if (rc < 0)
@@ -158,13 +158,13 @@ static void compare_locked(struct accounts *a)
 	for (struct idmap_node *node = idmap_any(&s->writers); node != NULL; node = idmap_after(&s->writers, node))
 		quiet &= !((const struct writer *)node)->busy;
 	for (unsigned i = 0; i < STORE_N_CLASSES && quiet && a->rc == 0; i++) {
-		const struct space *real = &s->classes[i].space;
+		const struct freemap *real = &s->classes[i].space;
 		if (s->classes[i].device == NULL)
 			continue;
 		if (real->n_free != a->spaces[i].n_free)
 			found(a->checking, -EUCLEAN, 0, i, 0, "%llu units are free, it should be %llu",
 			      (unsigned long long)real->n_free, (unsigned long long)a->spaces[i].n_free);
-		if (!space_check(real))
+		if (!freemap_check(real))
 			found(a->checking, -EUCLEAN, 0, i, 0, "the map of free space contradicts itself");
 	}
 	if (!index_check(&s->index))
@@ -178,7 +178,7 @@ static int check_space(struct checking *c)
 
 	reclaim_settle(s);
 	for (unsigned i = 0; i < STORE_N_CLASSES && a.rc == 0; i++) {
-		a.rc = space_init(&a.spaces[i], s->classes[i].space.n_units);
+		a.rc = freemap_init(&a.spaces[i], s->classes[i].space.n_units);
 		if (s->classes[i].device != NULL)
 			take(&a, 0, i, 0, FORMAT_RESERVED_UNITS, "a superblock");
 	}
@@ -189,7 +189,7 @@ static int check_space(struct checking *c)
 		compare_locked(&a);
 	store_unlock(s);
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
-		space_fini(&a.spaces[i]);
+		freemap_fini(&a.spaces[i]);
 	return a.rc;
 }
 

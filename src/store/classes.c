@@ -43,15 +43,15 @@ static int add(struct store *s, unsigned cls, struct device *device)
 {
 	struct store_class *c = &s->classes[cls];
 	struct superblock sb;
-	struct space space;
-	int rc = space_init(&space, device->size_bytes / FORMAT_UNIT_BYTES);
+	struct freemap space;
+	int rc = freemap_init(&space, device->size_bytes / FORMAT_UNIT_BYTES);
 
 	if (rc == 0)
-		rc = space_take(&space, 0, FORMAT_RESERVED_UNITS);
+		rc = freemap_take(&space, 0, FORMAT_RESERVED_UNITS);
 	if (rc == 0)
 		rc = write_new_class(s, cls, device, &sb);
 	if (rc < 0) {
-		space_fini(&space);
+		freemap_fini(&space);
 		return rc;
 	}
 	store_lock(s);
@@ -100,7 +100,7 @@ static int grow(struct store *s, unsigned cls, uint64_t bytes)
 	if (rc < 0)
 		return rc;
 	store_lock(s);
-	rc = space_grow(&c->space, sb.n_units);
+	rc = freemap_grow(&c->space, sb.n_units);
 	catalogue_account_locked(s);
 	store_unlock(s);
 	return rc;

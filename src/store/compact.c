@@ -40,7 +40,7 @@ static int fill_pool(struct store *s)
 	if (s->pool == NULL)
 		return -ENOMEM;
 	for (uint64_t i = 0; i < n_segments; i++) {
-		int rc = store_alloc(s, CAPACITY, units, 1, SPACE_PRIVILEGED | SPACE_WHOLE, &start, &n);
+		int rc = store_alloc(s, CAPACITY, units, 1, FREEMAP_PRIVILEGED | FREEMAP_WHOLE, &start, &n);
 		if (rc < 0) {
 			drain_pool(s);
 			return rc;

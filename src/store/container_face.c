@@ -112,7 +112,7 @@ static int allocate(struct store *s, struct store_container *c)
 	if (2 * a_log > FORMAT_MAX_CONTAINER_SEGMENTS)
 		return -EINVAL;
 	for (uint64_t i = 0; i < 2 * a_log; i++) {
-		int rc = store_alloc(s, c->class_no, units, 1, SPACE_WHOLE, &start, &n);
+		int rc = store_alloc(s, c->class_no, units, 1, FREEMAP_WHOLE, &start, &n);
 		if (rc == 0)
 			rc = extents_add(&c->extents, start, n);
 		if (rc < 0)

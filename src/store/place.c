@@ -89,7 +89,7 @@ static int place_in_pieces(struct placing *p, uint64_t start, uint64_t n)
 		return rc;
 	}
 	uint64_t missing = units_of(w) - n;
-	rc = store_alloc_list(p->store, p->class_no, missing, SPACE_PROMISED, &w->extents);
+	rc = store_alloc_list(p->store, p->class_no, missing, FREEMAP_PROMISED, &w->extents);
 	if (rc < 0)
 		return rc;
 	w->n_promised -= missing;
@@ -144,7 +144,7 @@ static int place_all(struct placing *p, uint64_t n_units)
 		for (unsigned i = p->next; i < p->n && left < RUN_UNITS; i++)
 			left += units_of(p->writers[i]);
 		left = left < RUN_UNITS ? left : RUN_UNITS;
-		int rc = store_alloc(p->store, p->class_no, left, 1, SPACE_PROMISED, &start, &n);
+		int rc = store_alloc(p->store, p->class_no, left, 1, FREEMAP_PROMISED, &start, &n);
 		if (rc == 0)
 			rc = place_run(p, start, n);
 		if (rc < 0)

@@ -66,7 +66,7 @@ static int take_space(struct replay *r, uint64_t id, unsigned class_no)
 {
 	for (unsigned i = 0; i < r->list.n; i++) {
 		const struct extent *e = &r->list.extents[i];
-		int rc = space_take(&r->store->classes[class_no].space, e->start, e->n_units);
+		int rc = freemap_take(&r->store->classes[class_no].space, e->start, e->n_units);
 		if (rc == -EUCLEAN)
 			return wrong(r, id, "its space is another's, or none");
 		if (rc < 0)
@@ -129,7 +129,7 @@ static int replay_removed(struct replay *r, uint64_t id)
 		return wrong(r, id, "removed, and not there");
 	const struct extent *extents = index_entry_extents(e, &one, &n);
 	for (unsigned i = 0; i < n; i++) {
-		int rc = space_give(&r->store->classes[e->class_no].space, extents[i].start, extents[i].n_units);
+		int rc = freemap_give(&r->store->classes[e->class_no].space, extents[i].start, extents[i].n_units);
 		if (rc < 0)
 			return quire_fail(r->err, rc, "catalogue: object %llu", (unsigned long long)id);
 	}

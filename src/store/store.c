@@ -126,7 +126,7 @@ static void store_free(struct store *s)
 	idmap_fini(&s->containers);
 	index_fini(&s->index);
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
-		space_fini(&s->classes[i].space);
+		freemap_fini(&s->classes[i].space);
 		flusher_fini(&s->classes[i].flusher);
 	}
 	store_charge_locked(s);
@@ -178,9 +178,9 @@ static int prepare_class(struct store *s, unsigned i, struct quire_error *err)
 	};
 	memcpy(c->superblock.uuid, s->uuid, sizeof(s->uuid));
 	s->classes[CAPACITY].superblock.classes |= 1u << i;
-	int rc = space_init(&c->space, n_units);
+	int rc = freemap_init(&c->space, n_units);
 	if (rc == 0)
-		rc = space_take(&c->space, 0, FORMAT_RESERVED_UNITS);
+		rc = freemap_take(&c->space, 0, FORMAT_RESERVED_UNITS);
 	return rc < 0 ? quire_fail(err, rc, "%s", c->device->name) : 0;
 }
 

@@ -8,7 +8,7 @@
 #include "idmap.h"
 #include "index.h"
 #include "latch.h"
-#include "space.h"
+#include "freemap.h"
 #include "superblock.h"
 #include "table.h"
 
@@ -22,7 +22,7 @@ struct store_class {
 	struct device *device; /* owned; NULL: no such class */
 	struct superblock superblock;
 	int copies[SUPERBLOCK_COPIES]; /* what was found of each at open */
-	struct space space;            /* s->lock */
+	struct freemap space;            /* s->lock */
 	uint64_t n_pending;            /* units of deleted objects that are open still; s->lock */
 	struct flusher flusher;
 };
@@ -139,7 +139,7 @@ void store_leave(struct store *s);
 
 /* ---- allocate.c: space, waiting for what is on its way back ---- */
 
-/* As space_alloc. May suspend. */
+/* As freemap_alloc. May suspend. */
 int store_alloc(struct store *s, unsigned class_no, uint64_t want, uint64_t align, unsigned flags,
                 uint64_t *ret_start, uint64_t *ret_n);
 /* Until list has n_units more. -ENOSPC: nothing is kept. */

@@ -46,7 +46,7 @@ void writer_destroy_locked(struct writer *w)
 
 	idmap_remove(&s->writers, &w->node);
 	if (w->n_promised != 0)
-		space_unpromise(&s->classes[w->class_no].space, w->n_promised);
+		freemap_unpromise(&s->classes[w->class_no].space, w->n_promised);
 	store_give_list_locked(s, w->class_no, &w->extents, 0);
 	extents_fini(&w->extents);
 	buffer_free(w);
@@ -64,7 +64,7 @@ static int grow_extents(struct writer *w, uint64_t n_units, uint64_t spare)
 	int rc;
 
 	if (w->n_promised != 0) {
-		rc = store_alloc_list(s, w->class_no, w->n_promised, SPACE_PROMISED, &w->extents);
+		rc = store_alloc_list(s, w->class_no, w->n_promised, FREEMAP_PROMISED, &w->extents);
 		if (rc < 0)
 			return rc;
 		w->n_promised = 0;

@@ -1,4 +1,4 @@
-/* space.c - see space.h.
+/* freemap.c - see freemap.h.
  *
  * Purpose: to find room for a million small objects and for a few long ones alike in about no time, and to
  * notice whatever is given out or back twice.
@@ -17,7 +17,7 @@
  *   2. chunk.n_free counts its zero bits; without bits it is 0 or the chunk's size.
  *   3. chunk.longest ≥ its longest run of zero bits.
  */
-#include "space.h"
+#include "freemap.h"
 
 #include "../base/assert.h"
 
@@ -28,7 +28,7 @@
 #define CHUNK_UNITS 32768u
 #define CHUNK_WORDS (CHUNK_UNITS / 64)
 
-struct space_chunk {
+struct freemap_chunk {
 	uint64_t *bits;   /* owned; NULL: all the same */
 	uint32_t n_free;
 	uint32_t longest; /* an upper bound */
@@ -36,7 +36,7 @@ struct space_chunk {
 
 /* ---- chunks ---- */
 
-static uint32_t chunk_units(const struct space *sp, uint64_t c)
+static uint32_t chunk_units(const struct freemap *sp, uint64_t c)
 {
 	uint64_t left = sp->n_units - c * CHUNK_UNITS;
 
@@ -73,9 +73,9 @@ static uint32_t find_bit(const uint64_t *bits, uint32_t from, uint32_t end, bool
 }
 
 /* The state of a unit, and where it ends. */
-static uint32_t state_end(const struct space *sp, uint64_t c, uint32_t from, bool *ret_used)
+static uint32_t state_end(const struct freemap *sp, uint64_t c, uint32_t from, bool *ret_used)
 {
-	const struct space_chunk *chunk = &sp->chunks[c];
+	const struct freemap_chunk *chunk = &sp->chunks[c];
 	uint32_t end = chunk_units(sp, c);
 
 	if (chunk->bits == NULL) {
@@ -86,9 +86,9 @@ static uint32_t state_end(const struct space *sp, uint64_t c, uint32_t from, boo
 	return find_bit(chunk->bits, from, end, !*ret_used);
 }
 
-static int make_bits(struct space *sp, uint64_t c)
+static int make_bits(struct freemap *sp, uint64_t c)
 {
-	struct space_chunk *chunk = &sp->chunks[c];
+	struct freemap_chunk *chunk = &sp->chunks[c];
 
 	if (chunk->bits != NULL)
 		return 0;
@@ -101,7 +101,7 @@ static int make_bits(struct space *sp, uint64_t c)
 	return 0;
 }
 
-static void drop_bits(struct space *sp, struct space_chunk *chunk)
+static void drop_bits(struct freemap *sp, struct freemap_chunk *chunk)
 {
 	if (chunk->bits != NULL)
 		sp->n_bytes -= CHUNK_WORDS * sizeof(uint64_t);
@@ -111,21 +111,21 @@ static void drop_bits(struct space *sp, struct space_chunk *chunk)
 
 /* ---- life ---- */
 
-int space_init(struct space *sp, uint64_t n_units)
+int freemap_init(struct freemap *sp, uint64_t n_units)
 {
-	*sp = (struct space){0};
-	return space_grow(sp, n_units);
+	*sp = (struct freemap){0};
+	return freemap_grow(sp, n_units);
 }
 
-void space_fini(struct space *sp)
+void freemap_fini(struct freemap *sp)
 {
 	for (uint64_t c = 0; c < sp->n_chunks; c++)
 		free(sp->chunks[c].bits);
 	free(sp->chunks);
-	*sp = (struct space){0};
+	*sp = (struct freemap){0};
 }
 
-int space_grow(struct space *sp, uint64_t n_units)
+int freemap_grow(struct freemap *sp, uint64_t n_units)
 {
 	uint64_t n_chunks = (n_units + CHUNK_UNITS - 1) / CHUNK_UNITS;
 
@@ -133,7 +133,7 @@ int space_grow(struct space *sp, uint64_t n_units)
 	/* The last chunk becomes longer: its new units are free, so it can't be all the same any more. */
 	if (sp->n_chunks > 0 && sp->chunks[sp->n_chunks - 1].n_free == 0 && make_bits(sp, sp->n_chunks - 1) < 0)
 		return -ENOMEM;
-	struct space_chunk *chunks = realloc(sp->chunks, n_chunks * sizeof(*chunks));
+	struct freemap_chunk *chunks = realloc(sp->chunks, n_chunks * sizeof(*chunks));
 	if (chunks == NULL && n_chunks != 0)
 		return -ENOMEM;
 	sp->chunks = chunks;
@@ -153,7 +153,7 @@ int space_grow(struct space *sp, uint64_t n_units)
 
 /* ---- taking and giving ---- */
 
-static bool is_all(const struct space *sp, uint64_t start, uint64_t n, bool used)
+static bool is_all(const struct freemap *sp, uint64_t start, uint64_t n, bool used)
 {
 	while (n > 0) {
 		uint32_t from = (uint32_t)(start % CHUNK_UNITS);
@@ -168,13 +168,13 @@ static bool is_all(const struct space *sp, uint64_t start, uint64_t n, bool used
 	return true;
 }
 
-static bool in_range(const struct space *sp, uint64_t start, uint64_t n)
+static bool in_range(const struct freemap *sp, uint64_t start, uint64_t n)
 {
 	return start <= sp->n_units && n <= sp->n_units - start;
 }
 
 /* Bits for all chunks that the range covers in part. */
-static int make_range_bits(struct space *sp, uint64_t start, uint64_t n)
+static int make_range_bits(struct freemap *sp, uint64_t start, uint64_t n)
 {
 	for (uint64_t c = start / CHUNK_UNITS; n > 0 && c * CHUNK_UNITS < start + n; c++) {
 		bool whole = c * CHUNK_UNITS >= start && c * CHUNK_UNITS + chunk_units(sp, c) <= start + n;
@@ -184,9 +184,9 @@ static int make_range_bits(struct space *sp, uint64_t start, uint64_t n)
 	return 0;
 }
 
-static void mark_part(struct space *sp, uint64_t c, uint32_t from, uint32_t n, bool used)
+static void mark_part(struct freemap *sp, uint64_t c, uint32_t from, uint32_t n, bool used)
 {
-	struct space_chunk *chunk = &sp->chunks[c];
+	struct freemap_chunk *chunk = &sp->chunks[c];
 
 	if (chunk->bits != NULL)
 		set_bits(chunk->bits, from, n, used);
@@ -206,7 +206,7 @@ static void mark_part(struct space *sp, uint64_t c, uint32_t from, uint32_t n, b
 	}
 }
 
-static void mark(struct space *sp, uint64_t start, uint64_t n, bool used)
+static void mark(struct freemap *sp, uint64_t start, uint64_t n, bool used)
 {
 	sp->n_free = used ? sp->n_free - n : sp->n_free + n;
 	while (n > 0) {
@@ -219,7 +219,7 @@ static void mark(struct space *sp, uint64_t start, uint64_t n, bool used)
 	}
 }
 
-int space_take(struct space *sp, uint64_t start, uint64_t n)
+int freemap_take(struct freemap *sp, uint64_t start, uint64_t n)
 {
 	if (!in_range(sp, start, n) || !is_all(sp, start, n, false))
 		return -EUCLEAN;
@@ -229,7 +229,7 @@ int space_take(struct space *sp, uint64_t start, uint64_t n)
 	return 0;
 }
 
-int space_give(struct space *sp, uint64_t start, uint64_t n)
+int freemap_give(struct freemap *sp, uint64_t start, uint64_t n)
 {
 	if (!in_range(sp, start, n) || !is_all(sp, start, n, true))
 		return -EUCLEAN;
@@ -258,9 +258,9 @@ static bool offer(struct finding *f, uint64_t start, uint64_t n)
 }
 
 /* Runs inside chunk c, from a unit of it on. */
-static bool search_chunk(struct space *sp, uint64_t c, uint32_t from, struct finding *f)
+static bool search_chunk(struct freemap *sp, uint64_t c, uint32_t from, struct finding *f)
 {
-	struct space_chunk *chunk = &sp->chunks[c];
+	struct freemap_chunk *chunk = &sp->chunks[c];
 	uint32_t end = chunk_units(sp, c), longest = 0, begin = from;
 
 	if (chunk->n_free == 0 || chunk->longest < f->want)
@@ -279,7 +279,7 @@ static bool search_chunk(struct space *sp, uint64_t c, uint32_t from, struct fin
 	return false;
 }
 
-static bool search_inside(struct space *sp, struct finding *f)
+static bool search_inside(struct freemap *sp, struct finding *f)
 {
 	uint64_t first = sp->cursor / CHUNK_UNITS;
 
@@ -296,7 +296,7 @@ static bool search_inside(struct space *sp, struct finding *f)
 }
 
 /* All runs there are, over borders too. */
-static void search_all(struct space *sp, struct finding *f)
+static void search_all(struct freemap *sp, struct finding *f)
 {
 	uint64_t run = 0;
 
@@ -313,31 +313,31 @@ static void search_all(struct space *sp, struct finding *f)
 	}
 }
 
-uint64_t space_available(const struct space *sp, unsigned flags)
+uint64_t freemap_available(const struct freemap *sp, unsigned flags)
 {
-	uint64_t kept = flags & SPACE_PROMISED ? 0 : sp->n_promised + (flags & SPACE_PRIVILEGED ? 0 : sp->n_held);
+	uint64_t kept = flags & FREEMAP_PROMISED ? 0 : sp->n_promised + (flags & FREEMAP_PRIVILEGED ? 0 : sp->n_held);
 
 	return sp->n_free > kept ? sp->n_free - kept : 0;
 }
 
-int space_alloc(struct space *sp, uint64_t want, uint64_t align, unsigned flags, uint64_t *ret_start,
+int freemap_alloc(struct freemap *sp, uint64_t want, uint64_t align, unsigned flags, uint64_t *ret_start,
                 uint64_t *ret_n)
 {
 	struct finding f = {.want = want, .align = align};
 
 	quire_assert(want > 0 && align > 0);
-	if (space_available(sp, flags) < want)
+	if (freemap_available(sp, flags) < want)
 		return -ENOSPC;
 	if (sp->cursor >= sp->n_units)
 		sp->cursor = 0;
 	if (!search_inside(sp, &f))
 		search_all(sp, &f);
-	if (f.n == 0 || (flags & SPACE_WHOLE && f.n < want))
+	if (f.n == 0 || (flags & FREEMAP_WHOLE && f.n < want))
 		return -ENOSPC;
-	int rc = space_take(sp, f.start, f.n);
+	int rc = freemap_take(sp, f.start, f.n);
 	if (rc < 0)
 		return rc;
-	if (flags & SPACE_PROMISED) {
+	if (flags & FREEMAP_PROMISED) {
 		quire_assert(sp->n_promised >= f.n);
 		sp->n_promised -= f.n;
 	}
@@ -347,15 +347,15 @@ int space_alloc(struct space *sp, uint64_t want, uint64_t align, unsigned flags,
 	return 0;
 }
 
-int space_promise(struct space *sp, uint64_t n)
+int freemap_promise(struct freemap *sp, uint64_t n)
 {
-	if (space_available(sp, 0) < n)
+	if (freemap_available(sp, 0) < n)
 		return -ENOSPC;
 	sp->n_promised += n;
 	return 0;
 }
 
-void space_unpromise(struct space *sp, uint64_t n)
+void freemap_unpromise(struct freemap *sp, uint64_t n)
 {
 	quire_assert(sp->n_promised >= n);
 	sp->n_promised -= n;
@@ -363,7 +363,7 @@ void space_unpromise(struct space *sp, uint64_t n)
 
 /* ---- looking ---- */
 
-bool space_next_used(const struct space *sp, uint64_t *at, uint64_t *ret_start, uint64_t *ret_n)
+bool freemap_next_used(const struct freemap *sp, uint64_t *at, uint64_t *ret_start, uint64_t *ret_n)
 {
 	uint64_t n = 0, start = 0;
 
@@ -384,12 +384,12 @@ bool space_next_used(const struct space *sp, uint64_t *at, uint64_t *ret_start, 
 	return n != 0;
 }
 
-bool space_check(const struct space *sp)
+bool freemap_check(const struct freemap *sp)
 {
 	uint64_t n_free = 0;
 
 	for (uint64_t c = 0; c < sp->n_chunks; c++) {
-		const struct space_chunk *chunk = &sp->chunks[c];
+		const struct freemap_chunk *chunk = &sp->chunks[c];
 		uint32_t end = chunk_units(sp, c), n = 0, longest = 0;
 		for (uint32_t from = 0; from < end;) {
 			bool used;
