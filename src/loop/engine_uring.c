@@ -20,6 +20,7 @@
  */
 #include "../base/feature.h"
 #include "engine.h"
+#include "stack_notes.h"
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
@@ -35,6 +36,7 @@
 
 #define N_FILE_SLOTS 1024u
 #define N_BUFFER_SLOTS 64u
+#define WORKERS_MAX 128u
 #define TRANSFER_MAX_BYTES 0x7ffff000u        /* the kernel's own limit */
 #define MADVISE_MAX_BYTES (UINT64_C(1) << 31) /* the length field has 32 bits */
 
@@ -330,6 +332,10 @@ static int uring_own(struct engine *engine)
 	struct uring *u = uring_of(engine);
 	if (syscall(__NR_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
 		return -errno;
+	/* What the kernel can only do by blocking a thread (madvise, open) is done by workers of which
+	 * it starts four a CPU at most, far below what a device can take. */
+	unsigned workers[2] = {u->base.loop->depth < WORKERS_MAX ? u->base.loop->depth : WORKERS_MAX, 0};
+	(void)io_uring_register_iowq_max_workers(&u->ring, workers);
 	return 0;
 }
 
@@ -353,6 +359,8 @@ static int uring_notify(struct engine *engine, bool on)
 static void uring_destroy(struct engine *engine)
 {
 	struct uring *u = uring_of(engine);
+	stack_note_forgotten(u->ring.sq.ring_ptr, u->ring.sq.ring_sz);
+	stack_note_forgotten(u->ring.sq.sqes, u->ring.sq.ring_entries * sizeof(struct io_uring_sqe));
 	io_uring_queue_exit(&u->ring);
 	free(u);
 }

@@ -134,7 +134,7 @@ class Demo(InDirectory):
             if not result["ran"]:
                 self.assertTrue(result["why"])
                 continue
-            self.assertEqual((result["wrong"], result["errors"]), (0, 0), result)
+            self.assertEqual((result["wrong"], result["errors"], result["lost"]), (0, 0, 0), result)
             self.assertGreater(result["hot_p999_ns"], 0)
         self.assertTrue(facts["results"][0]["ran"])
         text = page.read_text()
