@@ -72,9 +72,10 @@ bool evict_unpin(struct range *r, uint64_t page)
 		if (page_state(w) != PAGE_RESIDENT || page_value(w) == 0)
 			return false;
 	} while (!page_cas(word, &w, w - (1u << PAGE_VALUE_SHIFT)));
+	/* The range last: with its last pin gone, it may be destroyed by whoever has waited for that. */
 	if (page_value(w) == 1) {
-		atomic_fetch_sub(&r->n_pinned, 1);
 		pin_uncharge(r->cache);
+		atomic_fetch_sub(&r->n_pinned, 1);
 	}
 	return true;
 }
