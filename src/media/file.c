@@ -292,6 +292,7 @@ static int stat_descriptor(struct media_file *file, struct stat *ret_st)
 int media_file_look(struct media_file *file, uint64_t *ret_size_bytes)
 {
 	struct stat st;
+	uint64_t known_bytes = identity_size(file);
 	int state = 0;
 	int have = 0;
 
@@ -307,7 +308,7 @@ int media_file_look(struct media_file *file, uint64_t *ret_size_bytes)
 	if (have < 0)
 		return have;
 	if (have > 0) {
-		state |= identity_changes(file, &st);
+		state |= identity_changes(file, &st, known_bytes);
 		if (file->flags & FILE_BY_DESCRIPTOR && st.st_nlink < file->identity.n_links)
 			state |= MEDIA_REPLACED;
 	}
@@ -319,12 +320,13 @@ int media_file_look(struct media_file *file, uint64_t *ret_size_bytes)
 int media_file_extend(struct media_file *file, uint64_t *ret_size_bytes)
 {
 	struct stat st;
+	uint64_t known_bytes = identity_size(file);
 	int have = stat_descriptor(file, &st);
 	if (have == 0)
 		have = stat_name(file, &st);
 	if (have < 0)
 		return have;
-	int rc = have == 0 ? -ESTALE : identity_check(file, &st);
+	int rc = have == 0 ? -ESTALE : identity_check(file, &st, known_bytes);
 	if (rc < 0)
 		return rc;
 	__atomic_store_n(&file->identity.size_bytes, (uint64_t)st.st_size, __ATOMIC_RELAXED);

@@ -88,14 +88,14 @@ static bool same_content(struct media_file *file, const struct stat *st)
 	       (file->flags & MEDIA_HOLD && accept_lost_name(file, st));
 }
 
-int identity_check(struct media_file *file, const struct stat *st)
+int identity_check(struct media_file *file, const struct stat *st, uint64_t known_bytes)
 {
 	if (!same_inode(file, st) || !S_ISREG(st->st_mode))
 		return -ESTALE;
 	if (!(file->flags & MEDIA_HOLD) && st->st_nlink < file->identity.n_links)
 		return -ESTALE;
 	if (file->flags & MEDIA_APPEND)
-		return (uint64_t)st->st_size >= identity_size(file) ? 0 : -ESTALE;
+		return (uint64_t)st->st_size >= known_bytes ? 0 : -ESTALE;
 	return same_content(file, st) ? 0 : -ESTALE;
 }
 
@@ -109,13 +109,13 @@ static bool was_rewritten(const struct media_file *file, const struct stat *st)
 	       st->st_nlink >= file->identity.n_links;
 }
 
-int identity_changes(const struct media_file *file, const struct stat *st)
+int identity_changes(const struct media_file *file, const struct stat *st, uint64_t known_bytes)
 {
 	uint64_t size = (uint64_t)st->st_size;
 	int state = 0;
-	if (size < identity_size(file))
+	if (size < known_bytes)
 		state |= MEDIA_TRUNCATED;
-	if (size > identity_size(file))
+	if (size > known_bytes)
 		state |= MEDIA_GREW;
 	if (!(file->flags & MEDIA_APPEND) && was_rewritten(file, st))
 		state |= MEDIA_CHANGED;

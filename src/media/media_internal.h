@@ -132,12 +132,13 @@ void identity_of_stat(const struct stat *st, struct media_identity *ret);
 /* When the inode was made, 0 if the file system does not tell. */
 int64_t identity_birth_ns(int fd);
 
-/* Is this still the file? 0, -ESTALE. */
-int identity_check(struct media_file *file, const struct stat *st);
-
 uint64_t identity_size(const struct media_file *file);
 
+/* Is this still the file? 0, -ESTALE. known_bytes: its size as it was known before st was taken, since
+ * a file that was extended meanwhile has not become shorter. */
+int identity_check(struct media_file *file, const struct stat *st, uint64_t known_bytes);
+
 /* enum media_state bits of our inode as it is now. */
-int identity_changes(const struct media_file *file, const struct stat *st);
+int identity_changes(const struct media_file *file, const struct stat *st, uint64_t known_bytes);
 
 #endif

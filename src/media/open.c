@@ -20,9 +20,10 @@ int media_open_flags(const struct media_file *file)
 int media_open_accept(struct media_file *file, int fd)
 {
 	struct stat st;
+	uint64_t known_bytes = identity_size(file);
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	int rc = identity_check(file, &st);
+	int rc = identity_check(file, &st, known_bytes);
 	if (rc < 0)
 		return rc;
 	if (file->birth_ns != 0 && identity_birth_ns(fd) != file->birth_ns)

@@ -107,9 +107,10 @@ static int check(struct media_file *file, int fd, uint64_t completed_no)
 		return 0;
 
 	uint64_t covered = atomic_load(&file->n_completed);
+	uint64_t known_bytes = identity_size(file);
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	int rc = identity_check(file, &st);
+	int rc = identity_check(file, &st, known_bytes);
 	if (rc < 0)
 		return rc;
 	uint64_t checked = atomic_load(&file->n_checked);
