@@ -28,6 +28,9 @@
 #endif
 #ifdef STACK_NOTES_TSAN
 #include <sanitizer/tsan_interface.h>
+#include <sys/mman.h>
+void __tsan_ignore_thread_begin(void);
+void __tsan_ignore_thread_end(void);
 #endif
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -87,6 +90,18 @@ static inline STACK_NOTE void stack_note_arrive(void *fake, const void **from_bo
 {
 #ifdef STACK_NOTES_ASAN
 	__sanitizer_finish_switch_fiber(fake, from_bottom, from_bytes);
+#endif
+}
+
+/* Mapped memory that liburing is about to unmap behind TSan's back: what stands at the same addresses
+ * next has nothing to do with it. TSan forgets what happened there when it sees it mapped anew, by
+ * a thread that it ignores; else it would take the mapping for a write. */
+static inline void stack_note_forgotten(void *base, size_t len_bytes)
+{
+#ifdef STACK_NOTES_TSAN
+	__tsan_ignore_thread_begin();
+	mmap(base, len_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	__tsan_ignore_thread_end();
 #endif
 }
 
