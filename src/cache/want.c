@@ -179,8 +179,12 @@ static bool want_fill(struct want *w, struct filler *f)
 	 * try between, lest memory that has just become free is taken for none. */
 	if (rc == -EAGAIN && f->n_active == 0 && evict_all_pinned(f->cache)) {
 		rc = fill_start(f, w->range, w->page, 1, false);
+		/* Or if page tables have it that the kernel will not take back: those must not stop the
+		 * program for good, so it goes on, a page at a time. */
 		if (rc == -EAGAIN && evict_all_pinned(f->cache))
-			rc = -ENOMEM;
+			rc = w->range->arena->reclaims || (w->flags & WANT_PIN)
+			             ? -ENOMEM
+			             : fill_start(f, w->range, w->page, 1, true);
 	}
 	if (rc == -EAGAIN) {
 		filler_enqueue(f, w, true);
