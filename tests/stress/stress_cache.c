@@ -17,7 +17,7 @@
 
 #define SKIPPED 77
 /* Of the test's own: stacks of a thread, and of coroutines with signal frames on them. */
-#define OWN_BYTES_A_THREAD (1u << 20)
+#define OWN_BYTES_A_THREAD (256u << 10)
 
 struct options options = {
 	.seconds = 10, .n_threads = 16, .budget_bytes = 24u << 20, .fault = QUIRE_FAULT_AUTO, .mix = true,

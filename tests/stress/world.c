@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#define WORD_STATE 0xfu /* in a page's word; all zero: absent */
 
 struct slot slots[N_SLOTS + N_PREY];
 struct quire_cache *cache;
@@ -141,10 +144,31 @@ void world_create(void)
 		slot_fill(&slots[i], &c);
 }
 
+/* A page that is there though its word says that it is not would never leave. */
+static void look_for_strays(const struct view *v)
+{
+	const uint32_t *words = quire_map_residency(v->map);
+	const char *base = quire_map_base(v->map);
+	size_t n = quire_map_bytes(v->map) / page_bytes;
+
+	for (size_t i = 0; words != NULL && i < n; i++) {
+		unsigned char present = 0;
+		bool absent = (__atomic_load_n(&words[i], __ATOMIC_ACQUIRE) & WORD_STATE) == 0;
+
+		CHECK(mincore((void *)(uintptr_t)(base + i * page_bytes), page_bytes, &present) == 0, "%s", strerror(errno));
+		absent &= (__atomic_load_n(&words[i], __ATOMIC_ACQUIRE) & WORD_STATE) == 0;
+		CHECK(!(absent && (present & 1)),
+		      "page %zu of a map, fault service %d, is there but not known", i, (int)v->fault);
+	}
+}
+
 void world_destroy(void)
 {
 	struct chance c = {options.seed ^ 0x4321};
 
+	for (struct slot *s = slots; s < slots + N_SLOTS + N_PREY; s++)
+		if (s->view.map != NULL)
+			look_for_strays(&s->view);
 	for (struct slot *s = slots; s < slots + N_SLOTS + N_PREY; s++)
 		if (s->view.map != NULL)
 			CHECK(slot_try_destroy(s, &c), "slot %d: pins are left", (int)(s - slots));
