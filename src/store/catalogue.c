@@ -196,7 +196,18 @@ int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32
 	uint64_t no;
 	int rc = container_append(s->catalogue, type, &part, 1, &no);
 
+	atomic_store_explicit(&s->unsealed, true, memory_order_relaxed);
 	return rc < 0 ? rc : container_sync(s->catalogue, no, NULL);
+}
+
+void catalogue_seal(struct store *s)
+{
+	uint8_t record[sizeof(struct next_id_le)];
+
+	if (s->config.read_only || s->catalogue == NULL || !atomic_load(&s->unsealed) || container_error(s->catalogue) < 0)
+		return;
+	record_put_id(record, s->id_limit);
+	(void)catalogue_append(s, FORMAT_NEXT_ID, record, sizeof(record));
 }
 
 /* ---- ids ---- */

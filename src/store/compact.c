@@ -148,6 +148,7 @@ static int compact_excluded(struct store *s)
 			(void)container_cabort(s->catalogue);
 	}
 	drain_pool(s);
+	atomic_store_explicit(&s->unsealed, true, memory_order_relaxed);
 	if (rc == 0)
 		atomic_fetch_add(&s->n_compactions, 1);
 	return rc;

@@ -313,6 +313,7 @@ int store_close(struct store *s)
 	if (busy)
 		return -EBUSY;
 	reclaim_settle(s);
+	catalogue_seal(s);
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
 		devices[i] = s->classes[i].device;
 	store_free(s);

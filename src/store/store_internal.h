@@ -115,6 +115,7 @@ struct store {
 	uint64_t *pool;           /* owned: segments for a compaction; the latch, exclusive */
 	uint64_t n_pool;
 	bool compacting;          /* s->lock */
+	_Atomic bool unsealed;    /* appended to since it was opened */
 	_Atomic uint64_t n_transactions, n_compactions, n_checksum_errors, n_writing;
 	struct reclaimer reclaimer;
 	struct table_cache tables;
@@ -164,6 +165,9 @@ int catalogue_create(struct store *s, struct quire_error *err);
 int catalogue_open(struct store *s, struct quire_error *err);
 /* Durable when it returns. The latch is shared by the caller. -ENOSPC, -EMSGSIZE: nothing was done. */
 int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32_t len_bytes);
+/* One record more, that says nothing new: with it there, damage of those before can't be taken for a tail that a
+ * crash has torn. For a close; failing is no harm. */
+void catalogue_seal(struct store *s);
 void catalogue_account_locked(struct store *s);
 void catalogue_compact_if_due(struct store *s);
 int catalogue_compact(struct store *s);
