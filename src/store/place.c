@@ -14,6 +14,7 @@
 
 #define PAGE_BYTES FORMAT_UNIT_BYTES
 #define RUN_UNITS 256u
+#define ZONE_UNITS 4u /* more than these gain little */
 
 struct placing {
 	struct store *store;
@@ -131,6 +132,15 @@ static int place_run(struct placing *p, uint64_t start, uint64_t n)
 	return write_run(p, start, used, first);
 }
 
+/* A few units that are all to be written durably come from the zone. */
+static int get_run(struct placing *p, uint64_t want, uint64_t *ret_start, uint64_t *ret_n)
+{
+	*ret_n = want;
+	if (p->durable && p->buf_units <= ZONE_UNITS && zone_alloc(p->store, p->class_no, want, ret_start) == 0)
+		return 0;
+	return store_alloc(p->store, p->class_no, want, 1, FREEMAP_PROMISED, ret_start, ret_n);
+}
+
 static int place_all(struct placing *p, uint64_t n_units)
 {
 	uint64_t start, n;
@@ -144,7 +154,7 @@ static int place_all(struct placing *p, uint64_t n_units)
 		for (unsigned i = p->next; i < p->n && left < RUN_UNITS; i++)
 			left += units_of(p->writers[i]);
 		left = left < RUN_UNITS ? left : RUN_UNITS;
-		int rc = store_alloc(p->store, p->class_no, left, 1, FREEMAP_PROMISED, &start, &n);
+		int rc = get_run(p, left, &start, &n);
 		if (rc == 0)
 			rc = place_run(p, start, n);
 		if (rc < 0)

@@ -25,6 +25,10 @@ struct store_class {
 	struct freemap space;            /* s->lock */
 	uint64_t n_pending;            /* units of deleted objects that are open still; s->lock */
 	struct flusher flusher;
+	struct {
+		uint64_t next, end;
+		bool preparing;
+	} zone;                        /* zone.c; s->lock */
 };
 
 /* Space of a removed object on its way back. */
@@ -203,6 +207,11 @@ static inline bool writer_is_small(const struct writer *w)
 {
 	return w->extents.n == 0;
 }
+
+/* ---- zone.c ---- */
+
+/* n promised units where a durable write is quick. Otherwise (any error): get them as usual. May suspend. */
+int zone_alloc(struct store *s, unsigned class_no, uint64_t n_units, uint64_t *ret_start);
 
 /* ---- place.c ---- */
 
