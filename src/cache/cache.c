@@ -155,6 +155,7 @@ void cache_unref(struct quire_cache *c)
 		return;
 	for (unsigned i = 0; i < atomic_load(&c->n_fillers); i++)
 		filler_free(atomic_load(&c->fillers[i]));
+	pthread_mutex_destroy(&c->knob_lock);
 	pthread_mutex_destroy(&c->arenas_lock);
 	pthread_rwlock_destroy(&c->ranges_lock);
 	pthread_mutex_destroy(&c->fillers_lock);
@@ -218,6 +219,7 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 	c->signal_faults = o.signal_faults;
 	c->auto_timer.run = auto_tick;
 	atomic_init(&c->refs, 1);
+	pthread_mutex_init(&c->knob_lock, NULL);
 	pthread_mutex_init(&c->arenas_lock, NULL);
 	pthread_rwlock_init(&c->ranges_lock, NULL);
 	pthread_mutex_init(&c->fillers_lock, NULL);
@@ -250,27 +252,44 @@ int quire_cache_close(struct quire_cache *c)
 	return 0;
 }
 
-int quire_cache_set_budget(struct quire_cache *c, uint64_t bytes)
+static void cache_follow_again(struct quire_cache *c)
 {
-	if (bytes == QUIRE_BUDGET_AUTO) {
-		if (!atomic_exchange(&c->auto_budget, true))
-			cache_call_on_service(c, auto_begin);
-		return 0;
-	}
-	if (bytes < QUIRE_BUDGET_MIN_BYTES)
-		return -EINVAL;
+	atomic_store(&c->auto_budget, true);
+	cache_call_on_service(c, auto_begin);
+}
 
+/* knob_lock is held. */
+static int cache_fix_budget(struct quire_cache *c, uint64_t bytes)
+{
 	uint64_t before = budget_limit(&c->budget);
 	bool was_auto = atomic_exchange(&c->auto_budget, false);
+
 	budget_set_limit(&c->budget, bytes);
-	if (atomic_load(&c->pinned_bytes) > evict_pin_limit(c)) {
-		budget_set_limit(&c->budget, before);
-		atomic_store(&c->auto_budget, was_auto);
-		return -ENOMEM;
+	if (atomic_load(&c->pinned_bytes) <= evict_pin_limit(c))
+		return 0;
+	budget_set_limit(&c->budget, before);
+	if (was_auto)
+		cache_follow_again(c);
+	return -ENOMEM;
+}
+
+int quire_cache_set_budget(struct quire_cache *c, uint64_t bytes)
+{
+	int rc = 0;
+
+	if (bytes < QUIRE_BUDGET_MIN_BYTES)
+		return -EINVAL;
+	pthread_mutex_lock(&c->knob_lock);
+	if (bytes != QUIRE_BUDGET_AUTO)
+		rc = cache_fix_budget(c, bytes);
+	else if (!atomic_load(&c->auto_budget))
+		cache_follow_again(c);
+	pthread_mutex_unlock(&c->knob_lock);
+	if (rc == 0 && bytes != QUIRE_BUDGET_AUTO) {
+		evict_to_budget(c);
+		fillers_feed(c);
 	}
-	evict_to_budget(c);
-	fillers_feed(c);
-	return 0;
+	return rc;
 }
 
 /* ---- figures ---- */

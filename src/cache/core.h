@@ -2,7 +2,7 @@
  *
  * Locks, in the order in which they are taken; none is held across I/O or while arena or
  * caller memory is touched:
- *   1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. fillers_lock
+ *   0. knob_lock  1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. fillers_lock
  *   5. a shard's, a fill's, or cold_lock (leaves)
  */
 #ifndef CACHE_CORE_H
@@ -60,6 +60,8 @@ struct quire_cache {
 	struct fault_service *fault_service; /* owned; NULL until a SERVICE arena exists */
 	struct sync_fills *sync_fills;       /* owned; for fault handlers */
 	struct loop_timer auto_timer;        /* on the service loop */
+
+	pthread_mutex_t knob_lock; /* one change of the budget at a time */
 
 	pthread_mutex_t arenas_lock;
 	_Atomic(struct arena *) arenas[N_ARENA_KINDS]; /* owned; made when first asked for */
