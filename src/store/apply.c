@@ -3,7 +3,8 @@
  * Steps:
  *   1. claim    writers and index entries are marked; nobody else can have them
  *   2. data     small objects are placed and written, large ones finished; then what was not written durably is
- *               flushed: all transactions that are here at that moment share a flush
+ *               flushed: all transactions that are here at that moment share a flush. One page alone goes with its
+ *               record instead: race.c
  *   3. enter    the new objects are in the index, hidden: what comes after the record can't fail
  *   4. record   appended and synced: all who are here share a write. The latch is shared from here to the end
  *   5. publish  hidden ones are seen, removed ones gone; their space is reclaimed once nobody holds them
@@ -25,6 +26,7 @@ struct transaction {
 	struct writer **writers;         /* of n_commit; owned is the array */
 	struct reclaim **reclaims;       /* of n_remove; owned, and what is in it */
 	unsigned n_claimed, n_removing, n_entered;
+	bool races, raced;               /* has the race (race.c); found a place for it */
 	uint8_t *record;                 /* owned */
 	uint64_t record_bytes;
 };
@@ -256,7 +258,8 @@ static void undo_locked(struct transaction *t)
 static int record_and_publish(struct transaction *t)
 {
 	struct store *s = t->store;
-	int rc = catalogue_append(s, FORMAT_TRANSACTION, t->record, (uint32_t)t->record_bytes);
+	int rc = t->raced ? race_run(t->writers[0], t->record, (uint32_t)t->record_bytes)
+	                  : catalogue_append(s, FORMAT_TRANSACTION, t->record, (uint32_t)t->record_bytes);
 
 	if (rc < 0)
 		return rc;
@@ -271,18 +274,30 @@ static int record_and_publish(struct transaction *t)
 	return 0;
 }
 
+/* Everything from the data to the record, unless both go together. */
+static int data_first(struct transaction *t)
+{
+	struct store *s = t->store;
+	int rc = 0;
+
+	atomic_fetch_add_explicit(&s->n_writing, 1, memory_order_relaxed);
+	t->races = t->n_commit == 1 && t->n_remove == 0 && goes_durably(t) && race_begin(s, t->writers[0]);
+	t->raced = t->races && race_place(t->writers[0]) == 0;
+	if (!t->raced)
+		rc = write_data(t);
+	atomic_fetch_sub_explicit(&s->n_writing, 1, memory_order_relaxed);
+	return rc;
+}
+
 static int run(struct transaction *t)
 {
 	struct store *s = t->store;
-	int rc = container_error(s->catalogue);
+	int rc = catalogue_error(s);
 
 	if (rc == 0)
 		rc = claim(t);
-	if (rc < 0)
-		return rc;
-	atomic_fetch_add_explicit(&s->n_writing, 1, memory_order_relaxed);
-	rc = write_data(t);
-	atomic_fetch_sub_explicit(&s->n_writing, 1, memory_order_relaxed);
+	if (rc == 0)
+		rc = data_first(t);
 	if (rc == 0)
 		rc = enter(t);
 	if (rc == 0)
@@ -315,7 +330,9 @@ int store_apply(struct store *s, const uint64_t *commit, unsigned n_commit, cons
 		return rc;
 	}
 	rc = run(&t);
-	if (rc < 0 && container_error(s->catalogue) == 0) {
+	if (t.races)
+		race_end(s);
+	if (rc < 0 && catalogue_error(s) == 0) {
 		store_lock(s);
 		undo_locked(&t);
 		store_unlock(s);

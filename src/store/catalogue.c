@@ -168,7 +168,9 @@ static int read_catalogue(struct store *s, struct quire_error *err)
 		return quire_fail(err, -EUCLEAN, "catalogue: object %llu: its id was never given out",
 		                  (unsigned long long)r.end_id - 1);
 	container_segments(s->catalogue, take_segment, &t);
-	return t.rc < 0 ? quire_fail(err, t.rc, "catalogue: its segments and an object overlap") : 0;
+	if (t.rc < 0)
+		return quire_fail(err, t.rc, "catalogue: its segments and an object overlap");
+	return race_recover(s, r.raced_id, err);
 }
 
 int catalogue_open(struct store *s, struct quire_error *err)
@@ -202,12 +204,15 @@ int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32
 
 void catalogue_seal(struct store *s)
 {
-	uint8_t record[sizeof(struct next_id_le)];
+	if (!s->config.read_only && atomic_load(&s->unsealed) && catalogue_error(s) == 0)
+		(void)catalogue_append(s, FORMAT_SEAL, NULL, 0);
+}
 
-	if (s->config.read_only || s->catalogue == NULL || !atomic_load(&s->unsealed) || container_error(s->catalogue) < 0)
-		return;
-	record_put_id(record, s->id_limit);
-	(void)catalogue_append(s, FORMAT_NEXT_ID, record, sizeof(record));
+int catalogue_error(struct store *s)
+{
+	int error = atomic_load(&s->failed);
+
+	return error < 0 ? error : container_error(s->catalogue);
 }
 
 /* ---- ids ---- */

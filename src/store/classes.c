@@ -181,7 +181,7 @@ int store_compact(struct store *s)
 
 int store_error(struct store *s)
 {
-	int error = container_error(s->catalogue);
+	int error = catalogue_error(s);
 
 	for (unsigned i = 0; i < STORE_N_CLASSES && error == 0; i++) {
 		struct flusher *f = &s->classes[i].flusher;

@@ -85,6 +85,8 @@ enum format_record {
 	FORMAT_NEXT_ID = 17,     /* struct next_id_le */
 	FORMAT_CONTAINER = 18,   /* struct container_le with its extents */
 	FORMAT_CONTAINER_GONE = 19, /* struct next_id_le: the id */
+	FORMAT_RACED = 20,       /* as FORMAT_TRANSACTION, of one object of one page, written at the same time */
+	FORMAT_SEAL = 21,        /* nothing: a clean close */
 };
 
 struct transaction_le {

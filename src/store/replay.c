@@ -82,6 +82,7 @@ static bool has_class(const struct replay *r, unsigned class_no)
 
 static void saw_id(struct replay *r, uint64_t id)
 {
+	r->last_id = id;
 	if (id >= r->end_id)
 		r->end_id = id + 1;
 }
@@ -159,6 +160,23 @@ static int replay_transaction(struct replay *r, struct input *in)
 			return rc;
 	}
 	return in->left == 0 ? 0 : wrong(r, 0, "a transaction that is too long");
+}
+
+static int replay_raced(struct replay *r, struct input *in)
+{
+	struct transaction_le le;
+
+	if (in->left < sizeof(le))
+		return wrong(r, 0, "a short transaction");
+	memcpy(&le, in->at, sizeof(le));
+	int rc = replay_transaction(r, in);
+	if (rc < 0)
+		return rc;
+	if (le32toh(le.n_objects) != 1 || le32toh(le.n_removed) != 0 ||
+	    format_n_pages(index_find(&r->store->index, r->last_id)->len_bytes) != 1)
+		return wrong(r, r->last_id, "not of one page");
+	r->raced_id = r->last_id;
+	return 0;
 }
 
 static int replay_next_id(struct replay *r, struct input *in)
@@ -241,6 +259,11 @@ int replay_record(void *arg, const struct journal_place *at, uint16_t type, cons
 	switch (type) {
 	case FORMAT_TRANSACTION:
 		return replay_transaction(r, &in);
+	case FORMAT_RACED:
+		return replay_raced(r, &in);
+	case FORMAT_SEAL:
+		r->raced_id = 0;
+		return 0;
 	case FORMAT_NEXT_ID:
 		return replay_next_id(r, &in);
 	case FORMAT_CONTAINER:

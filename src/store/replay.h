@@ -10,6 +10,8 @@ struct replay {
 	struct quire_error *err;  /* borrowed */
 	struct extent_list list;  /* owned; of the record at hand */
 	uint64_t end_id;          /* above all that were seen */
+	uint64_t last_id;         /* of the object that was seen last */
+	uint64_t raced_id;        /* of the last raced record, if no seal came after it; else 0 */
 };
 
 /* For container_open; arg: struct replay. */

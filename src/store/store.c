@@ -1,12 +1,12 @@
 /* store.c - a store's life; and how its parts go together.
  *
  * Parts. superblock: what a class is. space: which units are in use. index: all committed objects. catalogue
- * (replay, compact): the log that both follow from. writer, place: objects being written. apply: transactions.
+ * (replay, compact): the log that both follow from. writer, place: objects being written. apply, race: transactions.
  * object, read, table, checksum: reading. reclaim: space on its way back. check: whether all that is so.
  *
  * What is true at every moment, on the media and in memory:
  *   1. An object is committed when its transaction's record is durable; its data and the pages of its checksums
- *      were durable before that record was written.
+ *      were durable before that record was written, or are written with it (race.c).
  *   2. The index is what the catalogue's durable records say, but for transactions whose record has just become durable
  *      and which hold the latch shared until the index has followed.
  *   3. Units in use: superblocks, segments of the catalogue, containers, committed objects, removed ones that

@@ -119,6 +119,8 @@ struct store {
 	uint64_t *pool;           /* owned: segments for a compaction; the latch, exclusive */
 	uint64_t n_pool;
 	bool compacting;          /* s->lock */
+	bool racing;              /* race.c; s->lock */
+	_Atomic int failed;       /* why there are no more transactions, if it is not the catalogue's doing */
 	_Atomic bool unsealed;    /* appended to since it was opened */
 	_Atomic uint64_t n_transactions, n_compactions, n_checksum_errors, n_writing;
 	struct reclaimer reclaimer;
@@ -169,8 +171,9 @@ int catalogue_create(struct store *s, struct quire_error *err);
 int catalogue_open(struct store *s, struct quire_error *err);
 /* Durable when it returns. The latch is shared by the caller. -ENOSPC, -EMSGSIZE: nothing was done. */
 int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32_t len_bytes);
-/* One record more, that says nothing new: with it there, damage of those before can't be taken for a tail that a
- * crash has torn. For a close; failing is no harm. */
+int catalogue_error(struct store *s); /* 0, or why there are no more transactions */
+/* One record more: with it there, damage of those before can't be taken for a tail that a crash has torn, and all
+ * raced pages are known to be there. For a close; failing is no harm. */
 void catalogue_seal(struct store *s);
 void catalogue_account_locked(struct store *s);
 void catalogue_compact_if_due(struct store *s);
@@ -212,6 +215,14 @@ static inline bool writer_is_small(const struct writer *w)
 
 /* n promised units where a durable write is quick. Otherwise (any error): get them as usual. May suspend. */
 int zone_alloc(struct store *s, unsigned class_no, uint64_t n_units, uint64_t *ret_start);
+
+/* ---- race.c ---- */
+
+bool race_begin(struct store *s, const struct writer *w); /* true: race_end is due */
+void race_end(struct store *s);
+int race_place(struct writer *w);                         /* any error: not here, go the usual way */
+int race_run(struct writer *w, const void *record, uint32_t len_bytes); /* the latch is shared */
+int race_recover(struct store *s, uint64_t id, struct quire_error *err); /* id: of the last raced record, 0: none */
 
 /* ---- place.c ---- */
 
