@@ -97,6 +97,7 @@ static void begin_next_segment(struct journal *j, struct group *g)
 	segment_list_add(&j->segments, j->next.offset); /* room was made when it was got */
 	j->segment = j->next;
 	j->segment.first_record_no = j->next_no;
+	j->segment.session = j->session;
 	j->next_known = j->next_failed = j->ending = false;
 	j->settled = 0;
 	journal_group_begin(j, g, FRAME_BLOCK_BYTES, true);

@@ -133,12 +133,13 @@ static int stop(struct container *c, int error)
 
 int container_erase_header(struct container *c, unsigned index)
 {
-	void *zeros = aligned_alloc(FRAME_BLOCK_BYTES, FRAME_BLOCK_BYTES);
+	uint8_t *zeros = aligned_alloc(FRAME_BLOCK_BYTES, (size_t)2 * FRAME_BLOCK_BYTES);
 
 	if (zeros == NULL)
 		return -ENOMEM;
 	memset(zeros, 0, FRAME_BLOCK_BYTES);
-	int rc = device_write(c->o.journal.device, c->logs[index].first_segment, zeros, FRAME_BLOCK_BYTES, true);
+	int rc = journal_write_block(c->o.journal.device, c->logs[index].first_segment, zeros,
+	                             zeros + FRAME_BLOCK_BYTES);
 	free(zeros);
 	return rc;
 }

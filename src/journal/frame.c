@@ -48,6 +48,7 @@ void frame_segment_encode(const struct journal_options *o, const struct frame_se
 	ret->salt = htole32(s->salt);
 	ret->key = htole32(s->key);
 	ret->offset = htole64(s->offset);
+	ret->session = htole32(s->session);
 	ret->crc = htole32(segment_crc(ret));
 }
 
@@ -76,6 +77,7 @@ int frame_segment_decode(const struct journal_options *o, uint64_t offset, const
 		.first_record_no = le64toh(block->first_record_no),
 		.salt = le32toh(block->salt),
 		.key = le32toh(block->key),
+		.session = le32toh(block->session),
 	};
 	return 0;
 }

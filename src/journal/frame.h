@@ -42,7 +42,8 @@ struct frame_segment_le {
 	uint32_t salt;
 	uint32_t key;
 	uint64_t offset; /* on the device */
-	uint8_t zeros[FRAME_BLOCK_BYTES - 72];
+	uint32_t session; /* that wrote it */
+	uint8_t zeros[FRAME_BLOCK_BYTES - 76];
 };
 static_assert(sizeof(struct frame_segment_le) == FRAME_BLOCK_BYTES, "layout");
 static_assert(offsetof(struct frame_segment_le, crc) == 8 && offsetof(struct frame_segment_le, version) == 12 &&
@@ -51,7 +52,8 @@ static_assert(offsetof(struct frame_segment_le, crc) == 8 && offsetof(struct fra
               offsetof(struct frame_segment_le, segment_no) == 40 &&
               offsetof(struct frame_segment_le, first_record_no) == 48 &&
               offsetof(struct frame_segment_le, salt) == 56 && offsetof(struct frame_segment_le, key) == 60 &&
-              offsetof(struct frame_segment_le, offset) == 64, "layout");
+              offsetof(struct frame_segment_le, offset) == 64 && offsetof(struct frame_segment_le, session) == 72,
+              "layout");
 
 struct frame_record_le {
 	uint32_t crc; /* seeded with key and offset; of what follows in the header */
@@ -89,6 +91,7 @@ struct frame_segment {
 	uint64_t no;
 	uint64_t first_record_no;
 	uint32_t salt, key;       /* one life of one extent; salt is never 0 */
+	uint32_t session;         /* that began it */
 };
 
 struct frame_record {
@@ -96,6 +99,12 @@ struct frame_record {
 	uint16_t type, flags;
 	uint32_t index, group_start, payload_crc;
 };
+
+static inline bool frame_segment_same(const struct frame_segment *a, const struct frame_segment *b)
+{
+	return a->offset == b->offset && a->no == b->no && a->first_record_no == b->first_record_no &&
+	       a->salt == b->salt && a->key == b->key && a->session == b->session;
+}
 
 /* What a record of len_bytes takes. */
 static inline uint64_t frame_bytes(uint64_t len_bytes)

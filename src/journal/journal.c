@@ -6,9 +6,9 @@
  * Opening for writing. The chain is read to its end. What its last records say was durable when they were submitted is;
  * what is behind may be nowhere but in a cache, and after an error in one that takes it for written: a flush
  * would prove nothing. So that part, a group as a rule, is written once more, durably, with the bytes
- * that are there. From then on everything before the end is durable, and records may say so. Nothing else is
- * written: the first record of the new session goes to the end of the chain, and makes all that an
- * earlier session may have left behind it unreachable.
+ * that are there, and with zeros for what may be left of a record at the end. From then on everything before
+ * the end is durable, and records may say so. A header that is missing there is written. The first record of the new
+ * session goes to the end of the chain, and makes all that an earlier one may have left behind it unreachable.
  *
  * Invariants (all but 4 under the lock):
  *   1. n_durable ≤ next_no; settled ≤ the open group's start or partial record, or the open group is the segment's first.
@@ -68,6 +68,15 @@ static int journal_new(const struct journal_options *o, bool read_only, struct j
 	return 0;
 }
 
+int journal_write_block(struct device *d, uint64_t offset, const void *block, void *spare)
+{
+	int rc = device_write(d, offset, block, FRAME_BLOCK_BYTES, true);
+
+	if (rc == 0)
+		rc = device_read(d, offset, spare, FRAME_BLOCK_BYTES);
+	return rc == 0 && memcmp(block, spare, FRAME_BLOCK_BYTES) != 0 ? -EIO : rc;
+}
+
 int journal_create(const struct journal_options *o, uint64_t first_segment, struct journal **ret_journal,
                    struct quire_error *err)
 {
@@ -82,11 +91,12 @@ int journal_create(const struct journal_options *o, uint64_t first_segment, stru
 	j->segment = (struct frame_segment){.offset = first_segment};
 	j->segment.salt = journal_random(j);
 	j->segment.key = journal_random(j);
+	j->segment.session = j->session;
 	j->first = j->segment;
 	rc = segment_list_add(&j->segments, first_segment);
 	if (rc == 0) {
 		frame_segment_encode(o, &j->segment, (struct frame_segment_le *)j->groups[0].memory);
-		rc = device_write(o->device, first_segment, j->groups[0].memory, FRAME_BLOCK_BYTES, true);
+		rc = journal_write_block(o->device, first_segment, j->groups[0].memory, j->groups[1].memory);
 	}
 	if (rc < 0) {
 		journal_free(j);
@@ -117,18 +127,22 @@ static void take_over(struct journal *j, struct scan *s)
 	atomic_store(&j->n_durable, s->at.record_no);
 }
 
-/* Makes a part of a segment durable as it is. */
-static int write_again(struct journal *j, uint64_t segment, uint32_t from, uint32_t end)
+/* Makes a part of a segment durable as it is, and clears what follows it in its last block; also if there is no part
+ * of it in that block, with `clear`. */
+static int write_again(struct journal *j, uint64_t segment, uint32_t from, uint32_t end, bool clear)
 {
 	uint8_t *memory = j->groups[1].memory;
+	uint32_t through = end + clear;
 	int rc = 0;
 
 	from &= ~(FRAME_BLOCK_BYTES - 1);
-	while (rc == 0 && from < end) {
-		uint32_t left = (end - from + FRAME_BLOCK_BYTES - 1) & ~(FRAME_BLOCK_BYTES - 1);
+	while (rc == 0 && from < through) {
+		uint32_t left = (through - from + FRAME_BLOCK_BYTES - 1) & ~(FRAME_BLOCK_BYTES - 1);
 		uint32_t n = left < j->group_bytes ? left : j->group_bytes;
 
 		rc = device_read(j->o.device, segment + from, memory, n);
+		if (from + n > end)
+			memset(memory + (end - from), 0, from + n - end);
 		if (rc == 0)
 			rc = device_write(j->o.device, segment + from, memory, n, true);
 		from += n;
@@ -136,24 +150,38 @@ static int write_again(struct journal *j, uint64_t segment, uint32_t from, uint3
 	return rc;
 }
 
-static int begin_session(struct journal *j, const struct scan *s, struct quire_error *err)
+/* The segment that LINK led to has no header. What an earlier session left in it must not be taken for this one's
+ * when it gets one, so it is this session's, and by itself: see scan.c. */
+static int begin_segment(struct journal *j, const struct scan *s)
 {
-	bool with_header = s->at.offset == 0;
-	uint32_t end = with_header ? FRAME_BLOCK_BYTES : s->at.offset;
+	int rc = write_again(j, s->before.segment, s->before.proven, s->before.end, false);
+
+	if (rc < 0)
+		return rc;
+	j->segment.session = j->session;
+	frame_segment_encode(&j->o, &j->segment, (struct frame_segment_le *)j->groups[0].memory);
+	return journal_write_block(j->o.device, j->segment.offset, j->groups[0].memory, j->groups[1].memory);
+}
+
+static int begin_session(struct journal *j, const struct scan *s, bool clear, struct quire_error *err)
+{
 	struct group *g = &j->groups[0];
+	uint32_t end = s->at.offset;
 	int rc = segment_list_reserve(&j->segments, 2);
 
 	/* One that differs from the last, since it is told by that. */
 	do {
 		j->session = journal_random(j);
-	} while (s->session_known && j->session == s->session);
-	journal_group_begin(j, g, end, with_header);
+	} while (j->session == s->session);
+	if (rc == 0 && end == 0) {
+		rc = begin_segment(j, s);
+		j->settled = end = FRAME_BLOCK_BYTES;
+	} else if (rc == 0) {
+		rc = write_again(j, j->segment.offset, s->proven, end, clear);
+	}
+	journal_group_begin(j, g, end, false);
 	if (rc == 0 && g->base != end)
-		rc = with_header ? 0 : device_read(j->o.device, j->segment.offset + g->base, g->memory, FRAME_BLOCK_BYTES);
-	if (rc == 0 && with_header)
-		rc = write_again(j, s->before.segment, s->before.proven, s->before.end);
-	else if (rc == 0)
-		rc = write_again(j, j->segment.offset, s->proven, end);
+		rc = device_read(j->o.device, j->segment.offset + g->base, g->memory, FRAME_BLOCK_BYTES);
 	return rc < 0 ? quire_fail(err, rc, "%s: going on with a log", j->o.device->name) : 0;
 }
 
@@ -167,12 +195,13 @@ int journal_open(const struct journal_options *o, uint64_t first_segment, bool r
 	if (rc == 0)
 		rc = scan_all(&s, UINT64_MAX, fn, arg);
 	scan_report(&s, rc, ret);
+	bool clear = rc != JOURNAL_NEVER;
 	if (rc >= 0)
 		rc = journal_new(o, read_only, &j, err);
 	if (rc == 0) {
 		take_over(j, &s);
 		if (!read_only)
-			rc = begin_session(j, &s, err);
+			rc = begin_session(j, &s, clear, err);
 	}
 	scan_fini(&s);
 	if (rc < 0) {

@@ -95,6 +95,10 @@ int journal_append_any(struct journal *j, uint16_t type, const struct iovec *par
 
 /* ---- journal.c ---- */
 
+/* Writes a block durably, and looks whether it is there: for headers that say whose life it is, since what was in
+ * their place before may be a valid one too. spare: a block of device memory. -EIO: it is not. */
+int journal_write_block(struct device *d, uint64_t offset, const void *block, void *spare);
+
 /* All its segments, as journal_destroy does; of no use any more then, but for journal_close. */
 void journal_give_back(struct journal *j);
 

@@ -5,7 +5,11 @@
  * its session. A session is what one opening of the log for writing appends. So a group that was torn in an
  * earlier session, of which whole records may still lie beyond the place where the next session went on,
  * can never be reached: the records written over its beginning are of another session, and a session's
- * first record stands only where recovery ended.
+ * first record stands only where recovery ended. Nor can it come back to life by the new session's first write being
+ * torn in its turn, which might bring just what was missing if the records are alike: recovery clears
+ * the place where it ended before anything is appended. If recovery ended at a missing header, the records of the torn
+ * group may be whole behind it, and a header would make them valid: so the new session writes its
+ * own, durably, before anything else.
  *
  * What an end means. Let P be the first place without a record of the chain, in a segment of which we know the salt.
  *   1. Every record says up to where the log was durable when it was submitted (group_start). So a
@@ -234,7 +238,7 @@ static int examine(struct scan *s, struct frame_record *ret, const uint8_t **ret
 	case FRAME_VALID:
 		break;
 	}
-	if (s->session_known && ret->session != s->session && !(ret->flags & FRAME_FLAG_FIRST))
+	if (ret->session != s->session && !(ret->flags & FRAME_FLAG_FIRST))
 		return JOURNAL_STALE;
 	if (ret->index != s->at.record_no - s->segment.first_record_no)
 		return JOURNAL_TORN;
@@ -246,10 +250,25 @@ static int examine(struct scan *s, struct frame_record *ret, const uint8_t **ret
 	return crc32c(0, *ret_payload, padded) == ret->payload_crc ? JOURNAL_VALID : JOURNAL_TORN;
 }
 
+/* Is what the window holds the header of s->segment? */
+static bool take_header(struct scan *s)
+{
+	struct frame_segment found;
+
+	if (frame_segment_decode(s->o, s->segment.offset, (const void *)s->window, &found, NULL) < 0)
+		return false;
+	s->segment.session = found.session;
+	if (!frame_segment_same(&found, &s->segment))
+		return false;
+	s->session = found.session;
+	s->at.offset = FRAME_BLOCK_BYTES;
+	return true;
+}
+
 /* The header of s->next, which a LINK led to. JOURNAL_VALID: we are in it now. */
 static int enter_next(struct scan *s)
 {
-	struct frame_segment want = s->next, found = {0};
+	struct frame_segment want = s->next;
 	const struct frame_segment_le *block = (const void *)s->window;
 	static const struct frame_segment_le zeros;
 
@@ -267,11 +286,8 @@ static int enter_next(struct scan *s)
 	rc = read_window(s, want.offset, 0);
 	if (rc < 0)
 		return rc;
-	rc = frame_segment_decode(s->o, want.offset, block, &found, NULL);
-	if (rc == 0 && memcmp(&found, &want, sizeof(found)) == 0) {
-		s->at.offset = FRAME_BLOCK_BYTES;
+	if (take_header(s))
 		return JOURNAL_VALID;
-	}
 	if (memcmp(block, &zeros, sizeof(zeros)) == 0)
 		return JOURNAL_NEVER;
 	return block->salt == htole32(want.salt) ? JOURNAL_TORN : JOURNAL_STALE;
@@ -311,7 +327,6 @@ static int step(struct scan *s, struct scan_record *ret)
 		return rc;
 	*ret = (struct scan_record){.at = s->at, .type = r.type, .len_bytes = r.len_bytes, .payload = payload};
 	s->session = r.session;
-	s->session_known = true;
 	s->proven = r.group_start;
 	s->n_bytes += frame_bytes(r.len_bytes);
 	s->at.offset += (uint32_t)frame_bytes(r.len_bytes);
@@ -327,8 +342,6 @@ static int step(struct scan *s, struct scan_record *ret)
 /* A place was called CORRUPT. Beside a writer it may have been read before what proves so was: looks anew. */
 static int step_again(struct scan *s, struct scan_record *ret)
 {
-	struct frame_segment found;
-
 	if (s->at.offset != 0) {
 		int rc = step(s, ret);
 		return rc > JOURNAL_VALID ? JOURNAL_CORRUPT : rc;
@@ -336,11 +349,7 @@ static int step_again(struct scan *s, struct scan_record *ret)
 	int rc = read_window(s, s->segment.offset, 0);
 	if (rc < 0)
 		return rc;
-	if (frame_segment_decode(s->o, s->segment.offset, (const void *)s->window, &found, NULL) < 0 ||
-	    memcmp(&found, &s->segment, sizeof(found)) != 0)
-		return JOURNAL_CORRUPT;
-	s->at.offset = FRAME_BLOCK_BYTES;
-	return JOURNAL_VALID;
+	return take_header(s) ? JOURNAL_VALID : JOURNAL_CORRUPT;
 }
 
 int scan_next(struct scan *s, struct scan_record *ret)
@@ -378,6 +387,7 @@ int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment,
 	if (rc < 0)
 		return rc;
 	s->first = s->segment;
+	s->session = s->segment.session;
 	s->proven = FRAME_BLOCK_BYTES; /* a log is nobody's before it was created */
 	s->at = (struct journal_place){.segment = segment, .segment_no = s->segment.no,
 	                               .offset = FRAME_BLOCK_BYTES, .record_no = s->segment.first_record_no};

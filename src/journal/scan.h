@@ -22,8 +22,7 @@ struct scan {
 	struct frame_segment first;      /* where it began */
 	struct frame_segment segment;    /* where we are */
 	struct journal_place at;         /* of the next record; offset 0: the segment's header */
-	uint32_t session;                /* of the record before */
-	bool session_known;
+	uint32_t session;                /* of the record before, or of the segment's header */
 	uint32_t proven;                 /* up to where a record says that the segment was durable */
 	struct {
 		uint64_t segment;

@@ -350,6 +350,7 @@ static void run(const char *name, uint64_t n, bool damage)
 	uint64_t seed = random_seed();
 	double begin_s = seconds_now();
 
+	print_message("%s: seed %llu\n", name, (unsigned long long)seed);
 	totals_begin(damage);
 	for (uint64_t i = 0; i < n; i++) {
 		if (getenv("QUIRE_TEST_VERBOSE") != NULL)
@@ -365,6 +366,7 @@ static void test_every_cut(void **state)
 	double begin_s = seconds_now();
 
 	(void)state;
+	print_message("seed %llu\n", (unsigned long long)seed);
 	totals_begin(false);
 	for (uint64_t i = 0; i < n_scripts; i++) {
 		uint64_t n_events = script(seed + i, UINT64_MAX, 0);

@@ -17,7 +17,7 @@ extern uint8_t image[SEGMENT];
 struct step {
 	int rc;
 	bool read_only;
-	uint32_t ids[8];     /* to append */
+	uint32_t ids[16];    /* to append */
 	unsigned n;
 	bool sync_each;      /* else one sync for all */
 	uint32_t fill_from;  /* then from this id on, until the log has got n_segments */

@@ -130,6 +130,23 @@ static void test_appending_goes_on_where_the_log_was_torn(void **state)
 	assert_int_equal(seen.ids[5], 51);
 }
 
+/* A torn record whose header is whole must not be completed by the next session's first write, torn in its turn. */
+static void test_the_place_where_a_log_was_torn_is_cleared(void **state)
+{
+	uint8_t zeros[512] = {0}, found[512];
+
+	(void)state;
+	for (unsigned record = 4; record < 9; record += 4) { /* in a block, and at its beginning */
+		begin_with(10, false);
+		look();
+		damage(place_of(record) + 300);
+		expect_end(JOURNAL_TORN, record, first, DEVICE_BLOCK_BYTES + record * 512);
+		assert_int_equal(open_and_append(0, 0), 0);
+		sim_peek(e.sim, first + DEVICE_BLOCK_BYTES + record * 512, found, sizeof(found));
+		assert_memory_equal(found, zeros, sizeof(zeros));
+	}
+}
+
 /* Behind the torn record there are whole ones; the record written over it is of the same size. */
 static void test_what_a_torn_group_left_is_never_read_later(void **state)
 {
@@ -195,6 +212,7 @@ int main(void)
 		T(test_zeros_in_the_last_group_are_torn_if_the_group_is_seen),
 		T(test_an_older_content_of_a_sector_is_corrupt_if_acknowledged),
 		T(test_appending_goes_on_where_the_log_was_torn),
+		T(test_the_place_where_a_log_was_torn_is_cleared),
 		T(test_what_a_torn_group_left_is_never_read_later),
 		T(test_records_in_payloads_are_no_witness),
 	};

@@ -85,6 +85,25 @@ static void test_a_header_that_was_never_written_behind_a_link(void **state)
 	assert_int_equal(seen.n, n + 1);
 }
 
+/* The header that was torn goes out once more: what stands whole behind it is not of that session. */
+static void test_what_a_torn_first_group_left_is_never_read_later(void **state)
+{
+	uint8_t left[DEVICE_BLOCK_BYTES];
+
+	(void)state;
+	uint64_t second = two_segments(1), n = n_in_first();
+	sim_peek(e.sim, second + DEVICE_BLOCK_BYTES, left, sizeof(left));
+	damage(second + 40);
+	assert_int_equal(open_and_append(1, 500), 0);
+	/* As if of the new session's first group only the header had come through. */
+	sim_poke(e.sim, second + DEVICE_BLOCK_BYTES, left, sizeof(left));
+	expect_end(JOURNAL_STALE, n, second, DEVICE_BLOCK_BYTES);
+	assert_int_equal(open_and_append(1, 501), 0);
+	assert_int_equal(look(), 0);
+	assert_int_equal(seen.n, n + 1);
+	assert_int_equal(seen.ids[n], 501);
+}
+
 static void test_damage_to_the_end_of_a_full_segment_is_corrupt(void **state)
 {
 	(void)state;
@@ -212,6 +231,7 @@ int main(void)
 		T(test_damage_to_the_first_header_is_told_from_a_foreign_place),
 		T(test_damage_to_a_later_header_is_corrupt),
 		T(test_a_later_header_lost_with_its_first_group_is_torn),
+		T(test_what_a_torn_first_group_left_is_never_read_later),
 		T(test_a_header_that_was_never_written_behind_a_link),
 		T(test_damage_to_the_end_of_a_full_segment_is_corrupt),
 		T(test_a_segment_is_witness_though_its_header_is_damaged),
