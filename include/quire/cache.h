@@ -39,7 +39,7 @@ struct quire_cache_options {
 int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
                      struct quire_error *err);
 
-/* -EBUSY while maps exist. NULL is allowed. */
+/* -EBUSY while maps or open stores exist. NULL is allowed. */
 int quire_cache_close(struct quire_cache *cache);
 
 /* Changes the budget, QUIRE_BUDGET_AUTO included. Shrinking evicts before it

@@ -245,7 +245,7 @@ int quire_cache_close(struct quire_cache *c)
 		return 0;
 	if (c->pid != getpid())
 		return -ECHILD;
-	if (atomic_load(&c->n_maps) > 0)
+	if (atomic_load(&c->n_maps) > 0 || atomic_load(&c->n_stores) > 0)
 		return -EBUSY;
 	atomic_store(&c->auto_budget, false);
 	cache_tear_down(c);

@@ -54,6 +54,7 @@ struct quire_cache {
 	struct budget budget;
 	_Atomic uint64_t pinned_bytes;
 	_Atomic unsigned n_maps;
+	_Atomic unsigned n_stores; /* that live on its budget and service loop */
 
 	struct quire_loop *service; /* borrowed: from service_get to service_put */
 	struct media_pool *pool;    /* owned */

@@ -236,6 +236,11 @@ int store_format(const struct store_media *media, const struct store_config *con
 
 /* ---- open and close ---- */
 
+const struct store_config *store_config_of(const struct store *s)
+{
+	return &s->config;
+}
+
 static int open_class(struct store *s, unsigned i, const uint8_t *uuid, struct quire_error *err)
 {
 	static const char *const names[STORE_N_CLASSES] = {"capacity", "staging", "pmem"};

@@ -15,6 +15,18 @@
 #define STORE_N_CLASSES 3
 
 struct store;
+struct quire_store;
+
+/* The public face's name for a store: it is the very struct. */
+static inline struct store *store_inside(struct quire_store *s)
+{
+	return (struct store *)s;
+}
+
+static inline struct quire_store *store_public(struct store *s)
+{
+	return (struct quire_store *)s;
+}
 
 /* The store's devices: opened by path in production, simulated in tests. */
 struct store_media {
@@ -30,8 +42,12 @@ struct store_config {
 	uint64_t seed;              /* 0: kernel randomness for UUID and salts; tests give their own, another for
 	                             * each open */
 	uint32_t segment_bytes;     /* format: of the catalogue; 0: by the size of `capacity` */
+	void *face;                 /* borrowed: what an owner wants to find again by store_config_of */
 	uint64_t compact_slack_bytes; /* the catalogue is compacted beyond twice its live size and this; 0: 4 segments */
 };
+
+/* As it was opened with. */
+const struct store_config *store_config_of(const struct store *s);
 
 /* -EINVAL: a class too small, or no capacity; -ENOSPC. All or nothing: what is on the devices is no store
  * before it returns 0. */

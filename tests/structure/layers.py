@@ -18,7 +18,8 @@ LAYERS = [
 ]
 
 # Whose face a public header is. The header of all faces belongs to no layer.
-PUBLIC_HEADERS = {"error.h": "base", "loop.h": "loop", "cache.h": "cache", "map.h": "map", "quire.h": None}
+PUBLIC_HEADERS = {"error.h": "base", "loop.h": "loop", "cache.h": "cache", "map.h": "map", "store.h": "blob",
+                  "blob.h": "blob", "mdc.h": "blob", "quire.h": None}
 
 # Folders that see the library as any program does: public headers only.
 USERS = ["src/cli", "examples", "bench"]

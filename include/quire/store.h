@@ -1,0 +1,110 @@
+/* quire/store.h - a store: objects on media classes, under one catalogue.
+ *
+ * A store is a directory. Each class is a file in it, or a link to a block device: `capacity` always,
+ * `staging` and `pmem` if added. The catalogue is a log on `capacity`; a transaction is one of
+ * its records, so it is visible as a whole or not at all. One process holds a store for writing;
+ * others may open it read-only, as it was at the last committed transaction when they opened it.
+ *
+ * Any thread may call any function here. Calls with an op follow quire/loop.h.
+ */
+#ifndef QUIRE_STORE_H
+#define QUIRE_STORE_H
+
+#include <quire/cache.h>
+#include <quire/loop.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct quire_store;
+
+enum quire_class {
+	QUIRE_CLASS_CAPACITY = 0,
+	QUIRE_CLASS_STAGING = 1,
+	QUIRE_CLASS_PMEM = 2,
+	QUIRE_N_CLASSES
+};
+
+struct quire_store_options {
+	size_t size;             /* sizeof(struct quire_store_options); 0 fields mean default */
+	uint64_t capacity_bytes; /* of a class file that is made; default: 1 TiB, sparse; ignored for devices */
+	const char *device;      /* a block device or file to hold `capacity`; default: a file in the directory */
+};
+
+/* Makes a store in a directory that is empty or not there yet. All or nothing. Blocks.
+ * -EEXIST (a store, or anything, is there; or on the device), -ENOSPC, -EACCES, -EINVAL (size too small). */
+int quire_store_create(const char *path, const struct quire_store_options *opts, struct quire_error *err);
+
+enum quire_store_flags {
+	QUIRE_STORE_READ_ONLY = 1,
+};
+
+/* Opens a store; it is closed before its cache; maps of its objects must be of `cache`, whose budget holds its tables. Blocks: reads the
+ * catalogue (a million objects a second and more). -ENOENT (no store), -EBUSY (another process holds it:
+ * err says its pid), -EROFS (read-only medium: ask for READ_ONLY), -EUCLEAN (broken structure),
+ * -EBADMSG (catalogue damaged), -ENOTSUP (a format newer than this library), -ESTALE (a class of another store). */
+int quire_store_open(struct quire_cache *cache, const char *path, unsigned flags,
+                     struct quire_store **ret_store, struct quire_error *err);
+
+/* -EBUSY while objects are mapped, containers open, or calls and operations under way. NULL allowed. Blobs that were
+ * not committed are gone. */
+int quire_store_close(struct quire_store *store);
+
+/* A store that nobody holds gets another path (rename(2)). -EBUSY with the holder, -EEXIST, -ENOENT, -EXDEV.
+ * Read-only users are not asked. Blocks. */
+int quire_store_rename(const char *from, const char *to, struct quire_error *err);
+
+/* Adds a class: a file of the store of that size, or `device`. -EEXIST, -EROFS; -EBUSY while another is added.
+ * Durable when it returns. Blocks. */
+int quire_store_class_add(struct quire_store *store, enum quire_class cls, const char *device,
+                          uint64_t bytes, struct quire_error *err);
+/* Makes it larger; for a device, takes what the device has. -EINVAL if smaller. Blocks. */
+int quire_store_class_grow(struct quire_store *store, enum quire_class cls, uint64_t bytes,
+                           struct quire_error *err);
+
+struct quire_class_stat {
+	bool present;
+	uint64_t bytes, used_bytes, free_bytes; /* in use: objects, their checksums, the catalogue */
+	uint64_t pending_bytes;                 /* of deleted objects that are mapped still */
+	char path[256];                         /* of the file, or of what it is a link to; cut if longer */
+};
+struct quire_store_stat {
+	uint8_t uuid[16];
+	uint32_t format_version;
+	uint64_t n_objects, n_open, n_uncommitted, n_containers;
+	uint64_t catalogue_bytes, catalogue_live_bytes;
+	uint64_t n_transactions, n_compactions; /* since open */
+	uint64_t index_bytes;                   /* memory of the object index */
+	uint64_t n_checksum_errors;             /* since open */
+	struct quire_class_stat classes[QUIRE_N_CLASSES];
+};
+/* A snapshot, not atomic as a whole. */
+int quire_store_stat(struct quire_store *store, struct quire_store_stat *ret_stat);
+
+/* One finding of a check. text: borrowed during the call. id: 0 where it is no object's. */
+typedef void (*quire_check_fn)(void *arg, int error, uint64_t id, enum quire_class cls, uint64_t offset,
+                               const char *text);
+/* Called now and then; a non-zero return ends the check with -ECANCELED. */
+typedef int (*quire_progress_fn)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
+
+struct quire_check_options {
+	size_t size;
+	bool structure_only;         /* not the objects' bytes */
+	uint64_t max_bytes_per_s;    /* 0: as fast as it goes */
+	quire_check_fn found;
+	quire_progress_fn progress;
+	void *arg;
+};
+/* Looks at every structure and every checksum, while the store is open (read-only too). Returns the number of findings,
+ * or a negative errno. Blocks; in a coroutine suspends. */
+int64_t quire_store_check(struct quire_store *store, const struct quire_check_options *opts);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

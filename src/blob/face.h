@@ -1,0 +1,65 @@
+/* face.h - what the public store has beside the store layer's: a directory, a lock, a cache. For src/blob alone. */
+#ifndef BLOB_FACE_H
+#define BLOB_FACE_H
+
+#include "../cache/core.h"
+#include "../store/store.h"
+
+#include <quire/store.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+struct face {
+	struct quire_cache *cache; /* borrowed: counts the store, so that it outlives it */
+	char *path;                /* owned; absolute */
+	int lock;                  /* descriptor, owned; -1: read only */
+	bool read_only;
+	pid_t pid;
+	_Atomic bool adding;       /* a class */
+	_Atomic unsigned n_calls;  /* under way, those that an op still has to start included */
+};
+
+static inline struct face *face_of(const struct store *s)
+{
+	return store_config_of(s)->face;
+}
+
+/* True in a loop's callback: -EDEADLK there, for what may have to wait. */
+static inline bool call_would_block_loop(void)
+{
+	return quire_loop_self() != NULL && !quire_in_coroutine();
+}
+
+extern const char *const class_names[QUIRE_N_CLASSES]; /* of their files, too */
+
+/* ---- directory.c ---- */
+
+/* "DIR/name"; NULL: no memory. Owned by the caller. */
+char *directory_path(const char *dir, const char *name);
+
+/* 0; -ENOENT: there is no store in dir. */
+int directory_has_store(const char *dir, struct quire_error *err);
+
+/* Takes the lock of the store in dir: its descriptor. -EBUSY: err says who has it. created: -EEXIST if there is
+ * a lock file already. */
+int directory_lock(const char *dir, bool created, struct quire_error *err);
+void directory_unlock(int lock); /* -1 allowed */
+
+/* What names in dir are durable. */
+int directory_sync(const char *dir);
+/* The directory that a path is in. */
+int directory_sync_parent(const char *path);
+
+/* The file of a class: a link to `device`, or new, of `bytes`. Opened for writing. A device that holds
+ * a class of a store already is -EEXIST, unless of that uuid (NULL: none). */
+struct class_file {
+	const char *dir, *device; /* device: NULL for a new file */
+	unsigned cls;
+	uint64_t bytes;
+	const uint8_t *uuid;
+	struct quire_loop *service;
+};
+int class_file_make(const struct class_file *how, struct device **ret_device, struct quire_error *err);
+int class_file_remove(const char *dir, unsigned cls);
+
+#endif
