@@ -8,6 +8,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 def check(tree):
     yield from packages(tree)
+    yield from readme_program(tree)
     for path in tree.paths:
         if path.suffix == ".md":
             yield from links(tree, path)
@@ -32,3 +33,13 @@ def links(tree, path):
                 continue
             if not (tree.root / path.parent / target).exists():
                 yield Violation(str(path), number, "link", f"{target}: no such file")
+
+
+def readme_program(tree):
+    """The program in the README is the one that is built and run."""
+    readme, program = tree.root / "README.md", tree.root / "examples" / "first.c"
+    if not program.exists():
+        return
+    text = program.read_text(encoding="utf-8")
+    if text[text.index("#include"):] not in readme.read_text(encoding="utf-8"):
+        yield Violation("README.md", 1, "example", "its program is not examples/first.c")
