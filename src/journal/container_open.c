@@ -113,7 +113,7 @@ static int open_active(struct container *c, unsigned index, struct container_log
 	state->complete = false;
 	int rc = journal_open(&o, log->first_segment, c->read_only, container_deliver, d, ret, &log->journal, err);
 	/* Beside a writer the log may have been given up meanwhile: see invariant 3. */
-	if (c->read_only && (probe(c, index, &now, NULL) < 0 || !frame_segment_same(&now, &state->first)))
+	if (c->read_only && (probe(c, index, &now, NULL) != 0 || !frame_segment_same(&now, &state->first)))
 		return quire_fail(err, -ESTALE, "%s: the container was compacted while it was read", o.device->name);
 	if (rc < 0)
 		return rc;
