@@ -38,6 +38,9 @@ bool evict_unpin(struct range *r, uint64_t page); /* false: it has no pin */
  * itself or can be evicted, and whoever waits is told (fillers_feed). */
 bool evict_all_pinned(const struct quire_cache *c);
 
+/* False: pins, and what is no frame, pass the budget by themselves; no eviction will help. */
+bool evict_can_fit(const struct quire_cache *c);
+
 /* Bytes that pins may take. */
 uint64_t evict_pin_limit(const struct quire_cache *c);
 

@@ -11,16 +11,26 @@
 
 #define PIN_RESERVE_LEAST (1u << 20)
 
+/* What no eviction of frames can give back. */
+static uint64_t fixed_bytes(const struct quire_cache *c)
+{
+	return budget_kind_used(&c->budget, BUDGET_PAGE_TABLES) +
+	       budget_kind_used(&c->budget, BUDGET_TABLES) + budget_kind_used(&c->budget, BUDGET_BUFFERS) +
+	       budget_kind_used(&c->budget, BUDGET_OTHER);
+}
+
 uint64_t evict_pin_limit(const struct quire_cache *c)
 {
 	uint64_t limit = budget_limit(&c->budget);
 	uint64_t reserve = limit / 8 > PIN_RESERVE_LEAST ? limit / 8 : PIN_RESERVE_LEAST;
-	uint64_t taken = reserve + budget_kind_used(&c->budget, BUDGET_PAGE_TABLES) +
-	                 budget_kind_used(&c->budget, BUDGET_TABLES) +
-	                 budget_kind_used(&c->budget, BUDGET_BUFFERS) +
-	                 budget_kind_used(&c->budget, BUDGET_OTHER);
+	uint64_t taken = reserve + fixed_bytes(c);
 
 	return limit > taken ? limit - taken : 0;
+}
+
+bool evict_can_fit(const struct quire_cache *c)
+{
+	return fixed_bytes(c) + atomic_load(&c->pinned_bytes) <= budget_limit(&c->budget);
 }
 
 bool evict_all_pinned(const struct quire_cache *c)

@@ -71,7 +71,7 @@ static int map_build(struct quire_map *m, const struct quire_item *items, size_t
 	m->charged_bytes = sizeof(*m) + n * (sizeof(struct item) + FILE_BYTES);
 	budget_charge(&m->cache->budget, BUDGET_OTHER, m->charged_bytes);
 	evict_to_budget(m->cache);
-	if (budget_excess(&m->cache->budget) > 0)
+	if (!evict_can_fit(m->cache))
 		return quire_fail(err, -ENOMEM, "%zu items do not fit the budget", n);
 	if (m->n_pages == 0)
 		return 0;
