@@ -136,6 +136,8 @@ class Demo(InDirectory):
                 continue
             self.assertEqual((result["wrong"], result["errors"], result["lost"]), (0, 0, 0), result)
             self.assertGreater(result["hot_p999_ns"], 0)
+        if os.environ.get("QUIRE_SANITIZED") and any("more memory" in r.get("why", "") for r in facts["results"]):
+            self.skipTest("a sanitizer's own memory does not fit into that of the contest")
         self.assertTrue(facts["results"][0]["ran"])
         text = page.read_text()
         self.assertNotIn("http", text)
