@@ -14,9 +14,9 @@
 #define READY_TIMEOUT_MS 60000
 
 /* Of a blocking thread's time, how much goes into waiting for misses. */
-#define MISS_LOAD 0.16
+#define MISS_LOAD 0.25
 #define RATE_MIN 1000.0
-#define RATE_MAX 60000.0
+#define RATE_MAX 90000.0
 
 static uint64_t now_ns(void)
 {
