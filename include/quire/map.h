@@ -29,9 +29,15 @@ enum quire_item_flags {
 	QUIRE_ITEM_HOLD = 2,   /* keep a descriptor: the old inode stays readable after a rename over it */
 };
 
-/* A file, or a range of one. Either path or fd: if path is NULL, fd is used. The
- * library takes its own duplicate of fd; strings are copied. */
+struct quire_store;
+
+/* A file, a blob, or a range of one. If store is not NULL: its blob of that id, which is committed; path, fd, flags
+ * and fill are not looked at and must be 0 (fd: or -1). Each page of a blob is verified against its checksum before
+ * it appears; the blob may be deleted while mapped, its space returns with the last map. Else path or fd: if
+ * path is NULL, fd is used. The library takes its own duplicate of fd; strings are copied. */
 struct quire_item {
+	struct quire_store *store; /* borrowed: until the map is destroyed; opened with the map's cache */
+	uint64_t blob;
 	const char *path;
 	int fd;
 	uint32_t flags;        /* enum quire_item_flags */
