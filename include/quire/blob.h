@@ -25,6 +25,7 @@ struct quire_blob_hints {
 	enum quire_class cls;     /* -ENOENT if the store has no such class */
 	uint64_t expected_bytes;  /* reserved at once, so that writes up to it can't fail for space; 0: as they come */
 	unsigned page_shift;      /* wish for maps: 12, 14, 16, 21; 0: by length */
+	uint8_t tag;              /* a mark of the owner's, kept in the catalogue: quire_blob_list_tagged finds by it */
 };
 
 /* Begins a blob. hints may be NULL. -ENOSPC: what is expected is not there (nothing was promised). */
@@ -63,6 +64,7 @@ struct quire_blob_props {
 	uint64_t allocated_bytes; /* checksums included */
 	enum quire_class cls;
 	unsigned page_shift;
+	uint8_t tag;
 	bool committed;
 	unsigned n_extents;
 	unsigned n_users; /* maps of it, and reads under way */
@@ -72,6 +74,8 @@ int quire_blob_props(struct quire_store *store, uint64_t id, struct quire_blob_p
 
 /* Ids of committed blobs greater than `after`, ascending, up to n; returns how many. */
 int quire_blob_list(struct quire_store *store, uint64_t after, uint64_t *ret_ids, unsigned n);
+/* The same, of those with that tag. Looks at every entry of the catalogue's index, in memory: some 10 ns each. */
+int quire_blob_list_tagged(struct quire_store *store, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -31,7 +31,7 @@ int quire_blob_alloc(struct quire_store *store, const struct quire_blob_hints *h
 		return -ECHILD;
 	if (call_would_block_loop())
 		return -EDEADLK;
-	return object_begin(s, (unsigned)h.cls, h.expected_bytes, h.page_shift, ret_id);
+	return object_begin(s, (unsigned)h.cls, h.expected_bytes, h.page_shift, h.tag, ret_id);
 }
 
 static int64_t run_write(struct call *c)
@@ -206,6 +206,7 @@ int quire_blob_props(struct quire_store *store, uint64_t id, struct quire_blob_p
 		.allocated_bytes = p.allocated_bytes,
 		.cls = (enum quire_class)p.class_no,
 		.page_shift = p.page_shift,
+		.tag = p.tag,
 		.committed = p.committed,
 		.n_extents = p.n_extents,
 		.n_users = p.n_refs,
@@ -220,4 +221,13 @@ int quire_blob_list(struct quire_store *store, uint64_t after, uint64_t *ret_ids
 	if (face_of(s)->pid != getpid())
 		return -ECHILD;
 	return (int)object_list(s, after, ret_ids, n <= INT32_MAX ? n : INT32_MAX);
+}
+
+int quire_blob_list_tagged(struct quire_store *store, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n)
+{
+	struct store *s = store_inside(store);
+
+	if (face_of(s)->pid != getpid())
+		return -ECHILD;
+	return (int)object_list_tagged(s, tag, after, ret_ids, n <= INT32_MAX ? n : INT32_MAX);
 }

@@ -186,6 +186,7 @@ static int enter(struct transaction *t)
 			.sum = w->len_bytes != 0 && w->len_bytes <= FORMAT_UNIT_BYTES ? w->sum : 0,
 			.class_no = w->class_no & 3u,
 			.page_shift = w->page_shift & 63u,
+			.tag = w->tag,
 			.hidden = 1,
 		};
 		trim_locked(w);

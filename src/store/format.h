@@ -99,12 +99,12 @@ struct object_le {
 	uint64_t len_bytes;
 	uint32_t sum; /* of the page of an object of one page, else 0 */
 	uint16_t n_extents;
-	uint8_t class_no;
-	uint8_t page_shift; /* wished for maps; 0: none */
+	uint8_t class_shift; /* bits 0 to 2: class; 3 to 7: page size wished for maps, 0: none */
+	uint8_t tag;         /* the owner's */
 };
 static_assert(sizeof(struct object_le) == 24 && offsetof(struct object_le, sum) == 16 &&
-              offsetof(struct object_le, n_extents) == 20 && offsetof(struct object_le, class_no) == 22 &&
-              offsetof(struct object_le, page_shift) == 23, "layout");
+              offsetof(struct object_le, n_extents) == 20 && offsetof(struct object_le, class_shift) == 22 &&
+              offsetof(struct object_le, tag) == 23, "layout");
 
 struct extent_le {
 	uint64_t start, n_units;

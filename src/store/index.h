@@ -14,6 +14,7 @@ struct index_entry {
 	uint32_t sum;          /* of the page, of an object of one page */
 	unsigned class_no : 2;
 	unsigned page_shift : 6;
+	unsigned tag : 8;
 	unsigned many : 1;
 	unsigned hidden : 1;   /* of a transaction that is not durable yet */
 	unsigned removing : 1; /* by one */

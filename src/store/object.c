@@ -145,6 +145,7 @@ static void of_writer(const struct writer *w, struct object_properties *ret)
 		.allocated_bytes = (w->extents.n_units + w->n_promised) * FORMAT_UNIT_BYTES,
 		.class_no = w->class_no,
 		.page_shift = w->page_shift,
+		.tag = w->tag,
 		.n_extents = w->extents.n,
 	};
 }
@@ -166,6 +167,7 @@ int object_properties(struct store *s, uint64_t id, struct object_properties *re
 			.allocated_bytes = format_n_units(format_n_pages(e->len_bytes)) * FORMAT_UNIT_BYTES,
 			.class_no = e->class_no,
 			.page_shift = e->page_shift,
+			.tag = (uint8_t)e->tag,
 			.n_refs = o != NULL ? o->n_refs : 0,
 			.committed = true,
 		};
@@ -189,5 +191,27 @@ unsigned object_list(struct store *s, uint64_t after, uint64_t *ret_ids, unsigne
 			ret_ids[i++] = e->id;
 	}
 	store_unlock(s);
+	return i;
+}
+
+#define LIST_STEP 4096 /* entries looked at before others get the lock */
+
+unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n)
+{
+	const struct index_entry *e;
+	unsigned i = 0, n_looked;
+
+	do {
+		store_lock(s);
+		for (n_looked = 0; n_looked < LIST_STEP && i < n; n_looked++) {
+			e = index_next(&s->index, after);
+			if (e == NULL)
+				break;
+			after = e->id;
+			if (e->tag == tag && !e->hidden)
+				ret_ids[i++] = e->id;
+		}
+		store_unlock(s);
+	} while (n_looked == LIST_STEP);
 	return i;
 }

@@ -29,8 +29,8 @@ uint8_t *record_put_object(uint8_t *at, const struct index_entry *e)
 		.len_bytes = htole64(e->len_bytes),
 		.sum = htole32(e->sum),
 		.n_extents = htole16((uint16_t)n),
-		.class_no = e->class_no,
-		.page_shift = e->page_shift,
+		.class_shift = (uint8_t)(e->class_no | e->page_shift << 3),
+		.tag = e->tag,
 	};
 
 	return put_extents(put(at, &le, sizeof(le)), extents, n);

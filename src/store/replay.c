@@ -97,12 +97,13 @@ static int replay_object(struct replay *r, struct input *in)
 		.id = le64toh(le.id),
 		.len_bytes = le64toh(le.len_bytes),
 		.sum = le32toh(le.sum),
-		.class_no = le.class_no & 3u,
-		.page_shift = le.page_shift & 63u,
+		.class_no = le.class_shift & 3u,
+		.page_shift = (unsigned)le.class_shift >> 3 & 31u,
+		.tag = le.tag,
 	};
-	if (!has_class(r, le.class_no))
+	if (!has_class(r, le.class_shift & 7u))
 		return wrong(r, e.id, "of a class that is not there");
-	if (e.id == 0 || e.len_bytes > FORMAT_MAX_OBJECT_BYTES || le.page_shift > FORMAT_MAX_PAGE_SHIFT)
+	if (e.id == 0 || e.len_bytes > FORMAT_MAX_OBJECT_BYTES || e.page_shift > FORMAT_MAX_PAGE_SHIFT)
 		return wrong(r, e.id, "impossible properties");
 	int rc = take_extents(r, in, e.id, le16toh(le.n_extents));
 	if (rc < 0)

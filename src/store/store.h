@@ -90,9 +90,11 @@ int store_error(struct store *s);   /* 0, or why there are no more transactions 
 
 struct object; /* an open object: one for all who use it, counted */
 
-/* Begins an object of a class; its extents come as it is written, expected_bytes of them at once. -ENOENT: no such
+/* Begins an object of a class; its extents come as it is written, expected_bytes of them at once. tag: the owner's
+ * mark. -ENOENT: no such
  * class; -ENOSPC: what is expected is not there. */
-int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigned page_shift, uint64_t *ret_id);
+int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigned page_shift, uint8_t tag,
+                 uint64_t *ret_id);
 /* -ENOSPC, of the store's space: nothing of it was taken. Another failure spoils the object: it can be aborted. -EROFS:
  * committed; -ESTALE; -EBUSY: another append, or a transaction, has it. */
 int object_append(struct store *s, uint64_t id, const struct iovec *iov, unsigned n);
@@ -117,12 +119,15 @@ unsigned object_page_shift(const struct object *o);
 struct object_properties {
 	uint64_t len_bytes, allocated_bytes;
 	unsigned class_no, page_shift, n_extents;
+	uint8_t tag;
 	unsigned n_refs;
 	bool committed;
 };
 int object_properties(struct store *s, uint64_t id, struct object_properties *ret); /* -ESTALE */
 /* Ids of committed objects above `after`, ascending; how many. */
 unsigned object_list(struct store *s, uint64_t after, uint64_t *ret_ids, unsigned n);
+/* Only those of that tag: one look at each entry of the index. */
+unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n);
 
 /* A verified read for a loop: as media_read is for plain files. done(0): all bytes are there and every page of them
  * matched its checksum (checksum pages are read as needed, cached under the budget). -EBADMSG: bad_offset tells

@@ -57,6 +57,7 @@ struct writer {
 	struct idmap_node node;   /* s->writers */
 	struct store *store;      /* borrowed */
 	unsigned class_no, page_shift;
+	uint8_t tag;
 	bool busy;                /* s->lock: an append or a transaction has it; what follows is its alone then */
 	int error;                /* a write failed: only abort is left */
 	bool dirty;               /* written to since the last flush that was waited for */

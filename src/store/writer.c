@@ -99,7 +99,8 @@ static int ensure_space(struct writer *w, uint64_t len_bytes)
 	return grow_extents(w, n_units, spare < MAX_GROWTH_UNITS ? spare : MAX_GROWTH_UNITS);
 }
 
-int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigned page_shift, uint64_t *ret_id)
+int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigned page_shift, uint8_t tag,
+                 uint64_t *ret_id)
 {
 	uint64_t id;
 	int rc = store_enter(s);
@@ -123,6 +124,7 @@ int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigne
 	w->store = s;
 	w->class_no = cls;
 	w->page_shift = page_shift;
+	w->tag = tag;
 	w->busy = true;
 	store_lock(s);
 	rc = idmap_add(&s->writers, &w->node, id);

@@ -267,6 +267,32 @@ static void what_is_expected_is_there(void **state)
 	assert_int_equal(props.n_users, 0);
 }
 
+/* A mark of the owner's, which a new life of the store keeps. */
+static void found_by_tag(void **state)
+{
+	struct quire_blob_hints hints = {.size = sizeof(hints)};
+	struct quire_blob_props props;
+	uint64_t ids[6], found[6];
+
+	for (unsigned i = 0; i < 6; i++) {
+		hints.tag = i % 3 == 2 ? 255 : (uint8_t)(i % 3);
+		assert_int_equal(quire_blob_alloc(store, &hints, &ids[i]), 0);
+	}
+	assert_int_equal(quire_blob_list_tagged(store, 1, 0, found, 6), 0);
+	assert_int_equal(quire_blob_commit(store, ids, 6, NULL), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(quire_blob_list_tagged(store, 255, 0, found, 6), 2);
+		assert_int_equal(found[0], ids[2]);
+		assert_int_equal(found[1], ids[5]);
+		assert_int_equal(quire_blob_list_tagged(store, 1, ids[1], found, 6), 1);
+		assert_int_equal(found[0], ids[4]);
+		assert_int_equal(quire_blob_list_tagged(store, 7, 0, found, 6), 0);
+		assert_int_equal(quire_blob_props(store, ids[5], &props), 0);
+		assert_int_equal(props.tag, 255);
+		env_reopen();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +311,7 @@ int main(void)
 		WITH_STORE(reads_past_the_end),
 		WITH_STORE(full),
 		WITH_STORE(what_is_expected_is_there),
+		WITH_STORE(found_by_tag),
 	};
 
 	return cmocka_run_group_tests(tests, files_setup, files_teardown);

@@ -33,7 +33,7 @@ static bool write_some(struct run *r, unsigned i, uint64_t *ids, unsigned n)
 	for (unsigned k = 0; k < n; k++) {
 		unsigned cls = r->e.sims[1] != NULL && i > 60 && (i + k) % 3 == 0;
 		uint64_t len = i % 40 == 7 ? 90000 : (i * 37 + k * 1000) % 9001;
-		if (!goes_on(object_begin(r->e.store, cls, 0, 0, &ids[k])))
+		if (!goes_on(object_begin(r->e.store, cls, 0, ENV_SHIFT(cls), ENV_TAG(cls), &ids[k])))
 			return false;
 		model_begun(&r->m, ids[k], cls)->len_bytes = len;
 		if (!goes_on(env_append(&r->e, ids[k], 0, len)))

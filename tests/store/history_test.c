@@ -78,7 +78,7 @@ static void step_begin(struct history *h)
 {
 	uint64_t id, max_id = h->m.max_id, expected = rnd(h, 4) == 0 ? rnd(h, 100000) : 0;
 	unsigned cls = h->e.sims[1] != NULL && rnd(h, 3) == 0;
-	int rc = object_begin(h->e.store, cls, expected, 0, &id);
+	int rc = object_begin(h->e.store, cls, expected, ENV_SHIFT(cls), ENV_TAG(cls), &id);
 
 	if (broken(h, rc) || rc == -ENOSPC)
 		return;

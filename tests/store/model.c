@@ -136,6 +136,8 @@ static void verify_objects(struct model *m, struct env *e, unsigned some)
 		assert_int_equal(p.committed, o->state == MODEL_COMMITTED);
 		assert_int_equal(p.len_bytes, o->len_bytes);
 		assert_int_equal(p.class_no, o->cls);
+		assert_int_equal(p.page_shift, ENV_SHIFT(o->cls));
+		assert_int_equal(p.tag, ENV_TAG(o->cls));
 		n += o->state == MODEL_COMMITTED;
 		if (o->state == MODEL_COMMITTED && i % some == 0)
 			assert_int_equal(env_verify(e, o->id, o->len_bytes), 0);

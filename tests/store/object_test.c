@@ -63,7 +63,7 @@ static void in_odd_pieces(struct env *e, void *arg)
 	uint64_t id, at = 0;
 
 	begin(e);
-	assert_int_equal(object_begin(e->store, 0, 0, 0, &id), 0);
+	assert_int_equal(object_begin(e->store, 0, 0, 0, 0, &id), 0);
 	for (unsigned i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
 		assert_int_equal(env_append(e, id, at, pieces[i]), 0);
 		at += pieces[i];
@@ -85,14 +85,14 @@ static void dead_ids(struct env *e, void *arg)
 	uint64_t id, aborted;
 
 	begin(e);
-	assert_int_equal(object_begin(e->store, 0, 0, 0, &id), 0);
+	assert_int_equal(object_begin(e->store, 0, 0, 0, 0, &id), 0);
 	assert_int_equal(object_get(e->store, id, &o), -EAGAIN);
 	assert_int_equal(store_apply(e->store, NULL, 0, &id, 1), -EAGAIN);
 	assert_int_equal(store_apply(e->store, &id, 1, NULL, 0), 0);
 	assert_int_equal(store_apply(e->store, &id, 1, NULL, 0), -EROFS);
 	assert_int_equal(env_append(e, id, 0, 10), -EROFS);
 	assert_int_equal(object_abort(e->store, id), -EROFS);
-	assert_int_equal(object_begin(e->store, 0, 0, 0, &aborted), 0);
+	assert_int_equal(object_begin(e->store, 0, 0, 0, 0, &aborted), 0);
 	assert_int_equal(object_abort(e->store, aborted), 0);
 	assert_int_equal(object_abort(e->store, aborted), -ESTALE);
 	assert_int_equal(store_apply(e->store, &aborted, 1, NULL, 0), -ESTALE);
@@ -186,7 +186,7 @@ static void full(struct env *e, void *arg)
 	for (uint64_t i = ids[n - 1] + 1; i < ids[n - 1] + 3; i++)
 		(void)object_abort(e->store, i);
 	uint64_t expected;
-	assert_int_equal(object_begin(e->store, 0, 1000000, 0, &expected), -ENOSPC);
+	assert_int_equal(object_begin(e->store, 0, 1000000, 0, 0, &expected), -ENOSPC);
 	assert_int_equal(store_apply(e->store, NULL, 0, ids, n), 0);
 	assert_int_equal(free_bytes(e), before);
 	assert_int_equal(env_check(e, true), 0);
@@ -205,10 +205,10 @@ static void expected_space(struct env *e, void *arg)
 
 	begin(e);
 	uint64_t room = free_bytes(e);
-	assert_int_equal(object_begin(e->store, 0, room / 2, 0, &id), 0);
+	assert_int_equal(object_begin(e->store, 0, room / 2, 0, 0, &id), 0);
 	while (env_put(e, 0, 60000) > 0)
 		;
-	assert_int_equal(object_begin(e->store, 0, 60000, 0, &other), -ENOSPC);
+	assert_int_equal(object_begin(e->store, 0, 60000, 0, 0, &other), -ENOSPC);
 	for (uint64_t at = 0; at < room / 2; at += 1 << 20)
 		assert_int_equal(env_append(e, id, at, room / 2 - at < 1 << 20 ? room / 2 - at : 1 << 20), 0);
 	assert_int_equal(store_apply(e->store, &id, 1, NULL, 0), 0);

@@ -184,7 +184,7 @@ static void read_only(struct env *e, void *arg)
 	assert_int_equal(object_list(e->store, 0, &id, 1), 1);
 	assert_int_equal(env_verify(e, id, 5000), 0);
 	assert_int_equal(store_apply(e->store, NULL, 0, &id, 1), -EROFS);
-	assert_int_equal(object_begin(e->store, 0, 0, 0, &id), -EROFS);
+	assert_int_equal(object_begin(e->store, 0, 0, 0, 0, &id), -EROFS);
 	assert_int_equal(env_check(e, true), 0);
 	env_close(e);
 	assert_int_equal(sim_n_events(e->sims[0]), n_events);
@@ -306,7 +306,7 @@ static void many(struct env *e, void *arg)
 	assert_int_equal(env_open(e), 0);
 	for (unsigned i = 0; i < N_MANY / 4000; i++) {
 		for (unsigned k = 0; k < 4000; k++) {
-			assert_int_equal(object_begin(e->store, 0, 0, 0, &ids[k]), 0);
+			assert_int_equal(object_begin(e->store, 0, 0, 0, 0, &ids[k]), 0);
 			if (k % 16 == 0)
 				assert_int_equal(object_append(e->store, ids[k], &(struct iovec){"x", 1}, 1), 0);
 		}

@@ -171,7 +171,7 @@ int env_append(struct env *e, uint64_t id, uint64_t offset, uint64_t len_bytes)
 int64_t env_write(struct env *e, unsigned cls, uint64_t len_bytes)
 {
 	uint64_t id;
-	int rc = object_begin(e->store, cls, 0, 0, &id);
+	int rc = object_begin(e->store, cls, 0, ENV_SHIFT(cls), ENV_TAG(cls), &id);
 
 	for (uint64_t at = 0; at < len_bytes && rc == 0; at += BUF_BYTES)
 		rc = env_append(e, id, at, len_bytes - at < BUF_BYTES ? len_bytes - at : BUF_BYTES);

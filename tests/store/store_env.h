@@ -43,6 +43,10 @@ void env_run(struct env *e, void (*fn)(struct env *e, void *arg), void *arg);
 /* Another turn, until cond() says so. */
 struct store_config env_config(struct env *e);
 
+/* What objects of the model are begun with, by their class. */
+#define ENV_SHIFT(cls) (12 + (cls))
+#define ENV_TAG(cls) (uint8_t)(255 - (cls))
+
 /* Bytes of object id from offset on. */
 void env_fill(uint64_t id, uint64_t offset, void *buf, uint64_t len_bytes);
 int env_append(struct env *e, uint64_t id, uint64_t offset, uint64_t len_bytes);

@@ -45,7 +45,7 @@ static void act(struct actor *a)
 		unsigned k = 1 + (unsigned)(env_random(&random) % 4), first = n;
 		for (; k > 0; k--, n++) {
 			lens[n] = env_random(&random) % (i % 8 == 0 ? 400000 : 9000);
-			expect(a, object_begin(s->e.store, 0, 0, 0, &ids[n]));
+			expect(a, object_begin(s->e.store, 0, 0, 0, 0, &ids[n]));
 			expect(a, env_append(&s->e, ids[n], 0, lens[n]));
 		}
 		expect(a, store_apply(s->e.store, ids + first, n - first, NULL, 0));
