@@ -6,6 +6,7 @@
 #include "face.h"
 
 #include "../base/fail.h"
+#include "../store/format.h"
 #include "../store/superblock.h"
 
 #include <errno.h>
@@ -169,17 +170,37 @@ static int link_device(const struct class_file *how, const char *path, struct de
 	return rc;
 }
 
-/* What is left of an addition that did not end makes room for the next; anything else stays. */
+/* Nothing was ever written where the superblocks go. */
+static int expect_blank(struct device *d, uint64_t file_bytes, struct quire_error *err)
+{
+	static const uint64_t places[] = {0, FORMAT_SUPERBLOCK_STEP};
+	_Alignas(DEVICE_BLOCK_BYTES) char block[DEVICE_BLOCK_BYTES];
+
+	if (file_bytes != d->size_bytes)
+		return quire_fail(err, -EEXIST, "%s", d->name);
+	for (unsigned i = 0; i < 2; i++) {
+		int rc = places[i] < d->size_bytes ? device_read(d, places[i], block, sizeof(block)) : 0;
+		if (rc < 0)
+			return quire_fail(err, rc, "%s", d->name);
+		if (places[i] < d->size_bytes && (block[0] != 0 || memcmp(block, block + 1, sizeof(block) - 1) != 0))
+			return quire_fail(err, -EEXIST, "%s", d->name);
+	}
+	return 0;
+}
+
+/* What is left of an addition, or a creation, that did not end makes room for the next; anything else stays. */
 static int remove_leftover(const struct class_file *how, const char *path, struct quire_error *err)
 {
 	struct device *d;
 	struct stat st;
 
-	if (how->uuid == NULL || lstat(path, &st) < 0)
+	if ((how->uuid == NULL && !how->leftover) || lstat(path, &st) < 0)
 		return 0;
 	int rc = device_open(path, DEVICE_READ_ONLY, 0, how->service, &d, NULL);
 	if (rc == 0) {
 		rc = refuse_foreign(how, d, err);
+		if (rc == 0 && how->leftover && S_ISREG(st.st_mode))
+			rc = expect_blank(d, (uint64_t)st.st_size, err);
 		device_close(d);
 	} else if (rc == -ENOENT && S_ISLNK(st.st_mode)) {
 		rc = 0;

@@ -57,6 +57,7 @@ struct class_file {
 	unsigned cls;
 	uint64_t bytes;
 	const uint8_t *uuid;
+	bool leftover; /* what a creation that was killed has left is removed, if it is plainly that */
 	struct quire_loop *service;
 };
 int class_file_make(const struct class_file *how, struct device **ret_device, struct quire_error *err);

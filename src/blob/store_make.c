@@ -1,6 +1,6 @@
 /* store_make.c - a store comes into being, or gets another path. All or nothing: what was made is removed again
  * when a later step fails. The superblock of `capacity` is the last thing written, so that there is no store
- * before there is a whole one. */
+ * before there is a whole one; what a process leaves behind that was killed before, the next creation removes. */
 #include "face.h"
 
 #include "../base/fail.h"
@@ -18,20 +18,31 @@
 
 /* ---- create ---- */
 
-/* lost+found is a file system's own. */
-static int expect_empty(const char *path, struct quire_error *err)
+/* Empty, or with nothing but what a creation leaves behind that was killed: its lock, perhaps its class file. */
+static int expect_empty(const char *path, bool *ret_leftover, struct quire_error *err)
 {
 	DIR *dir = opendir(path);
 	struct dirent *e;
-	int rc = 0;
+	bool lock = false, other = false, foreign = false;
 
 	if (dir == NULL)
 		return quire_fail(err, errno == ENOTDIR ? -EEXIST : -errno, "%s", path);
-	while (rc == 0 && (e = readdir(dir)) != NULL)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, "lost+found") != 0)
-			rc = quire_fail(err, -EEXIST, "%s: not empty", path);
+	while ((e = readdir(dir)) != NULL) {
+		/* lost+found is a file system's own. */
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, "lost+found") == 0)
+			continue;
+		if (strcmp(e->d_name, "lock") == 0)
+			lock = true;
+		else if (strcmp(e->d_name, class_names[QUIRE_CLASS_CAPACITY]) == 0)
+			other = true;
+		else
+			foreign = true;
+	}
 	closedir(dir);
-	return rc;
+	if (foreign || (other && !lock))
+		return quire_fail(err, -EEXIST, "%s: not empty", path);
+	*ret_leftover = lock;
+	return 0;
 }
 
 static int format_device(struct device *d, struct quire_loop *service, struct quire_error *err)
@@ -45,7 +56,7 @@ static int format_device(struct device *d, struct quire_loop *service, struct qu
 }
 
 /* The directory is ours, and locked. */
-static int make_in(const char *path, const struct quire_store_options *o, struct quire_loop *service,
+static int make_in(const char *path, bool leftover, const struct quire_store_options *o, struct quire_loop *service,
                    struct quire_error *err)
 {
 	struct class_file how = {
@@ -53,6 +64,7 @@ static int make_in(const char *path, const struct quire_store_options *o, struct
 		.device = o->device,
 		.cls = QUIRE_CLASS_CAPACITY,
 		.bytes = o->capacity_bytes != 0 ? o->capacity_bytes : DEFAULT_CAPACITY_BYTES,
+		.leftover = leftover,
 		.service = service,
 	};
 	struct device *d;
@@ -76,19 +88,21 @@ static int make_in(const char *path, const struct quire_store_options *o, struct
 	return rc;
 }
 
-static int make(const char *path, const struct quire_store_options *o, struct quire_error *err)
+static int make(const char *path, bool leftover, const struct quire_store_options *o, struct quire_error *err)
 {
 	struct quire_loop *service;
-	int lock = directory_lock(path, true, err);
+	int lock = directory_lock(path, !leftover, err);
 
+	if (lock == -EBUSY)
+		return quire_fail(err, -EEXIST, "%s: a store, in use", path);
 	if (lock < 0)
 		return lock;
 	int rc = service_get(&service, err);
 	if (rc == 0) {
-		rc = make_in(path, o, service, err);
+		rc = make_in(path, leftover, o, service, err);
 		service_put();
 	}
-	if (rc < 0) {
+	if (rc < 0 && !leftover) {
 		char *name = directory_path(path, "lock");
 		if (name != NULL)
 			(void)unlink(name);
@@ -111,14 +125,14 @@ int quire_store_create(const char *path, const struct quire_store_options *opts,
 	}
 	if (call_would_block_loop())
 		return quire_fail(err, -EDEADLK, "%s", path);
-	bool made = mkdir(path, 0777) == 0;
+	bool made = mkdir(path, 0777) == 0, leftover = false;
 	int rc = made ? 0 : -errno;
 	if (rc == -EEXIST)
-		rc = expect_empty(path, err);
+		rc = expect_empty(path, &leftover, err);
 	else if (rc < 0)
 		return quire_fail(err, rc, "%s", path);
 	if (rc == 0)
-		rc = make(path, &o, err);
+		rc = make(path, leftover, &o, err);
 	if (rc < 0 && made)
 		(void)rmdir(path);
 	return rc;

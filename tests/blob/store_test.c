@@ -74,6 +74,38 @@ static void create_in_place_of_things(void **state)
 	assert_int_equal(env_create(CAPACITY_BYTES), 0);
 }
 
+/* A creation was killed: after it had the lock, or when the file of the class was there. */
+static void create_over_what_a_killed_one_left(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(mkdir(dir, 0755), 0);
+		int fd = open(in_dir("lock"), O_CREAT | O_WRONLY, 0644);
+		assert_int_equal(write(fd, "12345\n", 6), 6);
+		close(fd);
+		if (i > 0) {
+			fd = open(in_dir("capacity"), O_CREAT | O_WRONLY, 0644);
+			assert_int_equal(ftruncate(fd, (off_t)MIB), 0);
+			assert_int_equal(pwrite(fd, "x", 1, 512 * 1024), 1);
+			close(fd);
+		}
+		assert_int_equal(env_create(CAPACITY_BYTES), 0);
+		assert_int_equal(env_open(0), 0);
+		assert_int_equal(check(), 0);
+		assert_int_equal(env_create(CAPACITY_BYTES), -EEXIST); /* it is held */
+		env_close();
+		assert_int_equal(unlink(in_dir("capacity")), 0);
+		/* Somebody's own file of that name stays. */
+		fd = open(in_dir("capacity"), O_CREAT | O_WRONLY, 0644);
+		assert_int_equal(write(fd, "mine", 4), 4);
+		close(fd);
+		assert_int_equal(env_create(CAPACITY_BYTES), -EEXIST);
+		assert_true(exists(in_dir("capacity")) && exists(in_dir("lock")));
+		assert_int_equal(unlink(in_dir("capacity")), 0);
+		assert_int_equal(unlink(in_dir("lock")), 0);
+		assert_int_equal(rmdir(dir), 0);
+	}
+}
+
 static void create_on_a_device(void **state)
 {
 	struct quire_store_stat st;
@@ -454,6 +486,7 @@ int main(void)
 		WITH_NAME(create_by_default_is_large_and_sparse),
 		WITH_NAME(create_refused_leaves_nothing),
 		WITH_NAME(create_in_place_of_things),
+		WITH_NAME(create_over_what_a_killed_one_left),
 		WITH_NAME(create_on_a_device),
 		WITH_NAME(another_process_holds_it),
 		WITH_NAME(a_killed_holder_holds_nothing),
