@@ -118,9 +118,8 @@ static void sync_fill_read(struct quire_cache *c, struct fill *fill)
 	uint64_t page_bytes = cache_page_bytes(c);
 
 	fill->n_good = 0;
-	fill->result = media_read_now(s->file, s->offset,
-	                              (uint32_t)(s->len_bytes < page_bytes ? s->len_bytes : page_bytes),
-	                              fill->buf);
+	fill->result =
+		source_read_now(s, (uint32_t)(s->len_bytes < page_bytes ? s->len_bytes : page_bytes), fill->buf);
 	if (fill->result == 0)
 		fill_install(fill, fill->buf + page_bytes);
 }

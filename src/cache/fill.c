@@ -5,7 +5,7 @@
  * 2. A waiter is on a fill's list only while a word says FILLING and names that fill; both are
  *    changed under the fill's lock, so none is left behind.
  * 3. No page appears before the file was found unchanged behind the read, and the owner's hook,
- *    if there is one, has accepted it.
+ *    if there is one, has accepted it; none of an object before it has matched its checksum.
  * 4. A fault may repeat a fill that a loop owns, since that loop may be the very thread that
  *    waits. DUP then keeps the page where it is until the repeat has ended: otherwise
  *    it could put the page back after it was evicted, with nobody knowing.
@@ -247,7 +247,7 @@ static void fill_pass_error(struct fill *fill, struct want *waiters)
 struct want *fill_settle(struct fill *fill)
 {
 	struct range *r = fill->range;
-	uint32_t flags = (fill->source.fill == NULL ? PAGE_UNVERIFIED : 0) |
+	uint32_t flags = (source_is_verified(&fill->source) ? 0 : PAGE_UNVERIFIED) |
 	                 (fill->source.hot ? PAGE_HOT : 0);
 
 	if (fill->result < 0) {

@@ -1,4 +1,4 @@
-/* fill.h - fills: a run of pages on its way from a file into the arena.
+/* fill.h - fills: a run of pages on its way from a file or an object into the arena.
  *
  * Each loop that uses a cache has a filler: a fixed number of fills and I/O buffers, and a queue
  * of operations that wait for one. What waits is the caller's memory, so a million operations
@@ -26,7 +26,7 @@ struct fill {
 	bool vague;             /* the error is of some page of the run, not known which */
 	uint8_t n_good;         /* pages that were installed */
 	struct page_source source;
-	struct media_read read;
+	struct source_read read;
 	struct fill *next;      /* free, or arrived */
 	pthread_mutex_t lock;
 	struct want *waiters;   /* under lock, and only while a page's word names this fill */

@@ -141,7 +141,7 @@ static void filler_end(struct loop_local *local)
 
 /* ---- starting ---- */
 
-static void fill_read_done(struct media_read *read, int result)
+static void fill_read_done(struct source_read *read, int result)
 {
 	struct fill *fill = (struct fill *)((char *)read - offsetof(struct fill, read));
 	struct filler *f = fill->filler;
@@ -157,18 +157,16 @@ static void fill_launch(struct filler *f, struct fill *fill)
 	const struct page_source *s = &fill->source;
 	uint64_t bytes = (uint64_t)fill->n_pages << f->cache->page_shift;
 
-	fill->read = (struct media_read){
-		.file = s->file,
-		.offset = s->offset,
-		.len_bytes = (uint32_t)(s->len_bytes < bytes ? s->len_bytes : bytes),
+	struct source_buffer buffer = {
 		.buf = fill->buf,
-		.buffer_slot = f->buffer_slot,
-		/* Threads that wait for the service may be whom others' descriptors wait for. */
+		.slot = f->buffer_slot,
+		/* Threads that wait for the service may be whom others' descriptors and tables wait for. */
 		.independent = f->loop == f->cache->service,
-		.done = fill_read_done,
 	};
+
+	fill->read.done = fill_read_done;
 	f->n_active++;
-	media_read_start(f->loop, &fill->read);
+	source_read_start(f->loop, &fill->read, s, (uint32_t)(s->len_bytes < bytes ? s->len_bytes : bytes), &buffer);
 }
 
 /* Takes a fill and a buffer of up to *n pages; NULL if there is none. */
@@ -210,9 +208,12 @@ int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pa
 
 	uint64_t in_item = (source.len_bytes - 1) >> f->cache->page_shift;
 	uint64_t in_region = arena_region_end(r->arena, page) - page;
+	uint64_t in_read = source_read_max_bytes(&source) >> f->cache->page_shift;
 	unsigned n = max_pages < FILL_MAX_PAGES ? max_pages : FILL_MAX_PAGES;
 	if (n > in_item + 1)
 		n = (unsigned)in_item + 1;
+	if (n > in_read)
+		n = (unsigned)in_read;
 	if (n > in_region)
 		n = (unsigned)in_region;
 
@@ -280,8 +281,8 @@ static void fill_finish(struct filler *f, struct fill *fill)
 	struct range *r = fill->range;
 
 	if (fill->result == 0)
-		fill->result = media_read_check(&fill->read);
-	media_read_finish(&fill->read);
+		fill->result = source_read_check(&fill->read);
+	source_read_finish(&fill->read);
 	if (fill->result == 0)
 		fill_install(fill, f->buffers + ((size_t)f->n_buffers << f->cache->page_shift));
 	else

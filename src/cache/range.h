@@ -7,23 +7,11 @@
 #define CACHE_RANGE_H
 
 #include "../loop/loop.h"
-#include "../media/media.h"
 #include "arena.h"
 #include "gate.h"
+#include "source.h"
 
 struct quire_cache;
-
-/* Where the bytes of a page and of those behind it are. */
-struct page_source {
-	struct media_file *file; /* borrowed: from the range's owner, as long as the range is referenced */
-	uint64_t offset;         /* in the file, bytes */
-	uint64_t len_bytes;      /* from here to the end of the item */
-	quire_fill_fn fill;
-	void *fill_arg;
-	uint64_t item;           /* for error reports */
-	uint64_t item_offset;
-	bool hot, may_grow;
-};
 
 #define RANGE_KILLED (UINT64_C(1) << 63)
 

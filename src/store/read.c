@@ -15,8 +15,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define READ_MAX_BYTES (1u << 20)
-
 struct state {
 	struct device_io io;
 	struct table_wait wait;
@@ -50,7 +48,7 @@ static uint64_t piece(const struct object *o, uint64_t page, uint64_t n, uint64_
 /* True if the object has all of it. */
 static bool range_fits(const struct object *o, uint64_t offset, uint32_t len_bytes)
 {
-	return offset % FORMAT_UNIT_BYTES == 0 && len_bytes <= READ_MAX_BYTES && offset <= o->len_bytes &&
+	return offset % FORMAT_UNIT_BYTES == 0 && len_bytes <= OBJECT_READ_MAX_BYTES && offset <= o->len_bytes &&
 	       (len_bytes + (uint64_t)FORMAT_UNIT_BYTES - 1) / FORMAT_UNIT_BYTES <=
 	               format_n_pages(o->len_bytes) - offset / FORMAT_UNIT_BYTES;
 }
@@ -168,7 +166,8 @@ static void next_table(struct state *st)
 	const struct object *o = st->read->object;
 
 	while (st->n_ready < st->n_tables) {
-		int rc = table_get(&o->store->tables, st->loop, o, st->group + st->n_ready, &st->wait);
+		int rc = table_get(&o->store->tables, st->loop, o, st->group + st->n_ready, st->read->independent,
+		                   &st->wait);
 		if (rc == 0)
 			return;
 		if (rc > 0)

@@ -133,12 +133,14 @@ unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64
  * matched its checksum (checksum pages are read as needed, cached under the budget). -EBADMSG: bad_offset tells
  * the first page that did not. offset: multiple of 4 KiB; len_bytes ≤ 1 MiB; an extent boundary inside is
  * the store's business. -EINVAL: beyond the object's last page. */
+#define OBJECT_READ_MAX_BYTES (1u << 20)
 struct object_read {
 	struct object *object;
 	uint64_t offset;
 	uint32_t len_bytes;
 	void *buf;            /* page aligned, room for len_bytes rounded up to 4 KiB; zeros behind the object's end */
 	int buffer_slot;
+	bool independent;     /* waits for no other loop that reads the same checksums */
 	void (*done)(struct object_read *read, int result);
 	uint64_t bad_offset;
 	uint64_t driver[48];

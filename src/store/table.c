@@ -7,7 +7,7 @@
  * had within the budget is charged beyond it, for as long as it is held: a read must come forward.
  *
  * Invariants (under the lock):
- *   1. A table is in the map unless it failed; it is in the list if it is ready and in the map.
+ *   1. A table is in the map unless it failed or is alone; it is in the list if it is ready and in the map.
  *   2. n_bytes is what all tables take, and charged.
  *   3. Only a table with n_refs == 0 is freed; loading counts as one.
  */
@@ -165,10 +165,12 @@ static void load_done(struct device_io *io, int result)
 	t->ready = true;
 	struct table_wait *waits = t->waits;
 	t->waits = NULL;
-	if (result == 0)
-		list_add(c, t);
-	else
-		idmap_remove(&c->map, &t->node);
+	if (!t->alone) {
+		if (result == 0)
+			list_add(c, t);
+		else
+			idmap_remove(&c->map, &t->node);
+	}
 	pthread_mutex_unlock(&c->lock);
 	free(load->block);
 	free(load);
@@ -207,7 +209,7 @@ static struct load *load_new(struct table_cache *c, const struct object *o, uint
 	return load;
 }
 
-int table_get(struct table_cache *c, struct quire_loop *loop, const struct object *o, uint64_t group,
+int table_get(struct table_cache *c, struct quire_loop *loop, const struct object *o, uint64_t group, bool alone,
               struct table_wait *w)
 {
 	struct load *load = NULL;
@@ -215,9 +217,10 @@ int table_get(struct table_cache *c, struct quire_loop *loop, const struct objec
 
 	pthread_mutex_lock(&c->lock);
 	struct table *t = find(c, o->node.id, group);
-	if (t == NULL) {
+	alone = alone && t != NULL && !t->ready;
+	if (t == NULL || alone) {
 		load = load_new(c, o, group);
-		if (load == NULL || idmap_add(&c->map, &load->table->node, key_of(o->node.id, group)) < 0) {
+		if (load == NULL || (!alone && idmap_add(&c->map, &load->table->node, key_of(o->node.id, group)) < 0)) {
 			if (load != NULL) {
 				free(load->table);
 				free(load->block);
@@ -227,6 +230,7 @@ int table_get(struct table_cache *c, struct quire_loop *loop, const struct objec
 			return -ENOMEM;
 		}
 		t = load->table;
+		t->alone = alone;
 		charge(c, table_bytes(t));
 	}
 	t->n_refs++;

@@ -20,6 +20,7 @@ struct table {
 	uint64_t object_id, group;
 	unsigned n_refs;
 	bool used, listed;
+	bool alone;                  /* one reader's own, neither in the map nor in the list */
 	bool ready;                  /* sums are there, or error is */
 	int error;
 	struct table_wait *waits;    /* for it to be ready */
@@ -47,8 +48,8 @@ struct table_wait {
 void table_cache_init(struct table_cache *c, struct budget *budget);
 void table_cache_fini(struct table_cache *c); /* nobody holds one */
 
-/* The sums of a group, on the loop whose turn it is. 1: w->table is ready. 0: it will be, w->ready() tells. -ENOMEM. */
-int table_get(struct table_cache *c, struct quire_loop *loop, const struct object *o, uint64_t group,
+/* The sums of a group, on the loop whose turn it is; alone: waits for no other loop that is reading them. 1: w->table is ready. 0: it will be, w->ready() tells. -ENOMEM. */
+int table_get(struct table_cache *c, struct quire_loop *loop, const struct object *o, uint64_t group, bool alone,
               struct table_wait *w);
 void table_put(struct table_cache *c, struct table *t);
 
