@@ -1,4 +1,4 @@
-/* quire/map.h - one contiguous range of memory over any number of files.
+/* quire/map.h - one contiguous range of memory over any number of files and blobs.
  *
  *   base ─┬─ item 0 ─┬─ item 1 ─┬─ … each item starts on a page boundary
  *
@@ -50,7 +50,7 @@ struct quire_item {
 
 /* Who serves a raw load that finds its page cold. */
 enum quire_fault {
-	QUIRE_FAULT_AUTO = 0, /* SERVICE where userfaultfd is to be had, else KERNEL */
+	QUIRE_FAULT_AUTO = 0, /* SERVICE where userfaultfd is to be had; else KERNEL, or PINNED if there are blobs */
 	QUIRE_FAULT_SERVICE,  /* the library's service thread; system calls too, where the kernel allows it */
 	QUIRE_FAULT_SIGNAL,   /* the faulting thread, in a SIGBUS handler; system calls get EFAULT. In a
 	                       * coroutine of a loop with suspend_faults: only that coroutine waits.
@@ -58,7 +58,7 @@ enum quire_fault {
 	                       * coroutine of the loop may ask for (stdio's included), and what
 	                       * coroutines share must be volatile or atomic across it: the compiler
 	                       * knows of no call there, and may keep it in a register. */
-	QUIRE_FAULT_KERNEL,   /* the kernel: plain mmaps, one VMA an item; the budget is advisory */
+	QUIRE_FAULT_KERNEL,   /* the kernel: plain mmaps, one VMA an item; the budget is advisory; no blobs */
 	QUIRE_FAULT_PINNED,   /* nobody: only pages wanted with QUIRE_WANT_PIN may be touched,
 	                       * others read as zeros; budget and checks hold in full */
 };
@@ -70,8 +70,8 @@ struct quire_map_options {
 
 /* Maps n items (0 allowed). opts may be NULL. Blocks on open and stat of each file.
  * All or nothing: on error nothing is mapped and err names the item.
- * -ENOENT, -EACCES, -EISDIR, -EINVAL (special files, range past the end), -ENOMEM
- * (arena full, budget), -ENOTSUP (this kind of fault service). */
+ * -ENOENT, -EACCES, -EISDIR, -EINVAL (special files, range past the end, a store of another cache), -ESTALE (no
+ * such blob), -EAGAIN (not committed yet), -ENOMEM (arena full, budget), -ENOTSUP (this kind of fault service). */
 int quire_map_create(struct quire_cache *cache, const struct quire_item *items, size_t n_items,
                      const struct quire_map_options *opts, struct quire_map **ret_map,
                      struct quire_error *err);
@@ -91,7 +91,7 @@ enum quire_fault quire_map_fault(const struct quire_map *map);
 int quire_map_item(const struct quire_map *map, size_t index, const void **ret_ptr, size_t *ret_len);
 
 enum quire_item_state {
-	QUIRE_ITEM_VERIFIED = 1, /* pages pass the owner's fill hook */
+	QUIRE_ITEM_VERIFIED = 1, /* a blob, or pages pass the owner's fill hook */
 	QUIRE_ITEM_REPLACED = 2, /* another file has the name, or none */
 	QUIRE_ITEM_CHANGED = 4,  /* rewritten in place: cold pages give ESTALE */
 	QUIRE_ITEM_TRUNCATED = 8,/* shorter than mapped: cold pages give ESTALE */
@@ -100,6 +100,10 @@ enum quire_item_state {
 
 /* Looks at the file now (one stat; may block). Returns enum quire_item_state bits. */
 int quire_map_item_state(struct quire_map *map, size_t index);
+
+/* The last error of a page of the item: code 0 if there was none, else its errno, and a text that names file, or
+ * blob and class, and offset (where several pages were read at once, of the first). -EINVAL: no such item. Never blocks. */
+int quire_map_item_error(const struct quire_map *map, size_t index, struct quire_error *ret_err);
 
 /* For an APPEND item: maps what the file has grown by, up to reserve_bytes. Returns
  * 0 and the new length. -ENOSPC: the reserve is full (mapped up to it). -EBUSY: the
@@ -156,7 +160,7 @@ struct quire_map_stat {
 	uint64_t mapped;      /* sum of item lengths */
 	uint64_t resident;
 	uint64_t pinned;
-	uint64_t unverified;  /* part of resident: pages of items without a fill hook */
+	uint64_t unverified;  /* part of resident: pages of files without a fill hook */
 	uint64_t n_items;
 	uint64_t n_hits;      /* pages that want found resident */
 	uint64_t n_faults, n_fills, n_evictions, n_errors; /* pages */

@@ -18,7 +18,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-const char *const class_names[QUIRE_N_CLASSES] = {"capacity", "staging", "pmem"};
 static_assert((int)QUIRE_N_CLASSES == STORE_N_CLASSES, "one set of classes, two names");
 
 char *directory_path(const char *dir, const char *name)
@@ -30,7 +29,7 @@ char *directory_path(const char *dir, const char *name)
 
 int directory_has_store(const char *dir, struct quire_error *err)
 {
-	char *path = directory_path(dir, class_names[QUIRE_CLASS_CAPACITY]);
+	char *path = directory_path(dir, store_class_names[QUIRE_CLASS_CAPACITY]);
 	struct stat st;
 
 	if (path == NULL)
@@ -214,7 +213,7 @@ static int remove_leftover(const struct class_file *how, const char *path, struc
 
 int class_file_make(const struct class_file *how, struct device **ret_device, struct quire_error *err)
 {
-	char *path = directory_path(how->dir, class_names[how->cls]);
+	char *path = directory_path(how->dir, store_class_names[how->cls]);
 	uint64_t bytes = how->bytes & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
 
 	if (path == NULL)
@@ -229,7 +228,7 @@ int class_file_make(const struct class_file *how, struct device **ret_device, st
 
 int class_file_remove(const char *dir, unsigned cls)
 {
-	char *path = directory_path(dir, class_names[cls]);
+	char *path = directory_path(dir, store_class_names[cls]);
 	int rc = path == NULL ? -ENOMEM : unlink(path) < 0 ? -errno : 0;
 
 	free(path);

@@ -30,8 +30,6 @@ static inline bool call_would_block_loop(void)
 	return quire_loop_self() != NULL && !quire_in_coroutine();
 }
 
-extern const char *const class_names[QUIRE_N_CLASSES]; /* of their files, too */
-
 /* ---- directory.c ---- */
 
 /* "DIR/name"; NULL: no memory. Owned by the caller. */

@@ -59,7 +59,7 @@ static int open_devices(struct face *f, struct store_media *ret, struct quire_er
 	int rc = 0;
 
 	for (unsigned i = 0; i < QUIRE_N_CLASSES && rc == 0; i++) {
-		char *path = directory_path(f->path, class_names[i]);
+		char *path = directory_path(f->path, store_class_names[i]);
 		if (path == NULL)
 			return quire_fail(err, -ENOMEM, "%s", f->path);
 		rc = device_open(path, f->read_only ? DEVICE_READ_ONLY : 0, 0, f->cache->service, &ret->classes[i], err);
@@ -153,7 +153,7 @@ static int add_class(struct store *s, unsigned cls, const char *device, uint64_t
 
 	store_stat(s, &stat);
 	if (stat.classes[cls].present)
-		return quire_fail(err, -EEXIST, "%s: the class %s", f->path, class_names[cls]);
+		return quire_fail(err, -EEXIST, "%s: the class %s", f->path, store_class_names[cls]);
 	struct class_file how = {
 		.dir = f->path, .device = device, .cls = cls, .bytes = bytes, .uuid = stat.uuid, .service = f->cache->service};
 	int rc = class_file_make(&how, &d, err);
@@ -205,7 +205,7 @@ int quire_store_class_grow(struct quire_store *store, enum quire_class cls, uint
 
 static void class_path(const struct face *f, unsigned cls, char *ret, size_t n)
 {
-	char *path = directory_path(f->path, class_names[cls]);
+	char *path = directory_path(f->path, store_class_names[cls]);
 	ssize_t len = path != NULL ? readlink(path, ret, n - 1) : 0;
 
 	if (len >= 0)

@@ -33,7 +33,7 @@ static int expect_empty(const char *path, bool *ret_leftover, struct quire_error
 			continue;
 		if (strcmp(e->d_name, "lock") == 0)
 			lock = true;
-		else if (strcmp(e->d_name, class_names[QUIRE_CLASS_CAPACITY]) == 0)
+		else if (strcmp(e->d_name, store_class_names[QUIRE_CLASS_CAPACITY]) == 0)
 			other = true;
 		else
 			foreign = true;

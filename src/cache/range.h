@@ -19,8 +19,8 @@ struct range_ops {
 	/* page counts from the start of the range. -EFAULT: it belongs to no item. Lock-free, any
 	 * thread, fault handlers included. */
 	int (*locate)(void *owner, uint64_t page, struct page_source *ret);
-	/* A fill of the item ended with an error. The same rules. */
-	void (*failed)(void *owner, uint64_t item, int error);
+	/* A fill ended with an error: of the page at that offset of the item, or the first of several. The same rules. */
+	void (*failed)(void *owner, uint64_t item, uint64_t item_offset, int error);
 };
 
 struct range {

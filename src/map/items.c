@@ -1,10 +1,11 @@
-/* items.c - files of a map: opening them, placing them, finding a page's bytes. */
+/* items.c - files and blobs of a map: opening them, placing them, finding a page's bytes. */
 #include "../base/fail.h"
 #include "../cache/fill.h"
 #include "map_internal.h"
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ static int map_locate(void *owner, uint64_t page, struct page_source *ret)
 		return -EFAULT;
 	*ret = (struct page_source){
 		.file = it->file,
+		.object = it->object,
 		.offset = it->offset + at,
 		.len_bytes = len - at,
 		.fill = it->fill,
@@ -49,28 +51,45 @@ static int map_locate(void *owner, uint64_t page, struct page_source *ret)
 	return 0;
 }
 
-static void map_failed(void *owner, uint64_t item, int error)
+#define ERROR_BITS 12 /* of struct item's error: page offsets leave them free */
+
+static void map_failed(void *owner, uint64_t item, uint64_t item_offset, int error)
 {
 	struct quire_map *m = owner;
+	uint64_t mask = (1u << ERROR_BITS) - 1;
 
+	atomic_store_explicit(&m->items[item].error, (item_offset & ~mask) | ((uint64_t)-error & mask),
+	                      memory_order_relaxed);
 	if (error == -EIO)
 		atomic_store_explicit(&m->items[item].failed, true, memory_order_relaxed);
 }
 
 const struct range_ops map_range_ops = {.locate = map_locate, .failed = map_failed};
 
-/* The part of its file that an item asks for, against the file's size. */
+/* "PATH", or "blob 7 in capacity"; a blob's is put together in text. */
+#define ITEM_NAME_TEXT 64
+static const char *item_name(const struct item *it, char *text)
+{
+	if (it->object == NULL)
+		return media_file_name(it->file);
+	snprintf(text, ITEM_NAME_TEXT, "blob %llu in %s", (unsigned long long)object_id(it->object),
+	         store_class_names[object_class(it->object)]);
+	return text;
+}
+
+/* The part that an item asks for, against the size of what it is of. */
 static int item_check(const struct quire_map *m, struct item *it, const struct quire_item *want,
                       size_t index, struct quire_error *err)
 {
-	uint64_t size = media_file_identity(it->file)->size_bytes;
-	const char *name = media_file_name(it->file);
+	uint64_t size = it->object != NULL ? object_bytes(it->object) : media_file_identity(it->file)->size_bytes;
+	char text[ITEM_NAME_TEXT];
+	const char *name = item_name(it, text);
 
 	if (want->offset & (cache_page_bytes(m->cache) - 1))
 		return quire_fail(err, -EINVAL, "item %zu, %s: offset %llu is not a multiple of the page size",
 		                  index, name, (unsigned long long)want->offset);
 	if (want->offset > size || want->len_bytes > size - want->offset)
-		return quire_fail(err, -EINVAL, "item %zu, %s: the range ends behind the file's %llu bytes",
+		return quire_fail(err, -EINVAL, "item %zu, %s: the range ends behind its %llu bytes",
 		                  index, name, (unsigned long long)size);
 
 	uint64_t len = want->len_bytes != 0 ? want->len_bytes : size - want->offset;
@@ -86,9 +105,32 @@ static int item_check(const struct quire_map *m, struct item *it, const struct q
 	return 0;
 }
 
+static int item_open_blob(struct quire_map *m, const struct quire_item *want, size_t index, struct quire_error *err)
+{
+	struct item *it = &m->items[index];
+	struct store *s = store_inside(want->store);
+	unsigned long long id = want->blob;
+
+	if (want->path != NULL || want->fd > 0 || want->flags != 0 || want->reserve_bytes != 0 || want->fill != NULL)
+		return quire_fail(err, -EINVAL, "item %zu, blob %llu: is no file: no path, descriptor, flags, reserve, hook",
+		                  index, id);
+	if (store_config_of(s)->budget != &m->cache->budget)
+		return quire_fail(err, -EINVAL, "item %zu, blob %llu: its store belongs to another cache", index, id);
+	if (m->fault == QUIRE_FAULT_KERNEL)
+		return quire_fail(err, -ENOTSUP, "item %zu, blob %llu: the kernel can't map what is to be verified", index,
+		                  id);
+	int rc = object_get(s, want->blob, &it->object);
+	if (rc < 0)
+		return quire_fail(err, rc, "item %zu, blob %llu", index, id);
+	return item_check(m, it, want, index, err);
+}
+
 static int item_open(struct quire_map *m, const struct quire_item *want, size_t index,
                      struct quire_error *err)
 {
+	if (want->store != NULL)
+		return item_open_blob(m, want, index, err);
+
 	struct item *it = &m->items[index];
 	const uint32_t known = QUIRE_ITEM_APPEND | QUIRE_ITEM_HOLD;
 
@@ -144,8 +186,10 @@ int map_items_open(struct quire_map *m, const struct quire_item *items, size_t n
 
 void map_items_close(struct quire_map *m)
 {
-	for (size_t i = 0; i < m->n_items; i++)
+	for (size_t i = 0; i < m->n_items; i++) {
 		media_file_close(m->items[i].file);
+		object_put(m->items[i].object);
+	}
 	free(m->items);
 	m->items = NULL;
 	m->n_items = 0;
@@ -179,12 +223,11 @@ int quire_map_item_state(struct quire_map *m, size_t index)
 	if (index >= m->n_items)
 		return -EINVAL;
 	struct item *it = &m->items[index];
-	uint64_t size;
-	int look = media_file_look(it->file, &size), state = 0;
+	int look = it->object != NULL ? 0 : media_file_look(it->file, NULL), state = 0;
 
 	if (look < 0)
 		return look;
-	if (it->fill != NULL)
+	if (it->fill != NULL || it->object != NULL)
 		state |= QUIRE_ITEM_VERIFIED;
 	if (look & MEDIA_REPLACED)
 		state |= QUIRE_ITEM_REPLACED;
@@ -195,6 +238,21 @@ int quire_map_item_state(struct quire_map *m, size_t index)
 	if (atomic_load_explicit(&it->failed, memory_order_relaxed))
 		state |= QUIRE_ITEM_FAILED;
 	return state;
+}
+
+int quire_map_item_error(const struct quire_map *m, size_t index, struct quire_error *ret_err)
+{
+	if (index >= m->n_items)
+		return -EINVAL;
+	uint64_t error = atomic_load_explicit(&m->items[index].error, memory_order_relaxed);
+	uint64_t mask = (1u << ERROR_BITS) - 1;
+	char text[ITEM_NAME_TEXT];
+
+	*ret_err = (struct quire_error){0};
+	if (error != 0)
+		quire_fail(ret_err, -(int)(error & mask), "item %zu, %s, at %llu", index, item_name(&m->items[index], text),
+		           (unsigned long long)(error & ~mask));
+	return 0;
 }
 
 /* Who touched pages behind the end got SIGBUS, and would go on getting it. */

@@ -1,6 +1,6 @@
 /* map.c - a map's life, and what can be asked about it.
  *
- * A map is a range of an arena and the items in it; the cache does the rest. It is destroyed
+ * A map is a range of an arena and the items in it, files and blobs; the cache does the rest. It is destroyed
  * in three steps: no new operation; when the last has ended, its pages leave, a few
  * milliseconds' worth at a time so that a loop stays responsive; then files and memory.
  */
@@ -19,13 +19,14 @@
 
 static_assert(WANT_PIN == QUIRE_WANT_PIN, "one flag, two names");
 
-static int map_choose_fault(const struct quire_cache *c, enum quire_fault asked,
+/* blobs: there are some, which the kernel can't map, since their pages are to be verified. */
+static int map_choose_fault(const struct quire_cache *c, enum quire_fault asked, bool blobs,
                             enum quire_fault *ret_fault, struct quire_error *err)
 {
 	bool uffd = feature_have(FEATURE_USERFAULTFD);
 
 	if (asked == QUIRE_FAULT_AUTO)
-		asked = uffd ? QUIRE_FAULT_SERVICE : QUIRE_FAULT_KERNEL;
+		asked = uffd ? QUIRE_FAULT_SERVICE : blobs ? QUIRE_FAULT_PINNED : QUIRE_FAULT_KERNEL;
 	if (asked < QUIRE_FAULT_AUTO || asked > QUIRE_FAULT_PINNED)
 		return quire_fail(err, -EINVAL, "fault service %d", (int)asked);
 	if ((asked == QUIRE_FAULT_SERVICE || asked == QUIRE_FAULT_SIGNAL) && !uffd)
@@ -104,7 +105,10 @@ int quire_map_create(struct quire_cache *c, const struct quire_item *items, size
 	m->cache = c;
 	pthread_mutex_init(&m->lock, NULL);
 	atomic_fetch_add(&c->n_maps, 1);
-	int rc = map_choose_fault(c, o.fault, &m->fault, err);
+	bool blobs = false;
+	for (size_t i = 0; items != NULL && i < n_items && !blobs; i++)
+		blobs = items[i].store != NULL;
+	int rc = map_choose_fault(c, o.fault, blobs, &m->fault, err);
 	if (rc == 0)
 		rc = map_build(m, items, n_items, err);
 	if (rc < 0) {

@@ -9,16 +9,18 @@
 
 #include <quire/map.h>
 
-/* One file, or a range of one, at its place. What readers look at without a lock is atomic. */
+/* One file or blob, or a range of one, at its place. What readers look at without a lock is atomic. */
 struct item {
-	struct media_file *file;   /* owned */
+	struct media_file *file;   /* owned; NULL: a blob */
+	struct object *object;     /* owned; NULL: a file */
 	uint64_t first_page;       /* counted from the map's start */
-	uint64_t offset;           /* in the file, bytes */
+	uint64_t offset;           /* in it, bytes */
 	_Atomic uint64_t len_bytes;
 	uint64_t reserve_bytes;    /* address space; at least len_bytes */
 	quire_fill_fn fill;
 	void *fill_arg;            /* borrowed: until the map is destroyed */
 	_Atomic bool failed;       /* the medium failed at least once */
+	_Atomic uint64_t error;    /* the last: offset of its page, and the errno in the low 12 bits; 0: none */
 	_Atomic bool hot;
 	bool append;
 	bool advice_pinning;       /* some thread is at it; under map->lock */

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+const char *const store_class_names[STORE_N_CLASSES] = {"capacity", "staging", "pmem"};
+
 #define CAPACITY 0u
 
 /* Both copies, with the next generation. On failure what is on the medium is either. */

@@ -14,6 +14,8 @@
 
 #define STORE_N_CLASSES 3
 
+extern const char *const store_class_names[STORE_N_CLASSES]; /* of their files, too */
+
 struct store;
 struct quire_store;
 
