@@ -1,0 +1,438 @@
+/* Blobs beside files in one map: verified, shared, deleted while they are mapped. */
+#include "../support/maps.h"
+#include "../support/trap.h"
+
+#include <fcntl.h>
+
+#define CLASS_BYTES (64 * MIB)
+
+static struct quire_store *store;
+static const char *dir;
+
+/* ---- a store for each test ---- */
+
+static void store_begin(void)
+{
+	static unsigned n;
+	static char name[32];
+	struct quire_store_options opts = {.size = sizeof(opts), .capacity_bytes = CLASS_BYTES};
+	struct quire_error err = {0};
+
+	snprintf(name, sizeof(name), "store-%u", n++);
+	dir = file_path(name);
+	assert_int_equal(quire_store_create(dir, &opts, &err), 0);
+	assert_int_equal(quire_store_open(cache, dir, 0, &store, &err), 0);
+	assert_int_equal(quire_store_class_add(store, QUIRE_CLASS_STAGING, NULL, CLASS_BYTES, &err), 0);
+}
+
+static void store_end(void)
+{
+	assert_int_equal(quire_store_close(store), 0);
+	store = NULL;
+}
+
+/* A committed blob with the content of a file of that seed. */
+static uint64_t blob_put(enum quire_class cls, unsigned seed, uint64_t len_bytes)
+{
+	struct quire_blob_hints hints = {.size = sizeof(hints), .cls = cls};
+	unsigned char *bytes = malloc(len_bytes + 1);
+	struct iovec v = {bytes, len_bytes};
+	uint64_t id;
+
+	for (uint64_t i = 0; i < len_bytes; i++)
+		bytes[i] = file_byte(seed, i);
+	assert_int_equal(quire_blob_alloc(store, &hints, &id), 0);
+	assert_int_equal(quire_blob_write(store, id, &v, 1, NULL), 0);
+	assert_int_equal(quire_blob_commit(store, &id, 1, NULL), 0);
+	free(bytes);
+	return id;
+}
+
+static struct quire_map *map_blob(uint64_t id)
+{
+	return map_item_of((struct quire_item){.store = store, .blob = id});
+}
+
+static uint64_t free_bytes(enum quire_class cls)
+{
+	struct quire_store_stat st;
+
+	assert_int_equal(quire_store_stat(store, &st), 0);
+	return st.classes[cls].free_bytes;
+}
+
+/* Flips a bit on the medium of damaged_blob, in the 4 KiB that belong at offset of the seed's content. */
+static void damage(unsigned seed, uint64_t offset)
+{
+	unsigned char want[4096], block[4096];
+	int fd = open(file_path("store-link"), O_RDWR);
+	off_t at = 0;
+
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < sizeof(want); i++)
+		want[i] = file_byte(seed, offset + i);
+	while (pread(fd, block, sizeof(block), at) == (ssize_t)sizeof(block) && memcmp(block, want, sizeof(want)) != 0)
+		at += sizeof(block);
+	assert_memory_equal(block, want, sizeof(want));
+	block[100] ^= 1;
+	assert_int_equal(pwrite(fd, block, sizeof(block), at), sizeof(block));
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+}
+
+/* ---- what is there ---- */
+
+static void files_and_blobs_of_alternating_classes(void **state)
+{
+	enum { N = 12 };
+	const uint64_t lens[N] = {1, 4095, 4096, 4097, 70000, 0, 12288, 100, 1 * MIB + 17, 5, 8192, 300000};
+	struct quire_item items[N] = {0};
+
+	store_begin();
+	for (unsigned i = 0; i < N; i++) {
+		char name[16];
+		if (i % 3 == 2) {
+			snprintf(name, sizeof(name), "f%u", i);
+			file_write(name, i, lens[i]);
+			items[i].path = file_path(name);
+		} else {
+			items[i].store = store;
+			items[i].blob = blob_put((enum quire_class)(i % 3), i, lens[i]);
+		}
+	}
+	struct quire_map *m = map_items(items, N);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < N; i++) {
+			const char *p = item_ptr(m, i);
+			size_t behind = pages((lens[i] + page_size() - 1) / page_size()) - lens[i];
+			assert_int_equal(item_len(m, i), lens[i]);
+			read_and_compare(m, p, i, 0, lens[i]);
+			/* Past the end of the item: zeroes, up to the end of its page. */
+			assert_int_equal(pin(m, p, lens[i] + behind), 0);
+			assert_true(bytes_are_zero(p + lens[i], behind));
+			assert_int_equal(unpin(m, p, lens[i] + behind), 0);
+			assert_int_equal(quire_map_item_state(m, i), i % 3 == 2 ? 0 : QUIRE_ITEM_VERIFIED);
+		}
+		press();
+	}
+	assert_true(map_stat(m).n_evictions > 0);
+	map_end(m);
+	store_end();
+}
+
+static void more_than_one_group_of_checksums(void **state)
+{
+	const uint64_t len = 9 * MIB + 4096 * 3 + 5;
+
+	store_begin();
+	struct quire_map *m = map_blob(blob_put(QUIRE_CLASS_CAPACITY, 3, len));
+	read_and_compare(m, item_ptr(m, 0), 3, 0, len);
+	quire_map_purge(m, quire_map_base(m), quire_map_bytes(m));
+	assert_int_equal(map_stat(m).resident, 0);
+	for (uint64_t at = 4 * MIB - 4 * 4096; at < 4 * MIB + 4 * 4096; at += 4096) /* where groups meet */
+		read_and_compare(m, item_ptr(m, 0) + at, 3, at, 4096);
+	assert_int_equal(map_stat(m).unverified, 0);
+	map_end(m);
+	store_end();
+}
+
+static void a_part_of_a_blob(void **state)
+{
+	const uint64_t len = pages(20) + 5;
+	struct quire_map *m;
+	struct quire_error err;
+
+	store_begin();
+	uint64_t id = blob_put(QUIRE_CLASS_STAGING, 4, len);
+	m = map_item_of((struct quire_item){.store = store, .blob = id, .offset = pages(3), .len_bytes = pages(2) + 7});
+	read_and_compare(m, item_ptr(m, 0), 4, pages(3), pages(2) + 7);
+	assert_int_equal(pin(m, item_ptr(m, 0), pages(3)), 0);
+	assert_true(bytes_are_zero(item_ptr(m, 0) + pages(2) + 7, page_size() - 7));
+	assert_int_equal(unpin(m, item_ptr(m, 0), pages(3)), 0);
+	map_end(m);
+	m = map_item_of((struct quire_item){.store = store, .blob = id, .offset = pages(20)});
+	read_and_compare(m, item_ptr(m, 0), 4, pages(20), 5);
+	map_end(m);
+	const struct quire_item bad[] = {
+		{.store = store, .blob = id, .offset = 1},
+		{.store = store, .blob = id, .offset = pages(21)},
+		{.store = store, .blob = id, .offset = pages(20), .len_bytes = 6},
+		{.store = store, .blob = id, .len_bytes = UINT64_MAX},
+	};
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(map_try(&bad[i], 1, &m, &err), -EINVAL);
+	store_end();
+}
+
+static void raw_loads(void **state)
+{
+	const uint64_t len = 3 * MIB;
+
+	store_begin();
+	struct quire_map *m = map_blob(blob_put(QUIRE_CLASS_CAPACITY, 5, len));
+	assert_bytes(item_ptr(m, 0), 5, 0, len);
+	assert_int_equal(map_stat(m).unverified, 0);
+	map_end(m);
+	store_end();
+}
+
+/* ---- shared, and deleted ---- */
+
+static void two_maps_of_one_blob(void **state)
+{
+	store_begin();
+	uint64_t id = blob_put(QUIRE_CLASS_CAPACITY, 6, 200000);
+	struct quire_map *one = map_blob(id), *two = map_blob(id);
+	struct quire_blob_props props;
+
+	read_and_compare(one, item_ptr(one, 0), 6, 0, 200000);
+	assert_int_equal(map_stat(two).resident, 0);
+	read_and_compare(two, item_ptr(two, 0), 6, 0, 200000);
+	assert_int_equal(quire_blob_props(store, id, &props), 0);
+	assert_int_equal(props.n_users, 2);
+	map_end(one);
+	read_and_compare(two, item_ptr(two, 0), 6, 0, 200000);
+	assert_int_equal(quire_store_close(store), -EBUSY);
+	map_end(two);
+	store_end();
+}
+
+static void deleted_while_mapped(void **state)
+{
+	const uint64_t len = 8 * MIB;
+
+	store_begin();
+	uint64_t before = free_bytes(QUIRE_CLASS_STAGING), id = blob_put(QUIRE_CLASS_STAGING, 7, len);
+	struct quire_map *one = map_blob(id), *two = map_blob(id), *none;
+	struct quire_store_stat st;
+	struct quire_error err;
+
+	read_and_compare(one, item_ptr(one, 0), 7, 0, MIB);
+	assert_int_equal(quire_blob_delete(store, &id, 1, NULL), 0);
+	assert_int_equal(map_try(&(struct quire_item){.store = store, .blob = id}, 1, &none, &err), -ESTALE);
+	assert_int_equal(quire_store_stat(store, &st), 0);
+	assert_true(st.classes[QUIRE_CLASS_STAGING].pending_bytes >= len);
+	map_end(one);
+	/* What is written now goes elsewhere. */
+	uint64_t other = blob_put(QUIRE_CLASS_STAGING, 8, len);
+	quire_map_purge(two, quire_map_base(two), quire_map_bytes(two));
+	read_and_compare(two, item_ptr(two, 0), 7, 0, len);
+	map_end(two);
+	assert_int_equal(quire_blob_delete(store, &other, 1, NULL), 0);
+	assert_int_equal(quire_store_stat(store, &st), 0);
+	assert_int_equal(st.classes[QUIRE_CLASS_STAGING].pending_bytes, 0);
+	/* All of it can be had again: an allocation waits for space on its way back. */
+	struct quire_blob_hints hints = {
+		.size = sizeof(hints), .cls = QUIRE_CLASS_STAGING, .expected_bytes = before - before / 64};
+	assert_int_equal(quire_blob_alloc(store, &hints, &id), 0);
+	store_end();
+}
+
+static void advice_by_item(void **state)
+{
+	struct quire_item items[3];
+
+	store_begin();
+	for (unsigned i = 0; i < 3; i++)
+		items[i] = (struct quire_item){.store = store, .blob = blob_put((enum quire_class)(i % 2), i, MIB)};
+	struct quire_map *m = map_items(items, 3);
+	assert_int_equal(quire_map_advise(m, 1, QUIRE_ADVISE_PINNED), 0);
+	assert_int_equal(map_stat(m).pinned, MIB);
+	press();
+	assert_true(quire_map_resident(m, item_ptr(m, 1), MIB));
+	assert_int_equal(quire_map_advise(m, 1, QUIRE_ADVISE_COLD), 0);
+	assert_int_equal(map_stat(m).pinned, 0);
+	assert_int_equal(want(m, item_ptr(m, 0), MIB), 0);
+	assert_int_equal(quire_map_purge(m, item_ptr(m, 0), MIB), MIB / page_size());
+	assert_false(quire_map_resident(m, item_ptr(m, 0), 1));
+	map_end(m);
+	store_end();
+}
+
+/* ---- damage ---- */
+
+/* The class is a link to a file that the test knows; blob of `len` with one damaged 4 KiB. */
+static uint64_t damaged_blob(uint64_t len, uint64_t bad)
+{
+	struct quire_store_options opts = {.size = sizeof(opts), .device = file_path("store-link")};
+	static unsigned n;
+	char name[32];
+
+	unlink(file_path("store-link"));
+	file_sparse("store-link", CLASS_BYTES);
+	snprintf(name, sizeof(name), "damaged-%u", n++);
+	dir = file_path(name);
+	assert_int_equal(quire_store_create(dir, &opts, NULL), 0);
+	assert_int_equal(quire_store_open(cache, dir, 0, &store, NULL), 0);
+	uint64_t id = blob_put(QUIRE_CLASS_CAPACITY, 9, len);
+	damage(9, bad);
+	return id;
+}
+
+static void damaged_page_is_named_and_its_neighbours_spared(void **state)
+{
+	const uint64_t len = pages(40);
+	uint64_t id = damaged_blob(len, pages(7));
+	struct quire_map *m = map_blob(id);
+	const char *p = item_ptr(m, 0);
+	struct iovec v = io(p, pages(20));
+	struct quire_error err;
+	struct quire_op op;
+	char expected[64];
+
+	assert_int_equal(quire_map_item_error(m, 0, &err), 0);
+	assert_int_equal(err.code, 0);
+	quire_op_init(&op);
+	assert_int_equal(quire_map_want(m, &v, 1, QUIRE_WANT_PIN, &op), 0);
+	assert_int_equal(quire_await(&op), -EBADMSG);
+	assert_int_equal(op.error_item, 0);
+	assert_int_equal(op.error_offset, pages(7));
+	assert_int_equal(quire_map_item_error(m, 0, &err), 0);
+	assert_int_equal(err.code, -EBADMSG);
+	snprintf(expected, sizeof(expected), "blob %llu in capacity, at %zu", (unsigned long long)id, pages(7));
+	assert_non_null(strstr(err.text, expected));
+	assert_int_equal(quire_map_item_error(m, 1, &err), -EINVAL);
+	assert_false(quire_map_resident(m, p + pages(7), 1));
+	read_and_compare(m, p, 9, 0, pages(7));
+	read_and_compare(m, p + pages(8), 9, pages(8), len - pages(8));
+	assert_int_equal(want(m, p + pages(7), 1), -EBADMSG);
+	map_end(m);
+	store_end();
+}
+
+/* A raw load of the damaged page is SIGBUS; of its neighbours it is not. */
+static void damaged_page_is_poison(void **state)
+{
+	uint64_t id = damaged_blob(pages(16), pages(5));
+	struct quire_map *m = map_blob(id);
+	const char *p = item_ptr(m, 0);
+
+	assert_true(load_traps(p + pages(5) + 17));
+	for (unsigned i = 0; i < 16; i++)
+		assert_true(load_traps(p + pages(i)) == (i == 5));
+	map_end(m);
+	store_end();
+}
+
+/* Whole when it was first read, damaged when it came again. */
+static void verified_each_time(void **state)
+{
+	uint64_t id = damaged_blob(pages(16), pages(15));
+	struct quire_map *m = map_blob(id);
+	const char *p = item_ptr(m, 0);
+
+	assert_int_equal(want(m, p, pages(15)), 0);
+	damage(9, pages(3));
+	read_and_compare(m, p, 9, 0, pages(15)); /* resident still */
+	quire_map_purge(m, p, pages(15));
+	assert_int_equal(want(m, p, pages(15)), -EBADMSG);
+	assert_false(quire_map_resident(m, p + pages(3), 1));
+	map_end(m);
+	store_end();
+}
+
+/* ---- what is refused ---- */
+
+static int no_hook(void *arg, const void *raw, size_t len_bytes, uint64_t offset, void *page)
+{
+	return 0;
+}
+
+static void refused(void **state)
+{
+	struct quire_cache_options opts = {.size = sizeof(opts), .budget_bytes = 16 * MIB, .reserve_bytes = GIB};
+	struct quire_cache *other;
+	struct quire_error err;
+	struct quire_map *m;
+	uint64_t writing;
+
+	store_begin();
+	uint64_t id = blob_put(QUIRE_CLASS_CAPACITY, 1, 10);
+	assert_int_equal(quire_blob_alloc(store, NULL, &writing), 0);
+	const struct {
+		struct quire_item item;
+		int error;
+	} bad[] = {
+		{{.store = store, .blob = id, .path = "x"}, -EINVAL},
+		{{.store = store, .blob = id, .flags = QUIRE_ITEM_APPEND}, -EINVAL},
+		{{.store = store, .blob = id, .reserve_bytes = MIB}, -EINVAL},
+		{{.store = store, .blob = id, .fill = no_hook}, -EINVAL},
+		{{.store = store, .blob = 0}, -ESTALE},
+		{{.store = store, .blob = id + 1000}, -ESTALE},
+		{{.store = store, .blob = writing}, -EAGAIN},
+	};
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		memset(&err, 0, sizeof(err));
+		assert_int_equal(map_try(&bad[i].item, 1, &m, &err), bad[i].error);
+		assert_non_null(strstr(err.text, "item 0"));
+	}
+	size_t len;
+	m = map_blob(id);
+	assert_int_equal(quire_map_extend(m, 0, &len), -EINVAL);
+	map_end(m);
+	assert_int_equal(quire_cache_open(&opts, &other, NULL), 0);
+	assert_int_equal(quire_map_create(other, &(struct quire_item){.store = store, .blob = id}, 1, NULL, &m, &err), -EINVAL);
+	assert_int_equal(quire_cache_close(other), 0);
+	assert_int_equal(quire_blob_abort(store, writing), 0);
+	store_end();
+}
+
+static void kernel_maps_refuse_them(void **state)
+{
+	struct quire_error err;
+	struct quire_map *m;
+
+	store_begin();
+	uint64_t id = blob_put(QUIRE_CLASS_CAPACITY, 1, 10);
+	assert_int_equal(map_try(&(struct quire_item){.store = store, .blob = id}, 1, &m, &err), -ENOTSUP);
+	store_end();
+}
+
+/* By default never the kernel's, whatever there is. */
+static void by_default(void **state)
+{
+	store_begin();
+	struct quire_map *m = map_blob(blob_put(QUIRE_CLASS_CAPACITY, 2, 50000));
+
+	assert_true(quire_map_fault(m) == QUIRE_FAULT_SERVICE || quire_map_fault(m) == QUIRE_FAULT_PINNED);
+	read_and_compare(m, item_ptr(m, 0), 2, 0, 50000);
+	map_end(m);
+	store_end();
+}
+
+static void beside_a_writer(void **state)
+{
+	struct quire_store *reader;
+
+	store_begin();
+	uint64_t id = blob_put(QUIRE_CLASS_CAPACITY, 2, 50000);
+	assert_int_equal(quire_store_open(cache, dir, QUIRE_STORE_READ_ONLY, &reader, NULL), 0);
+	struct quire_map *m = map_item_of((struct quire_item){.store = reader, .blob = id});
+	read_and_compare(m, item_ptr(m, 0), 2, 0, 50000);
+	assert_int_equal(quire_store_close(reader), -EBUSY);
+	map_end(m);
+	assert_int_equal(quire_store_close(reader), 0);
+	store_end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_CHECKED(files_and_blobs_of_alternating_classes),
+		ON_CHECKED(more_than_one_group_of_checksums),
+		ON_CHECKED(a_part_of_a_blob),
+		ON_FAULTING(raw_loads),
+		ON_CHECKED(two_maps_of_one_blob),
+		ON_CHECKED(deleted_while_mapped),
+		ON_CHECKED(advice_by_item),
+		ON_CHECKED(damaged_page_is_named_and_its_neighbours_spared),
+		ON_FAULTING(damaged_page_is_poison),
+		ON_CHECKED(verified_each_time),
+		ON_CHECKED(refused),
+		ON_KERNEL(kernel_maps_refuse_them),
+		ON_AUTO(by_default),
+		ON_CHECKED(beside_a_writer),
+	};
+
+	return cmocka_run_group_tests(tests, files_setup, files_teardown);
+}
