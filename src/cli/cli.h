@@ -21,6 +21,10 @@ int verb_info(int argc, char **argv);
 int verb_cat(int argc, char **argv);
 int verb_warm(int argc, char **argv);
 int verb_demo(int argc, char **argv);
+int verb_init(int argc, char **argv);
+int verb_rename(int argc, char **argv);
+int verb_serve(int argc, char **argv);
+int verb_on_store(int argc, char **argv); /* those of store_verbs.h */
 
 /* Prints "quire: WHAT: WHY"; returns CLI_FAILED. */
 int cli_fail(const char *what, const char *why_format, ...) __attribute__((format(printf, 2, 3)));

@@ -227,7 +227,7 @@ int verb_demo(int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	c.dir = o.dir;
-	progress_begin(&progress);
+	progress_begin(&progress, stderr);
 	rc = demo_corpus_build(o.dir, MAX_BYTES, o.memory_bytes, &progress, &c.corpus);
 	if (rc == CLI_DONE) {
 		catch_signals();

@@ -1,6 +1,7 @@
 /* info.c - `quire info`: what Quire promises in this process. */
 #include "cli.h"
 #include "json.h"
+#include "store_verbs.h"
 
 #include <quire/cache.h>
 
@@ -87,7 +88,7 @@ static void print_json(const struct quire_capabilities *caps)
 
 static void print_help(void)
 {
-	printf("usage: quire info --capabilities [--json]\n\n"
+	printf("usage: quire info --capabilities [--json]\n       quire info STORE [--json]\n\n"
 	       "Which promises hold in this process: features of the kernel are probed, and may be\n"
 	       "forbidden by the environment variable QUIRE_MASK (io_uring, userfaultfd, …).\n\n"
 	       "  --capabilities  the table of promises\n"
@@ -123,10 +124,12 @@ int verb_info(int argc, char **argv)
 			return cli_bad_option(argc, argv, option);
 		}
 	}
+	if (optind < argc && capabilities)
+		return cli_usage(argv[optind], "the capabilities are this process's, not a store's");
 	if (optind < argc)
-		return cli_usage(argv[optind], "no argument is expected");
+		return session_verb(&info_store_verb, argc, argv);
 	if (!capabilities)
-		return cli_usage("info", "what about? --capabilities");
+		return cli_usage("info", "what about? --capabilities, or a store");
 	int rc = quire_capabilities(&caps);
 	if (rc < 0)
 		return cli_fail("capabilities", "%s", strerror(-rc));

@@ -13,9 +13,18 @@ struct verb {
 
 static const struct verb verbs[] = {
 	{ "demo", verb_demo, "hits must not suffer for someone else's miss: a contest on real files" },
-	{ "info", verb_info, "what Quire promises in this process" },
+	{ "info", verb_info, "what Quire promises in this process; what a store is" },
 	{ "cat", verb_cat, "write files to standard output, read through a map" },
 	{ "warm", verb_warm, "read files through a map and report what is resident" },
+	{ "init", verb_init, "make a store" },
+	{ "import", verb_on_store, "make the files of a tree blobs of a store" },
+	{ "export", verb_on_store, "build an imported tree again" },
+	{ "blob", verb_on_store, "put, get, ls, rm, props of single objects" },
+	{ "stat", verb_on_store, "what a store holds and has done" },
+	{ "check", verb_on_store, "every structure and every checksum" },
+	{ "class", verb_on_store, "add or grow a media class" },
+	{ "rename", verb_rename, "give a store another path" },
+	{ "serve", verb_serve, "hold a store, and run the verbs of others on it" },
 };
 
 static void print_help(void)

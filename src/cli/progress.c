@@ -1,7 +1,6 @@
 /* progress.c - a bar on a terminal. */
 #include "progress.h"
 
-#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,9 +15,10 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-void progress_begin(struct progress *p)
+void progress_begin(struct progress *p, FILE *out)
 {
-	p->shown = isatty(STDERR_FILENO) == 1;
+	p->out = out;
+	p->shown = isatty(fileno(out)) == 1;
 	p->drawn_ns = 0;
 	p->what = "";
 }
@@ -43,12 +43,12 @@ void progress_update(struct progress *p, double done)
 	for (int i = 0; i < BAR_CELLS; i++)
 		bar[i] = i < (int)(done * BAR_CELLS) ? '#' : '.';
 	bar[BAR_CELLS] = '\0';
-	fprintf(stderr, "\r\033[K[%s] %3.0f %%  %s", bar, done * 100, p->what);
-	fflush(stderr);
+	fprintf(p->out, "\r\033[K[%s] %3.0f %%  %s", bar, done * 100, p->what);
+	fflush(p->out);
 }
 
 void progress_end(struct progress *p)
 {
 	if (p->shown)
-		fputs("\r\033[K", stderr);
+		fputs("\r\033[K", p->out);
 }

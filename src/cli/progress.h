@@ -1,4 +1,4 @@
-/* progress.h - one line on stderr that shows how far a verb is; silent where stderr is no terminal.
+/* progress.h - one line on stderr that shows how far a verb is; silent where that is no terminal.
  *
  * Not thread-safe. Redrawn ten times a second at most, so that it may be called from a hot loop.
  */
@@ -7,14 +7,16 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct progress {
-	bool shown; /* stderr is a terminal */
+	FILE *out;  /* borrowed */
+	bool shown; /* it is a terminal */
 	uint64_t drawn_ns;
 	const char *what; /* borrowed: until the next progress_step */
 };
 
-void progress_begin(struct progress *p);
+void progress_begin(struct progress *p, FILE *out);
 
 /* Names what is done now; drawn with the next update. */
 void progress_step(struct progress *p, const char *what);

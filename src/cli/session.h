@@ -20,30 +20,42 @@
 struct session {
 	struct quire_cache *cache; /* borrowed; NULL while parsing */
 	struct quire_store *store; /* borrowed; NULL while parsing */
-	bool read_only;            /* the store is: nobody serves it, and the verb only reads */
-	FILE *out, *err;           /* borrowed: the caller's; flushed by the session */
+	const char *path;          /* of the store, as it was typed */
+	bool served;               /* by a daemon */
+	FILE *out, *err;           /* borrowed: the caller's */
 	int in;                    /* descriptor; borrowed */
-	int cwd;                   /* directory descriptor that relative paths of the caller start from: use openat */
-	bool shows_progress;       /* err is a terminal */
+	int cwd;                   /* directory descriptor that the caller's relative paths start from: use openat */
 	_Atomic bool canceled;     /* interrupted, or the caller is gone: end soon, with nothing half-done */
 };
 
-/* The same as cli_fail and cli_usage, to the caller's stderr. */
+/* The same as cli_fail, cli_usage and cli_bad_option, to the caller's stderr. */
 int session_fail(struct session *s, const char *what, const char *why_format, ...) __attribute__((format(printf, 3, 4)));
+int session_fail_text(struct session *s, const char *text);
 int session_usage(struct session *s, const char *what, const char *why_format, ...)
 	__attribute__((format(printf, 3, 4)));
+int session_bad_option(struct session *s, int argc, char **argv, int option);
+int session_finish_output(struct session *s);
+
+/* A path of the caller as one that leads there from here too; owned by the caller. NULL: no memory. */
+char *session_path(const struct session *s, const char *path);
 
 struct store_verb {
-	const char *name;        /* argv[0]; of `blob put`: "blob" */
+	const char *name;        /* argv[0] */
 	size_t args_bytes;       /* of what parse fills; zeroed before */
-	bool (*writes)(const void *args); /* needs the store for writing; NULL: never */
-	/* From argv to args, strings borrowed from argv; ret_store: the path of the store among them. CLI_DONE: go on;
-	 * else the exit code, with one line said. --help prints to s->out and returns CLI_DONE with *ret_store NULL. */
-	int (*parse)(struct session *s, int argc, char **argv, void *args, const char **ret_store);
+	/* From argv to args, whose strings are borrowed from argv. ret_path: the store's, among them; ret_writes: it is needed
+	 * for writing. CLI_DONE: go on; else the exit code, one line was said. --help: CLI_DONE, and no path. */
+	int (*parse)(struct session *s, int argc, char **argv, void *args, const char **ret_path, bool *ret_writes);
 	int (*run)(struct session *s, const void *args); /* an exit code */
 };
 
-/* Parses; opens the store, or finds its holder; runs; closes. For main: what each verb of the table does. */
+/* NULL: there is none of that name. */
+const struct store_verb *store_verb_find(const char *name);
+
+/* Parses; finds the holder, or opens the store; runs; closes. */
 int session_verb(const struct store_verb *verb, int argc, char **argv);
+
+/* Parses and runs in a session that has its streams; with a store the verb's own path is not looked at, else the
+ * store is opened for it. Any thread. */
+int session_run(struct session *s, const struct store_verb *verb, int argc, char **argv);
 
 #endif

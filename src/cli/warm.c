@@ -62,7 +62,7 @@ static int read_all(struct warm *w)
 	if (quire_map_stat(w->map, &stat) < 0)
 		return cli_fail("map", "no statistics");
 	double start = now_seconds();
-	progress_begin(&progress);
+	progress_begin(&progress, stderr);
 	for (size_t i = 0; rc == CLI_DONE && i < w->n; i++) {
 		progress_step(&progress, w->paths[i]);
 		rc = read_item(w, i, &done, stat.mapped, &progress);

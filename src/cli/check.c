@@ -1,0 +1,126 @@
+/* check.c - `quire check`: every structure and every checksum of a store, while it is in use or not. */
+#include "json.h"
+#include "progress.h"
+#include "store_verbs.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+
+struct check_args {
+	bool json, structure_only;
+	uint64_t rate;
+};
+
+struct check {
+	struct session *session;
+	struct json json;
+	bool as_json;
+	struct progress progress;
+	uint64_t all_bytes;
+};
+
+static int parse_check(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
+{
+	static const struct option longs[] = {
+		{ "structure", no_argument, NULL, 's' },
+		{ "rate", required_argument, NULL, 'r' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct check_args *args = arg;
+	int option;
+
+	(void)ret_writes;
+	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+		if (option == 'h') {
+			fputs("usage: quire check STORE [--structure] [--rate BYTES] [--json]\n\n"
+			      "Looks at every structure of the store and reads every object against its checksums. Each finding\n"
+			      "is a line; the exit code is 1 if there was one.\n\n"
+			      "  --structure   not the objects' bytes\n"
+			      "  --rate BYTES  read no more than that a second\n"
+			      "  --json        findings and their number as JSON\n", s->out);
+			return CLI_DONE;
+		}
+		if (option == 's')
+			args->structure_only = true;
+		else if (option == 'j')
+			args->json = true;
+		else if (option != 'r')
+			return session_bad_option(s, argc, argv, option);
+		else if (!cli_parse_bytes(optarg, &args->rate))
+			return session_usage(s, optarg, "not a number of bytes");
+	}
+	if (argc - optind != 1)
+		return session_usage(s, "check", "which store?");
+	*ret_path = argv[optind];
+	return CLI_DONE;
+}
+
+static void found(void *arg, int error, uint64_t id, enum quire_class cls, uint64_t offset, const char *text)
+{
+	struct check *c = arg;
+
+	if (!c->as_json) {
+		progress_end(&c->progress);
+		fprintf(c->session->out, "%s (object %llu, class %s, offset %llu): %s\n", text, (unsigned long long)id,
+		        class_words[cls], (unsigned long long)offset, strerror(-error));
+		return;
+	}
+	json_open(&c->json, NULL, '{');
+	json_uint(&c->json, "object", id);
+	json_string(&c->json, "class", class_words[cls]);
+	json_uint(&c->json, "offset", offset);
+	json_uint(&c->json, "error", (uint64_t)-error);
+	json_string(&c->json, "text", text);
+	json_close(&c->json, '}');
+}
+
+static int progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
+{
+	struct check *c = arg;
+
+	c->all_bytes = all_bytes;
+	progress_update(&c->progress, all_bytes > 0 ? (double)done_bytes / (double)all_bytes : 0);
+	return atomic_load(&c->session->canceled);
+}
+
+static int run_check(struct session *s, const void *arg)
+{
+	const struct check_args *args = arg;
+	struct check c = {.session = s, .as_json = args->json};
+	struct quire_check_options opts = {
+		.size = sizeof(opts),
+		.structure_only = args->structure_only,
+		.max_bytes_per_s = args->rate,
+		.found = found,
+		.progress = progress,
+		.arg = &c,
+	};
+	char text[CLI_BYTES_TEXT];
+
+	if (args->json) {
+		json_init(&c.json, s->out);
+		json_open(&c.json, NULL, '{');
+		json_open(&c.json, "findings", '[');
+	}
+	progress_begin(&c.progress, s->err);
+	progress_step(&c.progress, "checking");
+	int64_t n = quire_store_check(s->store, &opts);
+	progress_end(&c.progress);
+	if (args->json) {
+		json_close(&c.json, ']');
+		json_bool(&c.json, "complete", n >= 0);
+		json_uint(&c.json, "bytes", c.all_bytes);
+		json_close(&c.json, '}');
+	}
+	if (n < 0)
+		return session_fail(s, s->path, "check: %s", strerror((int)-n));
+	if (!args->json)
+		fprintf(s->out, "%s: %s, %lld %s\n", s->path, cli_format_bytes(c.all_bytes, text), (long long)n,
+		        n == 1 ? "finding" : "findings");
+	return n > 0 ? CLI_FAILED : CLI_DONE;
+}
+
+const struct store_verb check_verb = {"check", sizeof(struct check_args), parse_check, run_check};

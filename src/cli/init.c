@@ -1,0 +1,63 @@
+/* init.c - `quire init`: makes a store; `quire rename`: gives one another path. Nobody holds it, so neither has a session. */
+#include "cli.h"
+
+#include <quire/store.h>
+
+#include <getopt.h>
+#include <stdio.h>
+
+int verb_init(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "capacity", required_argument, NULL, 'c' },
+		{ "device", required_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct quire_store_options opts = {.size = sizeof(opts)};
+	struct quire_error err;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+		if (option == 'h') {
+			printf("usage: quire init STORE [--capacity BYTES | --device DEVICE]\n\n"
+			       "Makes a store in a directory that is empty or not there yet.\n\n"
+			       "  --capacity BYTES  of the file that holds it, sparse (default 1T)\n"
+			       "  --device DEVICE   a block device or file that shall hold it\n");
+			return cli_finish_output();
+		}
+		if (option == 'd')
+			opts.device = optarg;
+		else if (option != 'c')
+			return cli_bad_option(argc, argv, option);
+		else if (!cli_parse_bytes(optarg, &opts.capacity_bytes))
+			return cli_usage(optarg, "not a number of bytes");
+	}
+	if (argc - optind != 1)
+		return cli_usage("init", "which store?");
+	if (opts.device != NULL && opts.capacity_bytes != 0)
+		return cli_usage("init", "a device has the size that it has");
+	return quire_store_create(argv[optind], &opts, &err) < 0 ? cli_fail_text(err.text) : CLI_DONE;
+}
+
+int verb_rename(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct quire_error err;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+		if (option != 'h')
+			return cli_bad_option(argc, argv, option);
+		printf("usage: quire rename STORE PATH\n\nGives a store that nobody holds another path.\n");
+		return cli_finish_output();
+	}
+	if (argc - optind != 2)
+		return cli_usage("rename", "a store and its new path");
+	return quire_store_rename(argv[optind], argv[optind + 1], &err) < 0 ? cli_fail_text(err.text) : CLI_DONE;
+}
