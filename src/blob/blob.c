@@ -1,5 +1,10 @@
-/* blob.c - quire_blob_*: the store's objects. A read that is not aligned, or whose memory is not, goes through a
- * buffer; the rest of it goes where it shall be, and is verified there. */
+/* blob.c - quire_blob_*: the store's objects.
+ *
+ * A read is cut into pieces, of which several are on their way: so the medium is busy while one is verified. A piece
+ * that is not aligned, or whose memory is not, goes through a buffer; all others go where they shall be, and are
+ * verified there. After a piece failed no more are begun; those under way end, and the foremost failure is
+ * the read's: what it would have been piece by piece.
+ */
 #include "call.h"
 
 #include <quire/blob.h>
@@ -11,7 +16,8 @@
 #include <string.h>
 
 #define PAGE_BYTES ((uint64_t)FORMAT_UNIT_BYTES)
-#define MAX_READ_BYTES (UINT64_C(1) << 20) /* of object_read */
+#define PIECE_BYTES (UINT64_C(256) << 10) /* at most OBJECT_READ_MAX_BYTES */
+#define N_PIECES 8u                       /* under way, of one read */
 
 /* ---- written ---- */
 
@@ -107,60 +113,148 @@ static uint64_t sink_room(const struct sink *sink)
 	return sink->iov[sink->i].iov_len - sink->skip;
 }
 
-static void sink_copy(struct sink *sink, const void *from, uint64_t len_bytes)
+static void sink_copy(struct sink sink, const void *from, uint64_t len_bytes)
 {
 	for (uint64_t n; len_bytes > 0; len_bytes -= n, from = (const char *)from + n) {
+		sink_settle(&sink);
+		n = sink_room(&sink) < len_bytes ? sink_room(&sink) : len_bytes;
+		memcpy(sink_at(&sink), from, n);
+		sink.skip += n;
+	}
+}
+
+static void sink_advance(struct sink *sink, uint64_t len_bytes)
+{
+	for (uint64_t n; len_bytes > 0; len_bytes -= n) {
 		sink_settle(sink);
 		n = sink_room(sink) < len_bytes ? sink_room(sink) : len_bytes;
-		memcpy(sink_at(sink), from, n);
 		sink->skip += n;
 	}
 }
 
-/* One read of the object, of `want` bytes or less; how many, or a negative errno. *bounce: made when first needed. */
-static int64_t read_piece(struct call *c, struct object *o, struct sink *sink, uint64_t offset, uint64_t want,
-                          void **bounce)
+/* One of the pieces that are on their way. */
+struct piece {
+	struct object_read read;
+	struct reading *reading;
+	struct sink to;    /* where its bytes go, if they are copied */
+	uint64_t n_bytes;  /* of the caller's */
+	char *bounce;      /* owned; NULL until needed, then kept */
+	bool copied;
+};
+
+/* On the home loop, from the start to the completion. */
+struct reading {
+	struct quire_op op;
+	struct object *object;
+	struct sink sink;     /* of what was not asked for yet: */
+	uint64_t offset, left;
+	unsigned n_flying;
+	int error;            /* of the foremost piece that failed: */
+	uint64_t error_at, bad_offset;
+	struct piece pieces[N_PIECES];
+};
+
+static void piece_done(struct object_read *read, int result);
+
+static void failed(struct reading *r, int error, uint64_t at, uint64_t bad_offset)
 {
-	uint64_t skip = offset % PAGE_BYTES;
-	bool aligned = skip == 0 && (uintptr_t)sink_at(sink) % PAGE_BYTES == 0;
-	uint64_t straight = aligned ? sink_room(sink) & ~(PAGE_BYTES - 1) : 0;
-	uint64_t n = want < MAX_READ_BYTES - skip ? want : MAX_READ_BYTES - skip;
-
-	if (straight != 0) {
-		if (n > straight)
-			n = straight;
-		int rc = object_read_wait(o, offset, (uint32_t)n, sink_at(sink), &c->error_offset);
-		sink->skip += n;
-		return rc < 0 ? rc : (int64_t)n;
-	}
-	/* Enough for all that follow: they are no longer, and begin at a page. */
-	if (*bounce == NULL)
-		*bounce = aligned_alloc(PAGE_BYTES, (skip + n + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1));
-	if (*bounce == NULL)
-		return -ENOMEM;
-	int rc = object_read_wait(o, offset - skip, (uint32_t)(skip + n), *bounce, &c->error_offset);
-	if (rc < 0)
-		return rc;
-	sink_copy(sink, (const char *)*bounce + skip, n);
-	return (int64_t)n;
+	if (r->error != 0 && r->error_at < at)
+		return;
+	r->error = error;
+	r->error_at = at;
+	r->bad_offset = bad_offset;
 }
+
+/* The next piece, if there is one. */
+static void piece_start(struct reading *r, struct piece *p)
+{
+	if (r->left == 0 || r->error != 0)
+		return;
+	sink_settle(&r->sink);
+	uint64_t skip = r->offset % PAGE_BYTES;
+	bool aligned = skip == 0 && (uintptr_t)sink_at(&r->sink) % PAGE_BYTES == 0;
+	uint64_t straight = aligned ? sink_room(&r->sink) & ~(PAGE_BYTES - 1) : 0;
+	uint64_t n = r->left < PIECE_BYTES - skip ? r->left : PIECE_BYTES - skip;
+
+	p->copied = straight == 0;
+	if (!p->copied && n > straight)
+		n = straight;
+	/* Enough for all that follow: they are no longer, and begin at a page. */
+	if (p->copied && p->bounce == NULL)
+		p->bounce = aligned_alloc(PAGE_BYTES, (skip + n + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1));
+	if (p->copied && p->bounce == NULL) {
+		failed(r, -ENOMEM, r->offset, 0);
+		return;
+	}
+	p->reading = r;
+	p->to = r->sink;
+	p->n_bytes = n;
+	p->read.object = r->object;
+	p->read.offset = r->offset - skip;
+	p->read.len_bytes = (uint32_t)(skip + n);
+	p->read.buf = p->copied ? p->bounce : sink_at(&r->sink);
+	p->read.buffer_slot = -1;
+	p->read.independent = false;
+	p->read.done = piece_done;
+	sink_advance(&r->sink, n);
+	r->offset += n;
+	r->left -= n;
+	r->n_flying++;
+	object_read_start(op_home(&r->op), &p->read);
+}
+
+static void piece_done(struct object_read *read, int result)
+{
+	struct piece *p = (struct piece *)read;
+	struct reading *r = p->reading;
+
+	if (result < 0)
+		failed(r, result, read->offset, read->bad_offset);
+	else if (p->copied)
+		sink_copy(p->to, p->bounce + (read->len_bytes - p->n_bytes), p->n_bytes);
+	r->n_flying--;
+	piece_start(r, p);
+	if (r->n_flying == 0)
+		op_complete(&r->op, r->error);
+}
+
+static void reading_start(struct quire_op *op)
+{
+	struct reading *r = (struct reading *)((char *)op - offsetof(struct reading, op));
+
+	for (unsigned i = 0; i < N_PIECES; i++)
+		piece_start(r, &r->pieces[i]);
+	if (r->n_flying == 0)
+		op_complete(op, r->error);
+}
+
+static const struct op_driver reading_driver = {.start = reading_start};
 
 static int64_t read_all(struct call *c, struct object *o)
 {
-	struct sink sink = {.iov = c->io.iov, .n = c->io.n};
-	uint64_t all = 0, done = 0, there = object_bytes(o);
-	void *bounce = NULL;
-	int64_t n = 0;
+	uint64_t all = 0, there = object_bytes(o);
+	struct reading r; /* not zeroed as a whole: most reads take one piece */
 
 	there = c->io.offset < there ? there - c->io.offset : 0;
-	for (unsigned i = 0; i < sink.n && all < there; i++)
-		all += sink.iov[i].iov_len < there - all ? sink.iov[i].iov_len : there - all;
-	for (; done < all && n >= 0; done += n > 0 ? (uint64_t)n : 0) {
-		sink_settle(&sink);
-		n = read_piece(c, o, &sink, c->io.offset + done, all - done, &bounce);
-	}
-	free(bounce);
-	return n < 0 ? n : (int64_t)done;
+	for (unsigned i = 0; i < c->io.n && all < there; i++)
+		all += c->io.iov[i].iov_len < there - all ? c->io.iov[i].iov_len : there - all;
+	if (all == 0)
+		return 0;
+	r.object = o;
+	r.sink = (struct sink){.iov = c->io.iov, .n = c->io.n};
+	r.offset = c->io.offset;
+	r.left = all;
+	r.n_flying = 0;
+	r.error = 0;
+	for (unsigned i = 0; i < N_PIECES; i++)
+		r.pieces[i].bounce = NULL;
+	quire_op_init(&r.op);
+	int rc = (int)op_run_and_wait(&r.op, &reading_driver, store_config_of(c->store)->service);
+	for (unsigned i = 0; i < N_PIECES; i++)
+		free(r.pieces[i].bounce);
+	if (rc == -EBADMSG)
+		c->error_offset = r.bad_offset;
+	return rc < 0 ? rc : (int64_t)all;
 }
 
 static int64_t run_read(struct call *c)
