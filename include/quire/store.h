@@ -85,7 +85,7 @@ struct quire_store_stat {
 /* A snapshot, not atomic as a whole. */
 int quire_store_stat(struct quire_store *store, struct quire_store_stat *ret_stat);
 
-/* One finding of a check. text: borrowed during the call. id: 0 where it is no object's. */
+/* One finding of a check, at a byte offset of the class. text: borrowed during the call. id: 0 where it is no object's. */
 typedef void (*quire_check_fn)(void *arg, int error, uint64_t id, enum quire_class cls, uint64_t offset,
                                const char *text);
 /* Called now and then; a non-zero return ends the check with -ECANCELED. */

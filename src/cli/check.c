@@ -64,7 +64,7 @@ static void found(void *arg, int error, uint64_t id, enum quire_class cls, uint6
 
 	if (!c->as_json) {
 		progress_end(&c->progress);
-		fprintf(c->session->out, "%s (object %llu, class %s, offset %llu): %s\n", text, (unsigned long long)id,
+		fprintf(c->session->out, "%s (object %llu, class %s, at %llu): %s\n", text, (unsigned long long)id,
 		        class_words[cls], (unsigned long long)offset, strerror(-error));
 		return;
 	}
