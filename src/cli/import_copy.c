@@ -71,10 +71,9 @@ static int copy_file(struct import *im, int fd, struct tree_entry *e, void *buf,
 	pthread_mutex_unlock(&im->lock);
 	if (e->blob != 0)
 		return 0;
-	if (e->len_bytes > BUFFER_BYTES) {
-		hints.expected_bytes = e->len_bytes;
+	hints.expected_bytes = e->len_bytes;
+	if (e->len_bytes > BUFFER_BYTES)
 		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	}
 	int rc = quire_blob_alloc(im->session->store, &hints, &e->blob);
 	if (rc < 0) {
 		*ret_source = false;

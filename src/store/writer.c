@@ -76,8 +76,8 @@ static int grow_extents(struct writer *w, uint64_t n_units, uint64_t spare)
 	return rc == -ENOSPC ? store_alloc_list(s, w->class_no, missing, 0, &w->extents) : rc;
 }
 
-/* Space for an object of len_bytes. */
-static int ensure_space(struct writer *w, uint64_t len_bytes)
+/* Space for an object of len_bytes; growing: more will follow, so take some ahead. */
+static int ensure_space(struct writer *w, uint64_t len_bytes, bool growing)
 {
 	uint64_t n_units = format_n_units(format_n_pages(len_bytes));
 
@@ -96,7 +96,8 @@ static int ensure_space(struct writer *w, uint64_t len_bytes)
 	if (w->extents.n_units >= n_units)
 		return 0;
 	uint64_t spare = w->extents.n_units > MIN_GROWTH_UNITS ? w->extents.n_units : MIN_GROWTH_UNITS;
-	return grow_extents(w, n_units, spare < MAX_GROWTH_UNITS ? spare : MAX_GROWTH_UNITS);
+	spare = spare < MAX_GROWTH_UNITS ? spare : MAX_GROWTH_UNITS;
+	return grow_extents(w, n_units, growing ? spare : 0);
 }
 
 int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigned page_shift, uint8_t tag,
@@ -134,7 +135,7 @@ int object_begin(struct store *s, unsigned cls, uint64_t expected_bytes, unsigne
 		store_leave(s);
 		return rc;
 	}
-	rc = expected_bytes != 0 ? ensure_space(w, expected_bytes) : 0;
+	rc = expected_bytes != 0 ? ensure_space(w, expected_bytes, false) : 0;
 	store_lock(s);
 	w->busy = false;
 	if (rc < 0)
@@ -310,7 +311,7 @@ static int append(struct writer *w, const struct iovec *iov, unsigned n)
 			return -EFBIG;
 		len_bytes += iov[i].iov_len;
 	}
-	int rc = ensure_space(w, len_bytes);
+	int rc = ensure_space(w, len_bytes, true);
 	for (unsigned i = 0; i < n && rc == 0; i++) {
 		rc = append_part(w, iov[i].iov_base, iov[i].iov_len);
 		if (rc < 0)
