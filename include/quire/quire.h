@@ -2,6 +2,7 @@
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
 
+#include <quire/async_map.h>
 #include <quire/blob.h>
 #include <quire/cache.h>
 #include <quire/error.h>

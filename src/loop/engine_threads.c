@@ -107,6 +107,10 @@ static int64_t perform(const struct io *io)
 	case IO_MADVISE:
 		rc = madvise(io->buf, io->len, (int)io->flags);
 		break;
+	case IO_POPULATE:
+		(void)madvise(io->buf, io->len, MADV_WILLNEED);
+		rc = madvise(io->buf, io->len, MADV_POPULATE_READ);
+		break;
 	case IO_NOP:
 	case IO_POLL:
 		break;

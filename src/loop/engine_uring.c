@@ -26,6 +26,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #if __has_include(<valgrind/valgrind.h>)
@@ -41,7 +42,7 @@
 #define MADVISE_MAX_BYTES (UINT64_C(1) << 31) /* the length field has 32 bits */
 
 /* user_data of what is no I/O. I/Os have their address. */
-enum { TAG_WAKE = 1, TAG_CANCEL = 2 };
+enum { TAG_WAKE = 1, TAG_CANCEL = 2, TAG_AHEAD = 3 };
 
 enum { URING_CANCEL_LISTED = 1, URING_CANCEL_SENT = 2 };
 
@@ -191,9 +192,28 @@ static void prepare_madvise(struct io_uring_sqe *sqe, struct io *io)
 	io_uring_prep_madvise(sqe, (char *)io->buf + done, (off_t)len, (int)io->flags);
 }
 
+/* Populating alone would read around each page that is missing, 128 KiB or more at a time, unless
+ * the mapping is advised to be random; asked for ahead, exactly the range is read. The pair goes in
+ * one submission, and one worker carries out both. */
+static struct io_uring_sqe *prepare_willneed(struct uring *u, struct io *io)
+{
+	if (io_uring_sq_space_left(&u->ring) < 2)
+		io_uring_submit(&u->ring);
+	if (io_uring_sq_space_left(&u->ring) < 2)
+		return NULL;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+	io_uring_prep_madvise(sqe, io->buf, (off_t)io->len, MADV_WILLNEED);
+	io_uring_sqe_set_data64(sqe, TAG_AHEAD);
+	sqe->flags |= IOSQE_IO_HARDLINK;
+	if (u->ring.features & IORING_FEAT_CQE_SKIP)
+		sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	return io_uring_get_sqe(&u->ring);
+}
+
 static void uring_start(struct engine *engine, struct io *io)
 {
-	struct io_uring_sqe *sqe = sqe_get(uring_of(engine));
+	struct uring *u = uring_of(engine);
+	struct io_uring_sqe *sqe = io->op == IO_POPULATE ? prepare_willneed(u, io) : sqe_get(u);
 	if (sqe == NULL) {
 		io_finish_later(engine->loop, io, -EAGAIN);
 		return;
@@ -216,6 +236,9 @@ static void uring_start(struct engine *engine, struct io *io)
 		break;
 	case IO_MADVISE:
 		prepare_madvise(sqe, io);
+		break;
+	case IO_POPULATE:
+		io_uring_prep_madvise(sqe, io->buf, (off_t)io->len, MADV_POPULATE_READ);
 		break;
 	case IO_POLL:
 		io_uring_prep_poll_add(sqe, io->fd, io->flags);
@@ -286,7 +309,7 @@ static unsigned uring_reap(struct engine *engine)
 		n++;
 		if (cqe->user_data == TAG_WAKE)
 			u->wake_armed = (cqe->flags & IORING_CQE_F_MORE) != 0;
-		else if (cqe->user_data != TAG_CANCEL)
+		else if (cqe->user_data != TAG_CANCEL && cqe->user_data != TAG_AHEAD)
 			complete(u, (struct io *)(uintptr_t)cqe->user_data, cqe->res);
 	}
 	io_uring_cq_advance(&u->ring, n);
@@ -419,7 +442,7 @@ static int setup_ring(struct uring *u, unsigned depth)
 	if (feature_have(FEATURE_DEFER_TASKRUN))
 		params.flags |= IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
 		                IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-	/* A cancel an I/O, and polls, which the depth does not bound. */
+	/* A cancel and what goes ahead an I/O, and polls, which the depth does not bound. */
 	params.cq_entries = depth < 32 ? 128 : depth * 4;
 	return io_uring_queue_init_params(depth < 8 ? 8 : depth, &u->ring, &params);
 }

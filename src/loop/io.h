@@ -22,6 +22,7 @@ enum io_op {
 	IO_WRITE,    /* pwritev2(fd, buf, len, offset, write_flags); may be short, as IO_READ may */
 	IO_FDATASYNC, /* fdatasync(fd) */
 	IO_FALLOCATE, /* fallocate(fd, mode, offset, len) */
+	IO_POPULATE,  /* madvise(buf, len) with WILLNEED, whatever that says, then POPULATE_READ; len below 2 GiB */
 };
 
 struct io {

@@ -70,6 +70,11 @@ unsigned loop_depth(const struct quire_loop *loop)
 	return loop->depth;
 }
 
+bool loop_is_of_parent(const struct quire_loop *loop)
+{
+	return loop->pid != getpid();
+}
+
 enum quire_engine quire_loop_engine(const struct quire_loop *loop)
 {
 	return loop->engine->ops->kind;

@@ -65,9 +65,16 @@ void loop_local_add(struct quire_loop *loop, struct loop_local *local);       /*
 int service_get(struct quire_loop **ret_loop, struct quire_error *err);
 void service_put(void); /* the last one stops and joins it */
 
+/* The same for operations of threads that have neither a loop nor a cache: one reference for all
+ * of them, kept until the process ends or the library is unloaded. */
+int service_shared(struct quire_loop **ret_loop);
+
 /* ---- which loop, which coroutine; async-signal-safe (initial-exec TLS) ---- */
 bool loop_is_mine(const struct quire_loop *loop); /* its turn is running on this thread */
 bool loop_suspends_faults(const struct quire_loop *loop);
 unsigned loop_depth(const struct quire_loop *loop);
+
+/* True in a forked child for what its parent created. One system call. */
+bool loop_is_of_parent(const struct quire_loop *loop);
 
 #endif

@@ -144,7 +144,4 @@ void stack_pool_fini(struct stack_pool *pool);
 struct coro *stack_pool_get(struct stack_pool *pool); /* NULL: no memory */
 void stack_pool_put(struct stack_pool *pool, struct coro *co);
 
-/* ---- service.c ---- */
-int service_shared(struct quire_loop **ret_loop); /* for ops of threads that have no loop */
-
 #endif

@@ -32,6 +32,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -123,6 +124,18 @@ static void wake_threads(atomic_uint *state)
 	syscall(SYS_futex, state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+/* A full eventfd that was not made EFD_NONBLOCK would hold up the loop: asked for room first. */
+int op_signal_eventfd(int efd)
+{
+	struct pollfd room = {.fd = efd, .events = POLLOUT};
+	uint64_t one = 1;
+	if (poll(&room, 1, 0) <= 0)
+		return 0;
+	if (room.revents & POLLNVAL)
+		return -EBADF;
+	return write(efd, &one, sizeof(one)) < 0 && errno == EBADF ? -EBADF : 0;
+}
+
 static void run_callback(struct loop_task *task)
 {
 	struct quire_op *op = op_of_task(task);
@@ -136,13 +149,12 @@ static void run_callback(struct loop_task *task)
 static void deliver(struct quire_op *op, unsigned seen, struct coro *waiter, int eventfd)
 {
 	struct op_private *p = op_private(op);
-	uint64_t one = 1;
 	if (seen & WAIT_CORO)
 		coro_wake(waiter);
 	else if (seen & WAIT_THREAD)
 		wake_threads(&p->state);
 	else if (eventfd >= 0)
-		(void)!write(eventfd, &one, sizeof(one));
+		(void)op_signal_eventfd(eventfd);
 }
 
 /* Queue and callback: op stays ours until it was handed over. */

@@ -45,6 +45,10 @@ void op_complete(struct quire_op *op, int64_t result);
 /* Completes an op that was never started (done at once). Any thread. */
 void op_complete_now(struct quire_op *op, int64_t result);
 
+/* Adds 1 to an eventfd, without waiting: a full one stays as it is, since whoever polls it is woken
+ * already. -EBADF: closed. Any thread. */
+int op_signal_eventfd(int efd);
+
 /* What every public call with op == NULL does: -EDEADLK in a loop's callback, else
  * start + await with an op of its own. Returns op's result; local: the op the
  * caller prepared by quire_op_init and whose driver data it has filled. */

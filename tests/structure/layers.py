@@ -6,7 +6,7 @@ sibling. A layer that has no folder yet has its place reserved.
 LAYERS = [
     ["base"],
     ["loop"],
-    ["media"],
+    ["media", "async_map"],
     ["tmem"],
     ["journal"],
     ["store"],
@@ -19,7 +19,8 @@ LAYERS = [
 
 # Whose face a public header is. The header of all faces belongs to no layer.
 PUBLIC_HEADERS = {"error.h": "base", "loop.h": "loop", "cache.h": "cache", "map.h": "map", "store.h": "blob",
-                  "blob.h": "blob", "mdc.h": "blob", "quire.h": None}
+                  "blob.h": "blob", "mdc.h": "blob", "quire.h": None,
+                  "async_map.h": "async_map"}
 
 # Folders that see the library as any program does: public headers only.
 USERS = ["src/cli", "examples", "bench"]
