@@ -102,11 +102,11 @@ static int put_stream(struct session *s, const char *name, int fd, uint64_t id, 
 		if (n < 0 && errno == EINTR && !atomic_load(&s->canceled))
 			continue;
 		if (n < 0)
-			return session_fail(s, name, "%s", strerror(errno));
+			return session_fail(s, name, "%s", session_why(s, -errno));
 		struct iovec v = {buf, (size_t)n};
 		int rc = atomic_load(&s->canceled) ? -ECANCELED : quire_blob_write(s->store, id, &v, 1, NULL);
 		if (rc < 0)
-			return session_fail(s, name, "%s", strerror(-rc));
+			return session_fail(s, name, "%s", session_why(s, rc));
 	}
 }
 
@@ -118,12 +118,14 @@ static int put_one(struct session *s, const struct blob_args *args, const char *
 	int fd = is_input ? s->in : openat(s->cwd, name, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return session_fail(s, name, "%s", strerror(errno));
+		return session_fail(s, name, "%s", session_why(s, -errno));
 	if (S_ISREG(st.st_mode) && !is_input)
 		hints.expected_bytes = (uint64_t)st.st_size;
 	int rc = quire_blob_alloc(s->store, &hints, ret_id);
 	int code = CLI_DONE;
-	if (rc < 0)
+	if (rc == -ENOENT)
+		code = session_fail(s, name, "the store has no class %s", class_words[args->cls]);
+	else if (rc < 0)
 		code = session_fail(s, name, "%s", strerror(-rc));
 	else
 		code = put_stream(s, name, fd, *ret_id, buf);
@@ -167,6 +169,18 @@ static int run_put(struct session *s, const struct blob_args *args)
 
 /* ---- get ---- */
 
+static int write_all(struct session *s, const char *name, int fd, const char *from, size_t len_bytes)
+{
+	while (len_bytes > 0) {
+		ssize_t n = write(fd, from, len_bytes);
+		if (n < 0 && (errno != EINTR || atomic_load(&s->canceled)))
+			return session_fail(s, name, "%s", session_why(s, -errno));
+		from += n > 0 ? n : 0;
+		len_bytes -= n > 0 ? (size_t)n : 0;
+	}
+	return CLI_DONE;
+}
+
 /* To a descriptor, or, if that is -1, to the caller's output. */
 static int copy_out(struct session *s, uint64_t id, int fd, const char *name)
 {
@@ -183,22 +197,37 @@ static int copy_out(struct session *s, uint64_t id, int fd, const char *name)
 			break;
 		if (n < 0)
 			code = session_fail(s, name, "object %llu, from %llu: %s", (unsigned long long)id,
-			                    (unsigned long long)at, strerror((int)-n));
+			                    (unsigned long long)at, session_why(s, (int)n));
 		else if (fd < 0)
 			code = write_out(s, buf, (size_t)n) ? CLI_DONE : CLI_FAILED;
-		else if (write(fd, buf, (size_t)n) != n)
-			code = session_fail(s, name, "%s", strerror(errno != 0 ? errno : ENOSPC));
+		else
+			code = write_all(s, name, fd, buf, (size_t)n);
 		at += n > 0 ? (uint64_t)n : 0;
 	}
 	free(buf);
 	return code;
 }
 
+/* Where there is a device or a pipe, which must not be replaced. */
+static int get_to_special(struct session *s, uint64_t id, const char *output)
+{
+	int fd = openat(s->cwd, output, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		return session_fail(s, output, "%s", session_why(s, -errno));
+	int code = copy_out(s, id, fd, output);
+	close(fd);
+	return code;
+}
+
 static int get_to_file(struct session *s, uint64_t id, const char *output)
 {
+	struct stat st;
 	char *partial;
 	int code;
 
+	if (fstatat(s->cwd, output, &st, 0) == 0 && !S_ISREG(st.st_mode))
+		return get_to_special(s, id, output);
 	if (asprintf(&partial, "%s.partial-%ld", output, (long)getpid()) < 0)
 		return session_fail(s, output, "%s", strerror(ENOMEM));
 	int fd = openat(s->cwd, partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -206,6 +235,9 @@ static int get_to_file(struct session *s, uint64_t id, const char *output)
 		code = session_fail(s, partial, "%s", strerror(errno));
 	} else {
 		code = copy_out(s, id, fd, output);
+		/* Its bytes before its name: also a power cut leaves the whole of it, or nothing. */
+		if (code == CLI_DONE && fsync(fd) < 0)
+			code = session_fail(s, output, "%s", strerror(errno));
 		if (close(fd) < 0 && code == CLI_DONE)
 			code = session_fail(s, output, "%s", strerror(errno));
 		if (code == CLI_DONE && renameat(s->cwd, partial, s->cwd, output) < 0)
@@ -284,7 +316,12 @@ static int run_props(struct session *s, uint64_t id, bool json)
 static int run_rm(struct session *s, const uint64_t *ids, unsigned n)
 {
 	int rc = quire_blob_delete(s->store, ids, n, NULL);
+	struct quire_blob_props props;
 
+	for (unsigned i = 0; i < n && rc == -ESTALE; i++)
+		if (quire_blob_props(s->store, ids[i], &props) < 0)
+			return session_fail(s, s->path, "nothing was removed: object %llu: %s", (unsigned long long)ids[i],
+			                    strerror(-rc));
 	return rc < 0 ? session_fail(s, s->path, "nothing was removed: %s", strerror(-rc)) : CLI_DONE;
 }
 

@@ -54,6 +54,8 @@ static int parse_check(struct session *s, int argc, char **argv, void *arg, cons
 	}
 	if (argc - optind != 1)
 		return session_usage(s, "check", "which store?");
+	/* Beside a writer, what was deleted and is used again would seem damaged. */
+	s->undisturbed = true;
 	*ret_path = argv[optind];
 	return CLI_DONE;
 }
@@ -116,7 +118,7 @@ static int run_check(struct session *s, const void *arg)
 		json_close(&c.json, '}');
 	}
 	if (n < 0)
-		return session_fail(s, s->path, "check: %s", strerror((int)-n));
+		return session_fail(s, s->path, "check: %s", session_why(s, (int)n));
 	if (!args->json)
 		fprintf(s->out, "%s: %s, %lld %s\n", s->path, cli_format_bytes(c.all_bytes, text), (long long)n,
 		        n == 1 ? "finding" : "findings");

@@ -2,7 +2,11 @@
  *
  * One thread accepts, reads nothing, and watches every caller for hanging up, which cancels his verb. Each caller has a
  * thread, which reads his request and runs it. What a caller sends is checked before it is believed; who sends
- * nonsense, or nothing, is left alone with it.
+ * nonsense, or nothing, is left alone with it. Who comes when all threads are taken waits.
+ *
+ * A canceled verb may be blocked on its caller's descriptors: a pipe that nobody reads from or writes to any more, a
+ * terminal that is stopped. Signals interrupt that; as one may come just before the call that blocks, they are
+ * repeated until the verb has ended.
  */
 #include "control.h"
 #include "session.h"
@@ -25,6 +29,7 @@
 #define MAX_CALLERS 64u
 #define DEFAULT_BUDGET_BYTES (256u << 20)
 #define REQUEST_SECONDS 10 /* to send it */
+#define NUDGE_MS 20
 
 enum caller_state { CALLER_FREE, CALLER_RUNNING, CALLER_OVER };
 
@@ -171,17 +176,22 @@ static bool is_welcome(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == geteuid() || peer.uid == 0);
 }
 
+static struct caller *find_free(struct server *server)
+{
+	for (unsigned i = 0; i < MAX_CALLERS; i++)
+		if (atomic_load(&server->callers[i].state) == CALLER_FREE)
+			return &server->callers[i];
+	return NULL;
+}
+
 static void accept_one(struct server *server)
 {
 	int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
 	struct timeval patience = {.tv_sec = REQUEST_SECONDS};
-	struct caller *caller = NULL;
+	struct caller *caller = find_free(server);
 
 	if (fd < 0)
 		return;
-	for (unsigned i = 0; i < MAX_CALLERS && caller == NULL; i++)
-		if (atomic_load(&server->callers[i].state) == CALLER_FREE)
-			caller = &server->callers[i];
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (caller != NULL && is_welcome(fd)) {
 		memset(&caller->session, 0, sizeof(caller->session));
@@ -212,6 +222,21 @@ static unsigned reap(struct server *server)
 	return n_running;
 }
 
+/* Interrupts what canceled verbs are blocked in; true if there are such. Threads of RUNNING are not joined yet. */
+static bool nudge(struct server *server)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < MAX_CALLERS; i++) {
+		struct caller *caller = &server->callers[i];
+		if (atomic_load(&caller->state) != CALLER_RUNNING || !atomic_load(&caller->session.canceled))
+			continue;
+		(void)pthread_kill(caller->thread, SIGUSR1);
+		any = true;
+	}
+	return any;
+}
+
 /* Waits for what may happen: true if it is to end. */
 static bool turn(struct server *server, bool ending)
 {
@@ -221,7 +246,7 @@ static bool turn(struct server *server, bool ending)
 
 	polls[0] = (struct pollfd){.fd = ending ? -1 : server->signals, .events = POLLIN};
 	polls[1] = (struct pollfd){.fd = server->over, .events = POLLIN};
-	polls[2] = (struct pollfd){.fd = ending ? -1 : server->listener, .events = POLLIN};
+	polls[2] = (struct pollfd){.fd = ending || find_free(server) == NULL ? -1 : server->listener, .events = POLLIN};
 	for (unsigned i = 0; i < MAX_CALLERS; i++) {
 		struct caller *caller = &server->callers[i];
 		if (atomic_load(&caller->state) != CALLER_RUNNING || atomic_load(&caller->session.canceled))
@@ -229,7 +254,7 @@ static bool turn(struct server *server, bool ending)
 		of[n - 3] = caller;
 		polls[n++] = (struct pollfd){.fd = caller->socket, .events = POLLRDHUP};
 	}
-	if (poll(polls, n, -1) < 0)
+	if (poll(polls, n, nudge(server) ? NUDGE_MS : -1) < 0)
 		return false;
 	uint64_t count;
 	if (polls[1].revents != 0)
@@ -246,24 +271,35 @@ static void serve(struct server *server)
 {
 	while (!turn(server, false))
 		reap(server);
-	for (unsigned i = 0; i < MAX_CALLERS; i++)
-		atomic_store(&server->callers[i].session.canceled, true);
+	for (unsigned i = 0; i < MAX_CALLERS; i++) {
+		struct caller *caller = &server->callers[i];
+		atomic_store(&caller->session.canceled, true);
+		if (atomic_load(&caller->state) != CALLER_FREE)
+			(void)shutdown(caller->socket, SHUT_RD); /* whoever has not sent his request yet */
+	}
 	while (reap(server) > 0)
 		(void)turn(server, true);
 }
 
 /* ---- the daemon ---- */
 
+static void on_nudge(int number)
+{
+	(void)number;
+}
+
 /* The store is held, so a socket that is there already is a dead daemon's. */
 static int listen_at(struct server *server)
 {
 	struct sockaddr_un address;
+	struct stat st;
 	int at = control_address(server->path, &address), rc = 0;
 
 	if (at < 0)
 		return cli_fail(server->path, "%s", strerror(errno));
 	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	(void)unlinkat(at, CONTROL_NAME, 0);
+	if (fstatat(at, CONTROL_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode))
+		(void)unlinkat(at, CONTROL_NAME, 0);
 	mode_t mask = umask(0177);
 	if (server->listener < 0 || bind(server->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(server->listener, 16) < 0)
@@ -276,9 +312,11 @@ static int listen_at(struct server *server)
 /* Before there is another thread, which would inherit the mask, or take the signal. */
 static int catch_signals(void)
 {
+	const struct sigaction nudged = {.sa_handler = on_nudge};
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGUSR1, &nudged, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
@@ -361,8 +399,8 @@ int verb_serve(int argc, char **argv)
 		}
 		if (option != 'b')
 			return cli_bad_option(argc, argv, option);
-		if (!cli_parse_bytes(optarg, &server.budget_bytes))
-			return cli_usage(optarg, "not a number of bytes");
+		if (!cli_parse_bytes(optarg, &server.budget_bytes) || server.budget_bytes < QUIRE_BUDGET_MIN_BYTES)
+			return cli_usage(optarg, "not a size of 8 MiB or more");
 	}
 	if (argc - optind != 1)
 		return cli_usage("serve", "which store?");

@@ -12,9 +12,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define BUDGET_BYTES (256u << 20)
+#define NUDGE_US 20000
 
 static void say(struct session *s, const char *what, const char *format, va_list args, const char *end)
 {
@@ -66,8 +69,15 @@ int session_bad_option(struct session *s, int argc, char **argv, int option)
 int session_finish_output(struct session *s)
 {
 	if (fflush(s->out) != 0 || ferror(s->out))
-		return session_fail(s, "standard output", "%s", strerror(errno));
+		return session_fail(s, "standard output", "%s", session_why(s, -errno));
 	return CLI_DONE;
+}
+
+const char *session_why(const struct session *s, int error)
+{
+	bool interrupted = (error == -EINTR || error == -ECANCELED) && atomic_load(&s->canceled);
+
+	return interrupted ? "interrupted" : strerror(-error);
 }
 
 char *session_path(const struct session *s, const char *path)
@@ -98,6 +108,24 @@ static int parse(struct session *s, const struct store_verb *verb, int argc, cha
 	return rc;
 }
 
+/* The store's lock, shared: nobody opens it for writing then. -EBUSY: somebody has; -1: it can't be had, as where
+ * nothing can be written. */
+static int keep_writers_out(const char *dir)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/lock", dir) < 0)
+		return -1;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	free(path);
+	if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0) {
+		int error = errno;
+		close(fd);
+		return error == EWOULDBLOCK ? -EBUSY : -1;
+	}
+	return fd;
+}
+
 static int run_opened(struct session *s, const struct store_verb *verb, const void *args, bool writes)
 {
 	struct quire_cache_options opts = {.size = sizeof(opts), .budget_bytes = BUDGET_BYTES};
@@ -105,8 +133,10 @@ static int run_opened(struct session *s, const struct store_verb *verb, const vo
 
 	if (quire_cache_open(&opts, &s->cache, &err) < 0)
 		return session_fail_text(s, err.text);
-	int rc = CLI_FAILED;
-	if (quire_store_open(s->cache, s->path, writes ? 0 : QUIRE_STORE_READ_ONLY, &s->store, &err) < 0) {
+	int rc = CLI_FAILED, lock = s->undisturbed && !writes ? keep_writers_out(s->path) : -1;
+	/* For writing also beside a writer: that says who he is. */
+	unsigned flags = writes || lock == -EBUSY ? 0 : QUIRE_STORE_READ_ONLY;
+	if (quire_store_open(s->cache, s->path, flags, &s->store, &err) < 0) {
 		session_fail_text(s, err.text);
 	} else {
 		rc = verb->run(s, args);
@@ -115,25 +145,52 @@ static int run_opened(struct session *s, const struct store_verb *verb, const vo
 			rc = session_fail(s, s->path, "closing: %s", strerror(-closed));
 	}
 	(void)quire_cache_close(s->cache);
+	if (lock >= 0)
+		close(lock);
 	return rc;
 }
 
+/* ---- interrupted ---- */
+
 static struct session *interruptible; /* the one of this process, while it runs here */
 
+static void nudge(bool on)
+{
+	const struct timeval step = {.tv_usec = on ? NUDGE_US : 0};
+	const struct itimerval timer = {.it_interval = step, .it_value = step};
+
+	(void)setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* It may come between a look at `canceled` and a call that blocks: so there are more to come. */
 static void on_signal(int number)
 {
 	(void)number;
 	atomic_store(&interruptible->canceled, true);
+	nudge(true);
+}
+
+static void on_nudge(int number)
+{
+	(void)number;
 }
 
 static int run_here(struct session *s, const struct store_verb *verb, const void *args, bool writes)
 {
-	struct sigaction act = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+	const struct sigaction nudged = {.sa_handler = on_nudge};
+	/* The second one ends the process. */
+	const struct sigaction act = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction before;
 
 	interruptible = s;
-	sigaction(SIGINT, &act, NULL);
-	sigaction(SIGTERM, &act, NULL);
-	return run_opened(s, verb, args, writes);
+	sigaction(SIGALRM, &nudged, NULL);
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &act, NULL);
+	int rc = run_opened(s, verb, args, writes);
+	nudge(false);
+	return rc;
 }
 
 int session_run(struct session *s, const struct store_verb *verb, int argc, char **argv)

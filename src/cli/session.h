@@ -25,7 +25,10 @@ struct session {
 	FILE *out, *err;           /* borrowed: the caller's */
 	int in;                    /* descriptor; borrowed */
 	int cwd;                   /* directory descriptor that the caller's relative paths start from: use openat */
-	_Atomic bool canceled;     /* interrupted, or the caller is gone: end soon, with nothing half-done */
+	/* Interrupted, or the caller is gone: end soon, with nothing half-done. From then on what blocks is interrupted
+	 * again and again: a call that gives EINTR is to be repeated only if this is not set. */
+	_Atomic bool canceled;
+	bool undisturbed; /* set by parse: the verb reads only, but nobody may write meanwhile, unless he serves it */
 };
 
 /* The same as cli_fail, cli_usage and cli_bad_option, to the caller's stderr. */
@@ -35,6 +38,9 @@ int session_usage(struct session *s, const char *what, const char *why_format, .
 	__attribute__((format(printf, 3, 4)));
 int session_bad_option(struct session *s, int argc, char **argv, int option);
 int session_finish_output(struct session *s);
+
+/* strerror of a negative errno; but of what ended because the verb is canceled: that. */
+const char *session_why(const struct session *s, int error);
 
 /* A path of the caller as one that leads there from here too; owned by the caller. NULL: no memory. */
 char *session_path(const struct session *s, const char *path);

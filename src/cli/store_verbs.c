@@ -2,6 +2,7 @@
 #include "store_verbs.h"
 
 #include <errno.h>
+#include <stdio_ext.h>
 #include <string.h>
 
 static const struct store_verb *const verbs[] = {
@@ -49,6 +50,9 @@ bool write_out(struct session *s, const void *buf, size_t n)
 {
 	if (fwrite(buf, 1, n, s->out) == n)
 		return true;
-	session_fail(s, "standard output", "%s", strerror(errno));
+	session_fail(s, "standard output", "%s", session_why(s, -errno));
+	/* Said once. */
+	__fpurge(s->out);
+	clearerr(s->out);
 	return false;
 }
