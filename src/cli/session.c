@@ -19,6 +19,7 @@
 #define BUDGET_BYTES (256u << 20)
 #define NUDGE_US 20000
 
+__attribute__((format(printf, 3, 0)))
 static void say(struct session *s, const char *what, const char *format, va_list args, const char *end)
 {
 	char why[1024], line[8192];
