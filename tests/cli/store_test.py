@@ -18,7 +18,7 @@ import tempfile
 import time
 import unittest
 
-QUIRE = sys.argv.pop(1)
+QUIRE = os.path.abspath(sys.argv.pop(1))
 LONG = "QUIRE_TEST_LONG" in os.environ
 N_KILLS = 200 if LONG else 4
 SEED = int(os.environ.get("QUIRE_TEST_SEED", random.randrange(1 << 32)))
