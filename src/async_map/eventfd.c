@@ -129,7 +129,7 @@ int quire_mlock_eventfd_status(const void *addr, size_t len_bytes, unsigned flag
 {
 	struct async_range range;
 	struct quire_loop *home;
-	struct request *r;
+	struct request *r = NULL;
 	int rc = async_range_of(addr, len_bytes, flags, &range);
 	if (rc < 0)
 		return rc;
@@ -150,7 +150,7 @@ int quire_mlock_eventfd_status(const void *addr, size_t len_bytes, unsigned flag
 int quire_fdatasync_eventfd_status(int fd, int efd, int32_t *status)
 {
 	struct quire_loop *home;
-	struct request *r;
+	struct request *r = NULL;
 	if (fd < 0 || fcntl(fd, F_GETFD) < 0)
 		return -EBADF;
 	int rc = begin(efd, status, &r, &home);
