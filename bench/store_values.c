@@ -47,6 +47,7 @@ struct values_meter {
 	struct values *v;
 	_Atomic uint64_t n_reads, n_wrong;
 	uint64_t n_fill;
+	double fill_end; /* it ends then at the latest: a contender may be very slow */
 	_Atomic bool counting, over;
 	pthread_mutex_t lock; /* of what follows */
 	uint64_t n_before;
@@ -68,6 +69,7 @@ struct values_meter *values_meter_start(struct values *v)
 	m.v = v;
 	/* One value in four fits: some meet one again. */
 	m.n_fill = v->memory_bytes / VALUES_BYTES * 6 / 5;
+	m.fill_end = clock_seconds(CLOCK_MONOTONIC) + 3 * v->seconds;
 	return &m;
 }
 
@@ -94,7 +96,8 @@ bool values_meter_count(struct values_meter *m, unsigned n_reads, unsigned n_wro
 
 	if (n_wrong != 0)
 		atomic_fetch_add(&m->n_wrong, n_wrong);
-	if (before >= m->n_fill && (!m->counting || before / 64 != (before + n_reads) / 64))
+	bool often = before / 16 != (before + n_reads) / 16;
+	if (before >= m->n_fill ? !m->counting || often : often && clock_seconds(CLOCK_MONOTONIC) >= m->fill_end)
 		begin_or_end(m);
 	return !m->over;
 }
