@@ -72,6 +72,9 @@ int quire_fdatasync(int fd, struct quire_op *op);
 
 /* ---- with an eventfd: for epoll, libuv, or a thread that reads it ---- */
 
+#define QUIRE_EVENTFD_REQUESTS_MAX 65536u /* of the process: under way, or failed and not collected */
+#define QUIRE_STATUS_PENDING 1            /* in a status word: under way */
+
 /* Starts the same, and adds 1 to efd when it has ended, well or not: also when that was at once.
  * Returns 0 if it was accepted, and then efd is signalled exactly once; a negative errno if refused,
  * and then never.
@@ -85,8 +88,6 @@ int quire_fdatasync(int fd, struct quire_op *op);
  * (2^64 - 2) is left as it is, readable. If it is closed meanwhile, nobody is told.
  *
  * A failure is kept until quire_eventfd_failures hands it out. */
-#define QUIRE_EVENTFD_REQUESTS_MAX 65536u
-
 int quire_mlock_eventfd(const void *addr, size_t len_bytes, int efd);
 int quire_fdatasync_eventfd(int fd, int efd);
 
@@ -107,8 +108,6 @@ int quire_eventfd_failures(int efd, struct quire_eventfd_failure *ret, unsigned 
  * QUIRE_STATUS_PENDING before the call returns 0, and to 0 or a negative errno (with release order)
  * before efd is signalled. status is borrowed until then; not touched if the call is refused with
  * -EINVAL, undefined if it is refused otherwise. NULL: as without. */
-#define QUIRE_STATUS_PENDING 1
-
 int quire_mlock_eventfd_status(const void *addr, size_t len_bytes, unsigned flags, int efd, int32_t *status);
 int quire_fdatasync_eventfd_status(int fd, int efd, int32_t *status);
 
