@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_CALL_BYTES (16u << 20)
+#define MAX_CALL_BYTES (4u << 20)
+#define N_CALLS 2u
 
 struct reader {
 	struct quire_store *store;
@@ -135,12 +136,12 @@ static int one_round(struct reader *r, size_t call_bytes, bool last)
 
 static int run_rounds(const struct store_bench *b, struct reader *r)
 {
-	static const size_t calls[] = { 1u << 20, 4u << 20, MAX_CALL_BYTES };
+	static const size_t calls[N_CALLS] = { 1u << 20, 4u << 20 };
 	int rc = 0;
 
 	printf("{\"rounds\": [\n");
-	for (unsigned i = 0; i < b->rounds * 3 && rc == 0; i++)
-		rc = one_round(r, calls[i % 3], i + 1 == b->rounds * 3);
+	for (unsigned i = 0; i < b->rounds * N_CALLS && rc == 0; i++)
+		rc = one_round(r, calls[i % N_CALLS], i + 1 == b->rounds * N_CALLS);
 	return rc;
 }
 

@@ -88,6 +88,11 @@ int quire_blob_abort(struct quire_store *store, uint64_t id)
 
 /* ---- read ---- */
 
+static uint64_t whole_pages(uint64_t bytes)
+{
+	return (bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+}
+
 /* A walk over the caller's memory. */
 struct sink {
 	const struct iovec *iov;
@@ -165,6 +170,15 @@ static void failed(struct reading *r, int error, uint64_t at, uint64_t bad_offse
 	r->bad_offset = bad_offset;
 }
 
+/* From the page of offset on. Not over the end of its group: behind it stands the page of checksums, so that the object
+ * would read the two parts one after the other. */
+static uint64_t piece_limit(uint64_t offset)
+{
+	uint64_t n = (FORMAT_SUMS_PER_PAGE - offset / PAGE_BYTES % FORMAT_SUMS_PER_PAGE) * PAGE_BYTES;
+
+	return n < PIECE_BYTES ? n : PIECE_BYTES;
+}
+
 /* The next piece, if there is one. */
 static void piece_start(struct reading *r, struct piece *p)
 {
@@ -174,14 +188,15 @@ static void piece_start(struct reading *r, struct piece *p)
 	uint64_t skip = r->offset % PAGE_BYTES;
 	bool aligned = skip == 0 && (uintptr_t)sink_at(&r->sink) % PAGE_BYTES == 0;
 	uint64_t straight = aligned ? sink_room(&r->sink) & ~(PAGE_BYTES - 1) : 0;
-	uint64_t n = r->left < PIECE_BYTES - skip ? r->left : PIECE_BYTES - skip;
+	uint64_t most = piece_limit(r->offset) - skip;
+	uint64_t n = r->left < most ? r->left : most;
 
 	p->copied = straight == 0;
 	if (!p->copied && n > straight)
 		n = straight;
-	/* Enough for all that follow: they are no longer, and begin at a page. */
+	/* Enough for any that follows: it begins at a page, and left never grows. */
 	if (p->copied && p->bounce == NULL)
-		p->bounce = aligned_alloc(PAGE_BYTES, (skip + n + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1));
+		p->bounce = aligned_alloc(PAGE_BYTES, skip + r->left < PIECE_BYTES ? whole_pages(skip + r->left) : PIECE_BYTES);
 	if (p->copied && p->bounce == NULL) {
 		failed(r, -ENOMEM, r->offset, 0);
 		return;
