@@ -5,33 +5,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import unittest
 
-QUIRE = sys.argv.pop(1)
-
-
-def quire(*words, **options):
-    return subprocess.run([QUIRE, *map(str, words)], capture_output=True, timeout=300, **options)
-
-
-class InDirectory(unittest.TestCase):
-    def setUp(self):
-        self.directory = tempfile.TemporaryDirectory(prefix="quire-cli-", dir="/var/tmp")
-        self.dir = pathlib.Path(self.directory.name)
-
-    def tearDown(self):
-        self.directory.cleanup()
-
-    def refused(self, code, line, *words):
-        """One line on stderr, nothing on stdout."""
-        done = quire(*words)
-        self.assertEqual((done.returncode, done.stdout), (code, b""))
-        self.assertEqual(done.stderr.decode().count("\n"), 1, done.stderr)
-        self.assertRegex(done.stderr.decode(), "^quire: [^:]+: .")
-        self.assertIn(line, done.stderr.decode())
+from store_case import QUIRE, InDirectory, quire
 
 
 class Command(InDirectory):
