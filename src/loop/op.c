@@ -30,6 +30,7 @@
 #include "op.h"
 #include "op_internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -124,16 +125,18 @@ static void wake_threads(atomic_uint *state)
 	syscall(SYS_futex, state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* A full eventfd that was not made EFD_NONBLOCK would hold up the loop: asked for room first. */
+/* A full eventfd that was not made EFD_NONBLOCK would hold up the loop: it is asked for room first. */
 int op_signal_eventfd(int efd)
 {
 	struct pollfd room = {.fd = efd, .events = POLLOUT};
 	uint64_t one = 1;
-	if (poll(&room, 1, 0) <= 0)
-		return 0;
-	if (room.revents & POLLNVAL)
+	int flags = fcntl(efd, F_GETFL);
+	if (flags < 0)
 		return -EBADF;
-	return write(efd, &one, sizeof(one)) < 0 && errno == EBADF ? -EBADF : 0;
+	if (!(flags & O_NONBLOCK) && poll(&room, 1, 0) <= 0)
+		return 0;
+	/* Not write(2), as no call of this library is a cancellation point. */
+	return syscall(SYS_write, efd, &one, sizeof(one)) < 0 && errno == EBADF ? -EBADF : 0;
 }
 
 static void run_callback(struct loop_task *task)
