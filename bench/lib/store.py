@@ -103,7 +103,7 @@ def bench_store(build, *words):
 
 def commits(build, directory, quick):
     machine.say("commits")
-    rounds, seconds = (4, 0.4) if quick else (9, 2)
+    rounds, seconds = (13, 0.1) if quick else (41, 0.25)
     result = bench_store(build, "--dir", directory, "--rounds", rounds, "--seconds", seconds, "commit")["rounds"]
     shutil.rmtree(directory / "commit")
 
