@@ -15,7 +15,7 @@
 #define MAP_MISS_MAX_THREADS 64
 
 struct run {
-	const char *path;      /* borrowed */
+	const char *path;      /* borrowed; of Quire also a store's */
 	uint64_t n_pages;      /* of the file, that are used */
 	uint64_t memory_bytes; /* what the cgroup allows */
 	size_t page_bytes;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 /* What the cgroup counts and the cache does not: this program, and the kernel's odds and ends. */
 #define ASIDE_BYTES (8u << 20)
@@ -26,6 +27,7 @@ struct walker {
 struct quire_run {
 	struct run *run;
 	struct quire_cache *cache;
+	struct quire_store *store; /* NULL: a plain file */
 	struct quire_map *map;
 	struct quire_loop *loop;
 	const unsigned char *base;
@@ -151,6 +153,21 @@ static int start_readers(struct quire_run *q)
 
 /* ---- setting up ---- */
 
+/* A directory is a store: its first blob has the pages. */
+static int open_store(struct quire_run *q, struct quire_item *item, struct quire_error *err)
+{
+	struct stat st;
+
+	if (stat(q->run->path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	int rc = quire_store_open(q->cache, q->run->path, QUIRE_STORE_READ_ONLY, &q->store, err);
+	if (rc < 0)
+		return rc;
+	item->path = NULL;
+	item->store = q->store;
+	return quire_blob_list(q->store, 0, &item->blob, 1) == 1 ? 0 : -ENOENT;
+}
+
 static int open_all(struct quire_run *q, enum quire_fault fault, struct quire_error *err)
 {
 	const bool raw = fault == QUIRE_FAULT_SIGNAL;
@@ -166,10 +183,11 @@ static int open_all(struct quire_run *q, enum quire_fault fault, struct quire_er
 		.n_threads = 64, /* where threads do the reading */
 		.suspend_faults = raw,
 	};
-	const struct quire_item item = { .path = q->run->path,
-		                         .len_bytes = q->run->n_pages * q->run->page_bytes };
+	struct quire_item item = { .path = q->run->path, .len_bytes = q->run->n_pages * q->run->page_bytes };
 	int rc = quire_cache_open(&cache_opts, &q->cache, err);
 
+	if (rc == 0)
+		rc = open_store(q, &item, err);
 	if (rc == 0)
 		rc = quire_map_create(q->cache, &item, 1, &map_opts, &q->map, err);
 	if (rc == 0)
@@ -201,6 +219,7 @@ static int quire_run(struct run *r, enum quire_fault fault, unsigned want_flags)
 		return run_failed("reading", rc);
 	quire_loop_destroy(q.loop);
 	quire_map_destroy(q.map, NULL);
+	quire_store_close(q.store);
 	quire_cache_close(q.cache);
 	free(walkers);
 	return 0;

@@ -10,6 +10,7 @@ round's ratio, in which the two are neighbours, as the disk's speed drifts.
   blobread           a blob from end to end, every page verified, over O_DIRECT pread of a plain
                      file: both into aligned memory, one call at a time, calls of the same size; the
                      ratio is that of the size that suits pread best
+  miss               random pages of one blob of a store, wanted, as in map-miss; over the same of a plain file
   import             `quire import` of a tree of real files (from /usr) into a new store, over
                      `cp -r` and `sync -f`; both durable at the end, source caches dropped before each if root
                      (else both warm)
@@ -29,6 +30,7 @@ import time
 from pathlib import Path
 
 import machine
+import map_miss
 from report import median, row
 
 FLOORS = {
@@ -37,6 +39,7 @@ FLOORS = {
     "open_s_1m": ("<=", 3),
     "index_bytes_per_object": ("<=", 64),
     "blobread_over_pread": (">=", 0.95),
+    "blob_over_file": (">=", 0.97),
     "import_over_cp": (">=", 0.8),
     "quire_over_sqlite": (">=", 1.5),
     "quire_over_blobdb": (">=", 1.5),
@@ -75,7 +78,7 @@ def run(build, quick):
     directory = machine.data_dir() / "store"
     directory.mkdir(exist_ok=True)
     rows, ratios = [], {}
-    for part in (commits, opening, reads, imports, values):
+    for part in (commits, opening, reads, misses, imports, values):
         part_rows, part_ratios = part(build, directory, quick)
         rows += part_rows
         ratios |= part_ratios
@@ -161,6 +164,39 @@ def reads(build, directory, quick):
                                  ("quire", "blob_thread", ", plain thread")):
             rows.append(row(system, f"{call // MIB} MiB calls{how}", median([r[key] for r in rounds]) / MIB, "MiB/s"))
     return rows, {"blobread_over_pread": median([r["blob"] / r["peer"] for r in by_call[best]])}
+
+
+# ---- misses ----
+
+def misses(build, directory, quick):
+    machine.say("random pages of a blob")
+    size = map_miss.QUICK_BYTES if quick else map_miss.FILE_BYTES
+    pages = map_miss.prepare(size)
+    store = pages_store(build, directory, pages)
+    rounds = []
+    for number in range(3 if quick else 5):
+        machine.say(f"misses: round {number + 1}")
+        rates = {}
+        for system, path in (("file", pages), ("blob", store)) if number % 2 else (("blob", store), ("file", pages)):
+            sample = map_miss.one(build, path, size, 0.5 if quick else 4, "quire-want", "")
+            rates[system] = sample["misses"] / sample["seconds"]
+        rounds.append(rates)
+    rows = [row(f"quire, want, a {system}", "misses", median([r[system] for r in rounds]), "pages/s")
+            for system in ("file", "blob")]
+    return rows, {"blob_over_file": median([r["blob"] / r["file"] for r in rounds])}
+
+
+def pages_store(build, directory, pages):
+    """A store that has the file as its one blob."""
+    store = directory / f"pages-{pages.stat().st_size // MIB}"
+    if not store.exists():
+        partial = directory / "pages-partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        quire = build / "src" / "cli" / "quire"
+        machine.command([quire, "init", partial])
+        machine.command([quire, "blob", "put", partial, pages])
+        partial.rename(store)
+    return store
 
 
 # ---- import ----
