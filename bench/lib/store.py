@@ -8,8 +8,8 @@ round's ratio, in which the two are neighbours, as the disk's speed drifts.
   open_s_1m          a store of 1,000,000 blobs, made once; the class file is read past the page
                      cache, and what is cached of it is dropped
   blobread           a blob from end to end, every page verified, over O_DIRECT pread of a plain
-                     file: both into aligned memory, one call at a time, calls of the same size; the
-                     ratio is that of the size that suits pread best
+                     file: both into aligned memory, one call at a time; in each round both try calls of
+                     1 and of 4 MiB, and the better one of each counts
   miss               random pages of one blob of a store, wanted, as in map-miss; over the same of a plain file
   import             `quire import` of a tree of real files (from /usr) into a new store, over
                      `cp -r` and `sync -f`; both durable at the end, source caches dropped before each if root
@@ -17,7 +17,8 @@ round's ratio, in which the two are neighbours, as the disk's speed drifts.
   values             64 KiB values in random order, data 4 × memory (a cgroup's), each contender a
                      process, at the widths (threads; coroutines of one thread for Quire) and in the
                      variants below; every value is checked. A first round finds the best
-                     configuration of each, and these meet in the rounds that count:
+                     configuration of each, and these meet in the rounds that count; *_one_thread holds
+                     Quire, whose coroutines share a thread, against what a peer can do with one:
     quire              blobs in one map, wanted; `read`: quire_blob_read, keeping nothing
     sqlite             rowid table, incremental blob reads, immutable; page size 64 and 8 KiB, with and
                        without mmap
@@ -74,6 +75,7 @@ CONTEST = [
 
 
 def run(build, quick):
+    machine.need("fio")
     need_programs(build)
     directory = machine.data_dir() / "store"
     directory.mkdir(exist_ok=True)
@@ -154,49 +156,17 @@ def reads(build, directory, quick):
     if not (directory / "read-file").exists():  # the whole of it, and not counted
         bench_store(build, "--dir", directory, "--n", READ_BYTES, "--rounds", 1, "read")
     result = bench_store(build, "--dir", directory, "--n", size, "--rounds", 3 if quick else 7, "read")["rounds"]
-    by_call = {}
+    rows, calls = [], sorted({r["call_bytes"] for r in result})
     for r in result:
         r["peer"] = (r["pread"] + r["pread_again"]) / 2
-        by_call.setdefault(r["call_bytes"], []).append(r)
-    rows, best = [], max(by_call, key=lambda call: median([r["peer"] for r in by_call[call]]))
-    for call, rounds in by_call.items():
+    for call in calls:
         for system, key, how in (("pread, O_DIRECT", "peer", ""), ("quire", "blob", ""),
                                  ("quire", "blob_thread", ", plain thread")):
-            rows.append(row(system, f"{call // MIB} MiB calls{how}", median([r[key] for r in rounds]) / MIB, "MiB/s"))
-    return rows, {"blobread_over_pread": median([r["blob"] / r["peer"] for r in by_call[best]])}
-
-
-# ---- misses ----
-
-def misses(build, directory, quick):
-    machine.say("random pages of a blob")
-    size = map_miss.QUICK_BYTES if quick else map_miss.FILE_BYTES
-    pages = map_miss.prepare(size)
-    store = pages_store(build, directory, pages)
-    rounds = []
-    for number in range(3 if quick else 5):
-        machine.say(f"misses: round {number + 1}")
-        rates = {}
-        for system, path in (("file", pages), ("blob", store)) if number % 2 else (("blob", store), ("file", pages)):
-            sample = map_miss.one(build, path, size, 0.5 if quick else 4, "quire-want", "")
-            rates[system] = sample["misses"] / sample["seconds"]
-        rounds.append(rates)
-    rows = [row(f"quire, want, a {system}", "misses", median([r[system] for r in rounds]), "pages/s")
-            for system in ("file", "blob")]
-    return rows, {"blob_over_file": median([r["blob"] / r["file"] for r in rounds])}
-
-
-def pages_store(build, directory, pages):
-    """A store that has the file as its one blob."""
-    store = directory / f"pages-{pages.stat().st_size // MIB}"
-    if not store.exists():
-        partial = directory / "pages-partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        quire = build / "src" / "cli" / "quire"
-        machine.command([quire, "init", partial])
-        machine.command([quire, "blob", "put", partial, pages])
-        partial.rename(store)
-    return store
+            speed = median([r[key] for r in result if r["call_bytes"] == call])
+            rows.append(row(system, f"{call // MIB} MiB calls{how}", speed / MIB, "MiB/s"))
+    rounds = [result[i:i + len(calls)] for i in range(0, len(result), len(calls))]
+    return rows, {"blobread_over_pread": median([max(r["blob"] for r in sizes) / max(r["peer"] for r in sizes)
+                                                 for sizes in rounds])}
 
 
 # ---- import ----
@@ -302,7 +272,7 @@ def values(build, directory, quick):
     fill_values(build, directory)
     tried = {}
     for contender, data, variant, in_quick in CONTEST:
-        for width in ([16, 32] if quick else [1, 4, 16, 32]):
+        for width in ([16 if contender == "quire" else 1, 32] if quick else [1, 4, 16, 32]):
             if quick and not in_quick:
                 continue
             machine.say(f"values: {contender} {variant}, {width} at once")
@@ -315,7 +285,18 @@ def values(build, directory, quick):
         machine.say(f"values: round {number + 1}")
         rounds.append({name: read_values(build, directory, how, size, memory, 0.8 if quick else 4)
                        for name, how in best.items()})
-    return summarise_values(tried, best, rounds)
+    rows, ratios = summarise_values(tried, best, rounds)
+    rows.append(row("fio, O_DIRECT, 32 at once", "64 KiB, nothing kept", ceiling(directory, size), "values/s"))
+    return rows, ratios
+
+
+def ceiling(directory, size):
+    """What the disk gives for such reads, without a cache."""
+    out = machine.command([
+        "fio", "--name=values", f"--filename={directory / 'values-sqlite-65536'}", f"--size={size * VALUE_BYTES}",
+        "--rw=randread", f"--bs={VALUE_BYTES}", "--direct=1", "--ioengine=io_uring", "--iodepth=32", "--norandommap=1",
+        "--randrepeat=0", "--thread=1", "--readonly", "--time_based=1", "--runtime=1", "--output-format=json"])
+    return json.loads(out[out.index("{"):])["jobs"][0]["read"]["iops"]
 
 
 def fill_values(build, directory):
@@ -367,4 +348,11 @@ def summarise_values(tried, best, rounds):
     def over(peer):
         return median([r["quire"]["per_second"] / r[peer]["per_second"] for r in rounds])
 
-    return rows, {"quire_over_sqlite": over("sqlite"), "quire_over_blobdb": over("rocksdb")}
+    def over_one_thread(peer):
+        """Quire's coroutines share one thread; a peer's best with one."""
+        return median([r["quire"]["per_second"] for r in rounds]) / max(
+            sample["per_second"] for how, sample in tried.items() if how[0] == peer and how[3] == 1)
+
+    return rows, {"quire_over_sqlite": over("sqlite"), "quire_over_blobdb": over("rocksdb"),
+                  "quire_over_sqlite_one_thread": over_one_thread("sqlite"),
+                  "quire_over_blobdb_one_thread": over_one_thread("rocksdb")}
