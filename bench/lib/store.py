@@ -108,7 +108,7 @@ def bench_store(build, *words):
 
 def commits(build, directory, quick):
     machine.say("commits")
-    rounds, seconds = (13, 0.1) if quick else (41, 0.25)
+    rounds, seconds = (9, 0.1) if quick else (41, 0.25)
     result = bench_store(build, "--dir", directory, "--rounds", rounds, "--seconds", seconds, "commit")["rounds"]
     shutil.rmtree(directory / "commit")
 
@@ -169,6 +169,39 @@ def reads(build, directory, quick):
                                                  for sizes in rounds])}
 
 
+# ---- misses ----
+
+def misses(build, directory, quick):
+    machine.say("random pages of a blob")
+    size = map_miss.QUICK_BYTES if quick else map_miss.FILE_BYTES
+    pages = map_miss.prepare(size)
+    store = pages_store(build, directory, pages)
+    rounds = []
+    for number in range(3 if quick else 5):
+        machine.say(f"misses: round {number + 1}")
+        rates = {}
+        for system, path in (("file", pages), ("blob", store)) if number % 2 else (("blob", store), ("file", pages)):
+            sample = map_miss.one(build, path, size, 0.5 if quick else 4, "quire-want", "")
+            rates[system] = sample["misses"] / sample["seconds"]
+        rounds.append(rates)
+    rows = [row(f"quire, want, a {system}", "misses", median([r[system] for r in rounds]), "pages/s")
+            for system in ("file", "blob")]
+    return rows, {"blob_over_file": median([r["blob"] / r["file"] for r in rounds])}
+
+
+def pages_store(build, directory, pages):
+    """A store that has the file as its one blob."""
+    store = directory / f"pages-{pages.stat().st_size // MIB}"
+    if not store.exists():
+        partial = directory / "pages-partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        quire = build / "src" / "cli" / "quire"
+        machine.command([quire, "init", partial])
+        machine.command([quire, "blob", "put", partial, pages])
+        partial.rename(store)
+    return store
+
+
 # ---- import ----
 
 def imports(build, directory, quick):
@@ -179,7 +212,7 @@ def imports(build, directory, quick):
     if not cold:
         warm(tree)
     result = []
-    for number in range(2 if quick else 5):
+    for number in range(1 if quick else 5):
         machine.say(f"import, round {number + 1}")
         peer, ours = (timed(way, build, directory, tree, cold) for way in (copy_tree, import_tree))
         result.append((peer, ours))
@@ -283,7 +316,7 @@ def values(build, directory, quick):
     rounds = []
     for number in range(2 if quick else 5):
         machine.say(f"values: round {number + 1}")
-        rounds.append({name: read_values(build, directory, how, size, memory, 0.8 if quick else 4)
+        rounds.append({name: read_values(build, directory, how, size, memory, 0.6 if quick else 4)
                        for name, how in best.items()})
     rows, ratios = summarise_values(tried, best, rounds)
     rows.append(row("fio, O_DIRECT, 32 at once", "64 KiB, nothing kept", ceiling(directory, size), "values/s"))
