@@ -17,7 +17,7 @@
 
 #define PAGE_BYTES ((uint64_t)FORMAT_UNIT_BYTES)
 #define PIECE_BYTES (UINT64_C(256) << 10) /* at most OBJECT_READ_MAX_BYTES */
-#define N_PIECES 8u                       /* under way, of one read */
+#define N_PIECES 4u                       /* under way, of one read */
 
 /* ---- written ---- */
 
