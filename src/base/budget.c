@@ -20,6 +20,8 @@ void budget_init(struct budget *b, uint64_t limit_bytes)
 	atomic_init(&b->used_bytes, 0);
 	for (unsigned kind = 0; kind < N_BUDGET_KINDS; kind++)
 		atomic_init(&b->kind_bytes[kind], 0);
+	b->reclaim = NULL;
+	b->reclaim_arg = NULL;
 }
 
 bool budget_try_charge(struct budget *b, enum budget_kind kind, uint64_t bytes)
@@ -35,6 +37,11 @@ bool budget_try_charge(struct budget *b, enum budget_kind kind, uint64_t bytes)
 	                                                memory_order_relaxed));
 	atomic_fetch_add_explicit(&b->kind_bytes[kind], bytes, memory_order_relaxed);
 	return true;
+}
+
+bool budget_reclaim(const struct budget *b)
+{
+	return b->reclaim != NULL && b->reclaim(b->reclaim_arg);
 }
 
 void budget_charge(struct budget *b, enum budget_kind kind, uint64_t bytes)

@@ -24,12 +24,20 @@ struct budget {
 	_Atomic uint64_t limit_bytes;
 	_Atomic uint64_t used_bytes;
 	_Atomic uint64_t kind_bytes[N_BUDGET_KINDS];
+	/* NULL, or of who holds memory that can leave; set before there is a second user. */
+	bool (*reclaim)(void *arg);
+	void *reclaim_arg; /* borrowed: as long as the budget */
 };
 
 void budget_init(struct budget *b, uint64_t limit_bytes);
 
 /* False, and nothing charged, if the sum would pass the limit. */
 bool budget_try_charge(struct budget *b, enum budget_kind kind, uint64_t bytes);
+
+/* Has some of what can leave at once leave; false: there is none. For those who hold none themselves, when a
+ * charge was refused, or one that had to be had passed the limit. Not in a signal handler, but under any lock
+ * of a layer below the cache: no I/O, microseconds. */
+bool budget_reclaim(const struct budget *b);
 
 /* Charges whatever the limit says; for what must be had. The caller evicts next. */
 void budget_charge(struct budget *b, enum budget_kind kind, uint64_t bytes);

@@ -194,6 +194,12 @@ static uint64_t initial_budget(const struct quire_cache_options *o)
 	return memory_limit_auto_budget(&m, 0, 0, QUIRE_BUDGET_MIN_BYTES);
 }
 
+/* For stores, whose memory is of this budget too. */
+static bool cache_reclaim(void *arg)
+{
+	return evict_some(arg, ARENA_ZAP_MAX) > 0;
+}
+
 int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
                      struct quire_error *err)
 {
@@ -225,6 +231,8 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 	pthread_mutex_init(&c->fillers_lock, NULL);
 	pthread_mutex_init(&c->cold_lock, NULL);
 	budget_init(&c->budget, initial_budget(&o));
+	c->budget.reclaim = cache_reclaim;
+	c->budget.reclaim_arg = c;
 
 	int rc = cache_build(c, &o, err);
 	if (rc < 0) {

@@ -3,6 +3,7 @@
  * Locks, in the order in which they are taken; none is held across I/O or while arena or
  * caller memory is touched:
  *   (knob_lock and arenas_lock may be held while the service loop is waited for, which takes neither)
+ *   (a store's may be held, as it makes room for its own: no store is called under one of these)
  *   0. knob_lock  1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. fillers_lock
  *   5. a shard's, a fill's, or cold_lock (leaves)
  */

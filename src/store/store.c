@@ -68,6 +68,8 @@ void store_charge_locked(struct store *s)
 	else if (bytes < s->charged_bytes)
 		budget_uncharge(s->config.budget, BUDGET_TABLES, s->charged_bytes - bytes);
 	s->charged_bytes = bytes;
+	while (budget_excess(s->config.budget) > 0 && budget_reclaim(s->config.budget))
+		;
 }
 
 int store_enter(struct store *s)

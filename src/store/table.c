@@ -3,8 +3,9 @@
  * States of a table: loading (in the map, so that others wait instead of reading it too) → ready, in the map and the list
  * → evicted; or → failed: out of the map at once, so that the next who asks tries again.
  *
- * Replacement: a second chance for what was used since its turn last came. Tables that are held stay. What can't be
- * had within the budget is charged beyond it, for as long as it is held: a read must come forward.
+ * Replacement: a second chance for what was used since its turn last came. Tables that are held stay. Up to their share
+ * of the budget, tables displace pages, each being needed for a thousand of them. What can't be had within
+ * the budget is charged beyond it, for as long as it is held: a read must come forward.
  *
  * Invariants (under the lock):
  *   1. A table is in the map unless it failed or is alone; it is in the list if it is ready and in the map.
@@ -98,7 +99,7 @@ static void charge(struct table_cache *c, uint64_t bytes)
 	while (c->n_bytes + bytes > most && evict_one(c))
 		;
 	while (!budget_try_charge(c->budget, BUDGET_TABLES, bytes)) {
-		if (evict_one(c))
+		if (budget_reclaim(c->budget) || evict_one(c))
 			continue;
 		budget_charge(c->budget, BUDGET_TABLES, bytes);
 		break;

@@ -251,8 +251,9 @@ static int ensure_buffer(struct writer *w, uint64_t n)
 		return 0;
 	/* Without memory for more it goes with what there is, if that can be emptied. */
 	bool enough = w->buffer_bytes > w->fill && !writer_is_small(w);
-	if (!budget_try_charge(w->store->config.budget, BUDGET_BUFFERS, bytes))
-		return enough ? 0 : -ENOMEM;
+	while (!budget_try_charge(w->store->config.budget, BUDGET_BUFFERS, bytes))
+		if (!budget_reclaim(w->store->config.budget))
+			return enough ? 0 : -ENOMEM;
 	uint8_t *buffer = aligned_alloc(PAGE_BYTES, bytes);
 	if (buffer == NULL) {
 		budget_uncharge(w->store->config.budget, BUDGET_BUFFERS, bytes);

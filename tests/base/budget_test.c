@@ -59,6 +59,37 @@ static void lowered_limit_binds_at_once(void **state)
 	assert_false(budget_try_charge(&b, BUDGET_FRAMES, 1));
 }
 
+struct holder {
+	struct budget budget;
+	uint64_t held;
+};
+
+static bool give_back_ten(void *arg)
+{
+	struct holder *h = arg;
+	if (h->held == 0)
+		return false;
+	h->held -= 10;
+	budget_uncharge(&h->budget, BUDGET_FRAMES, 10);
+	return true;
+}
+
+static void who_holds_what_can_leave_makes_room(void **state)
+{
+	struct holder h;
+	budget_init(&h.budget, 100);
+	assert_false(budget_reclaim(&h.budget));
+	h.held = 20;
+	budget_charge(&h.budget, BUDGET_FRAMES, 100);
+	h.budget.reclaim = give_back_ten;
+	h.budget.reclaim_arg = &h;
+	assert_false(budget_try_charge(&h.budget, BUDGET_BUFFERS, 15));
+	assert_true(budget_reclaim(&h.budget));
+	assert_true(budget_reclaim(&h.budget));
+	assert_true(budget_try_charge(&h.budget, BUDGET_BUFFERS, 15));
+	assert_false(budget_reclaim(&h.budget));
+}
+
 #define N_THREADS 4
 #define N_ROUNDS 50000
 #define RACE_LIMIT 1000
@@ -104,6 +135,7 @@ int main(void)
 		cmocka_unit_test(sums_that_would_wrap_are_refused),
 		cmocka_unit_test(must_have_goes_beyond_and_shows_as_excess),
 		cmocka_unit_test(lowered_limit_binds_at_once),
+		cmocka_unit_test(who_holds_what_can_leave_makes_room),
 		cmocka_unit_test(racing_charges_never_pass_the_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
