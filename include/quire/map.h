@@ -102,7 +102,7 @@ enum quire_item_state {
 int quire_map_item_state(struct quire_map *map, size_t index);
 
 /* The last error of a page of the item: code 0 if there was none, else its errno, and a text that names file, or
- * blob and class, and offset (where several pages were read at once, of the first). -EINVAL: no such item. Never blocks. */
+ * blob and class, and offset (of a file, where several pages were read at once: of the first). -EINVAL: no such item. Never blocks. */
 int quire_map_item_error(const struct quire_map *map, size_t index, struct quire_error *ret_err);
 
 /* For an APPEND item: maps what the file has grown by, up to reserve_bytes. Returns

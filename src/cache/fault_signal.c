@@ -101,6 +101,7 @@ static struct fill *sync_fill_get(struct quire_cache *c)
 	fill->n_pages = 1;
 	fill->result = 0;
 	fill->vague = false;
+	fill->error_at = 0;
 	fill->waiters = NULL;
 	fill->buf = s->buffers + ((size_t)(2 * i) << c->page_shift);
 	return fill;

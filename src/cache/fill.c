@@ -254,7 +254,8 @@ struct want *fill_settle(struct fill *fill)
 		count(&r->n_errors, 1);
 		count(&r->cache->counters.n_errors, 1);
 		r->ops->failed(r->owner, fill->source.item,
-		               fill->source.item_offset + ((uint64_t)fill->n_good << r->arena->page_shift), fill->result);
+		               fill->source.item_offset + ((uint64_t)fill->n_good << r->arena->page_shift) + fill->error_at,
+		               fill->result);
 	}
 	count(&r->n_fills, fill->n_good);
 	count(&r->cache->counters.n_fills, fill->n_good);

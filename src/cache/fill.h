@@ -23,7 +23,8 @@ struct fill {
 	uint64_t page;          /* first */
 	char *buf;              /* of the filler's pool, n_pages long */
 	int result;             /* negative errno of page `n_good`, or 0 */
-	bool vague;             /* the error is of some page of the run, not known which */
+	bool vague;             /* the error is of some page of the run: each is tried alone */
+	uint64_t error_at;      /* where the read says that it failed, in bytes from `page`; 0: it does not say */
 	uint8_t n_good;         /* pages that were installed */
 	struct page_source source;
 	struct source_read read;

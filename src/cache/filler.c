@@ -187,6 +187,7 @@ static struct fill *fill_take(struct filler *f, unsigned *n)
 	fill->result = 0;
 	fill->n_good = 0;
 	fill->vague = false;
+	fill->error_at = 0;
 	fill->waiters = NULL;
 	return fill;
 }
@@ -275,6 +276,13 @@ int fill_start_duplicate(struct filler *f, struct range *r, uint64_t page)
 
 /* ---- ending ---- */
 
+/* No page of it appears, though some may be good: whoever wants them asks for each alone. */
+static void fill_read_failed(struct fill *fill)
+{
+	fill->vague = fill->n_pages > 1;
+	fill->error_at = source_read_error_at(&fill->read, fill->result);
+}
+
 static void fill_finish(struct filler *f, struct fill *fill)
 {
 	struct want *w = NULL;
@@ -286,7 +294,7 @@ static void fill_finish(struct filler *f, struct fill *fill)
 	if (fill->result == 0)
 		fill_install(fill, f->buffers + ((size_t)f->n_buffers << f->cache->page_shift));
 	else
-		fill->vague = fill->n_pages > 1;
+		fill_read_failed(fill);
 	if (fill->dup) {
 		fill_settle_duplicate(r, fill->page, fill->result < 0);
 		arena_wake(r->arena, fill->page, 1);

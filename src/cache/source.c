@@ -1,6 +1,7 @@
 /* source.c - see source.h. */
 #include "source.h"
 
+#include <errno.h>
 #include <stddef.h>
 
 static void file_done(struct media_read *file, int result)
@@ -48,6 +49,11 @@ void source_read_start(struct quire_loop *loop, struct source_read *read, const 
 int source_read_check(struct source_read *read)
 {
 	return read->of_object ? 0 : media_read_check(&read->file);
+}
+
+uint64_t source_read_error_at(const struct source_read *read, int result)
+{
+	return read->of_object && result == -EBADMSG ? read->object.bad_offset - read->object.offset : 0;
 }
 
 void source_read_finish(struct source_read *read)

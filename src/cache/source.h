@@ -59,6 +59,8 @@ void source_read_start(struct quire_loop *loop, struct source_read *read, const 
 
 /* After done(0): may what was read be shown? 0, -ESTALE. */
 int source_read_check(struct source_read *read);
+/* After done(result < 0): bytes from the start of the read to where it is known to have failed; 0 if it is not. */
+uint64_t source_read_error_at(const struct source_read *read, int result);
 void source_read_finish(struct source_read *read); /* after done(), whatever its result */
 
 /* The same on this thread, blocking, without memory of its own: for fault handlers. */
