@@ -1,8 +1,8 @@
 /* rulers.c - who changes the world under the others: the maintainer, and the vandal.
  *
- * The vandal's maps are over files that he rewrites, truncates, and renames others over. What is
- * wanted there may end with -ESTALE; what was pinned must be, byte for byte, the version that was
- * mapped.
+ * The vandal's maps are over files that he rewrites, truncates, and renames others over, and blobs whose medium
+ * he damages. What is wanted there may end with -ESTALE, or -EBADMSG; what was pinned must be, byte
+ * for byte, the version that was mapped.
  */
 #include "stress.h"
 
@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define N_PREY_FILES 3
+#define N_PREY_BLOBS 2
+#define N_PREY_ITEMS (N_PREY_FILES + N_PREY_BLOBS)
 #define PREY_BYTES_MAX (1u << 20)
 
 static void pause_ms(unsigned ms)
@@ -104,7 +106,7 @@ static void advise_pinned(struct actor *a)
 void actor_maintainer(struct actor *a)
 {
 	while (!atomic_load(&stopping)) {
-		switch (chance_below(&a->chance, 8)) {
+		switch (chance_below(&a->chance, 9)) {
 		case 0:
 		case 1:
 			change_budget(a);
@@ -120,7 +122,11 @@ void actor_maintainer(struct actor *a)
 		case 6:
 			advise_pinned(a);
 			break;
-		case 7: {
+		case 7:
+			doing(a, "replacing blobs");
+			blobs_replace(&a->chance);
+			break;
+		case 8: {
 			struct slot *s = &slots[chance_below(&a->chance, N_SLOTS)];
 			struct view *v = slot_enter(s);
 
@@ -143,6 +149,8 @@ static struct {
 	uint64_t version, size;
 } prey_files[N_PREY][N_PREY_FILES];
 
+static uint64_t n_prey_blobs;
+
 /* A change within the same tick of a coarse clock as the identity's would not be seen. */
 static void wait_for_a_tick(void)
 {
@@ -155,15 +163,26 @@ static void wait_for_a_tick(void)
 	} while (now.tv_sec == begin.tv_sec && now.tv_nsec == begin.tv_nsec);
 }
 
+static void prey_fill_blobs(size_t nth, struct view *v, struct quire_item *items, struct chance *c)
+{
+	for (unsigned i = 0; i < N_PREY_BLOBS; i++) {
+		uint64_t key = content_key(2000 + nth, n_prey_blobs++);
+		struct blob b = prey_blob_make(key, page_bytes + chance_next(c) % PREY_BYTES_MAX);
+
+		v->items[N_PREY_FILES + i] = (struct view_item){.blob = b.id, .key = b.key};
+		items[N_PREY_FILES + i] = (struct quire_item){.store = store, .blob = b.id};
+	}
+}
+
 void prey_fill(struct slot *s, struct chance *c)
 {
 	size_t nth = (size_t)(s - slots) - N_SLOTS;
-	struct quire_item items[N_PREY_FILES];
+	struct quire_item items[N_PREY_ITEMS];
 	struct view *v = &s->view;
 	struct quire_error err;
 
 	v->prey = true;
-	v->n_items = N_PREY_FILES;
+	v->n_items = N_PREY_ITEMS;
 	v->fault = !options.mix ? options.fault
 	           : caps.grade == QUIRE_GRADE_NONE ? QUIRE_FAULT_PINNED
 	                           : (enum quire_fault[]){QUIRE_FAULT_SERVICE, QUIRE_FAULT_SIGNAL,
@@ -179,11 +198,14 @@ void prey_fill(struct slot *s, struct chance *c)
 		items[i] = (struct quire_item){.path = prey_files[nth][i].path,
 		                               .flags = one_in(c, 3) ? QUIRE_ITEM_HOLD : 0};
 	}
+	prey_fill_blobs(nth, v, items, c);
 	wait_for_a_tick();
 	struct quire_map_options o = {.size = sizeof(o), .fault = v->fault};
-	int rc = quire_map_create(cache, items, N_PREY_FILES, &o, &v->map, &err);
+	int rc = quire_map_create(cache, items, N_PREY_ITEMS, &o, &v->map, &err);
 	CHECK(rc == 0, "map: %s", err.text);
-	for (unsigned i = 0; i < N_PREY_FILES; i++) {
+	for (unsigned i = 0; i < N_PREY_BLOBS; i++)
+		prey_blob_delete(items[N_PREY_FILES + i].blob); /* the map goes on */
+	for (unsigned i = 0; i < N_PREY_ITEMS; i++) {
 		const void *base;
 		size_t len;
 
@@ -203,7 +225,7 @@ static void damage(struct actor *a, size_t nth)
 	char other[300];
 
 	doing(a, "damaging a file");
-	switch (chance_below(&a->chance, 4)) {
+	switch (chance_below(&a->chance, 5)) {
 	case 0: /* rewritten in place */
 		content_write(path, 0, key, size / 2, size);
 		break;
@@ -221,6 +243,9 @@ static void damage(struct actor *a, size_t nth)
 		CHECK(unlink(path) == 0 || errno == ENOENT, "%s", strerror(errno));
 		/* So that the next round has a file of that name. */
 		content_write(path, 0, key, 0, size);
+		break;
+	case 4:
+		prey_blobs_damage(&a->chance);
 		break;
 	}
 }

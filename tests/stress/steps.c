@@ -124,18 +124,25 @@ static void step_held(struct walker *w)
 			pins_check(p);
 }
 
+static void step_blob(struct walker *w)
+{
+	doing(w->actor, "reading a blob");
+	blob_read_some(&w->chance);
+}
+
 static void step_small(struct walker *w, struct slot *s, struct view *v)
 {
 	struct chance *c = &w->chance;
 	unsigned item = chance_below(c, v->n_items);
 	struct quire_map_stat stat;
+	struct quire_error err;
 	struct piece p;
 	int rc;
 
 	doing(w->actor, "purge, advice, state");
 	if (!piece_pick(v, c, MAX_RANGE_PAGES, &p))
 		return;
-	switch (chance_below(c, 5)) {
+	switch (chance_below(c, 6)) {
 	case 0:
 		CHECK(quire_map_purge(v->map, piece_address(&p), p.len) >= 0, "purge");
 		break;
@@ -154,6 +161,11 @@ static void step_small(struct walker *w, struct slot *s, struct view *v)
 	case 4:
 		CHECK(quire_map_stat(v->map, &stat) == 0, "stat");
 		CHECK(stat.n_items == v->n_items, "stat");
+		break;
+	case 5:
+		CHECK(quire_map_item_error(v->map, item, &err) == 0, "item error");
+		CHECK(err.code == 0 || v->prey, "%s: %d", err.text, err.code);
+		CHECK(err.code != -EBADMSG || v->items[item].blob != 0, "%s", err.text);
 		break;
 	}
 }
@@ -178,8 +190,10 @@ void walker_step(struct walker *w)
 		step_want(w, s, v);
 	else if (what < 88)
 		step_pin(w, s, v);
-	else if (what < 96)
+	else if (what < 95)
 		step_small(w, s, v);
+	else if (what < 98)
+		step_blob(w);
 	else
 		step_held(w);
 	slot_leave(s);

@@ -1,6 +1,7 @@
 /* stress.h - what the parts of the random test share.
  *
  *   content.c  files whose every byte follows from (seed, file, version, offset)
+ *   blobs.c    a store, whose blobs come and go
  *   world.c    the cache, slots of maps that come and go, what may be read through them
  *   steps.c    what any thread or coroutine does: read, want, pin, write, purge
  *   ops.c      operations in flight, by queue, eventfd, callback and await; each completes once
@@ -37,7 +38,7 @@
 #define N_FILES 14
 #define N_GROWING 3     /* of them, the last ones */
 #define N_SLOTS 5       /* of maps over files that nobody damages */
-#define N_PREY 2        /* of maps over files that the vandal damages */
+#define N_PREY 2        /* of maps over files and blobs that the vandal damages */
 #define MAX_ITEMS 8
 #define MAX_RANGES 6
 #define MAX_RANGE_PAGES 48
@@ -106,9 +107,28 @@ void files_remove(void);
 /* A fill hook: content appears inverted, after it was compared. arg: the key. */
 int content_hook(void *arg, const void *raw, size_t len, uint64_t offset, void *page);
 
+/* ---- blobs.c ---- */
+struct blob {
+	uint64_t id, key, size;
+};
+extern struct quire_store *store;
+
+void blobs_create(void);
+void blobs_destroy(void);
+/* While locked, what is picked is not deleted. */
+void blobs_lock(void);
+void blobs_unlock(void);
+struct blob blobs_pick_locked(struct chance *c);
+void blobs_replace(struct chance *c); /* two of them, in one transaction */
+void blob_read_some(struct chance *c);
+struct blob prey_blob_make(uint64_t key, uint64_t size);
+void prey_blob_delete(uint64_t id);
+void prey_blobs_damage(struct chance *c);
+
 /* ---- world.c ---- */
 struct view_item {
-	struct file *file; /* NULL: the vandal's */
+	struct file *file; /* NULL: a blob, or the vandal's */
+	uint64_t blob;     /* its id; 0: a file */
 	uint64_t key, offset;
 	_Atomic uint64_t len;
 	bool inverted;

@@ -217,12 +217,14 @@ int main(int argc, char **argv)
 	unsigned n_descriptors = count_descriptors();
 	watch_baseline();
 	cache_open();
+	blobs_create();
 	world_create();
 	watch_start((uint64_t)options.n_threads * OWN_BYTES_A_THREAD);
 	actors_start();
 	actors_end();
 	watch_stop();
 	world_destroy();
+	blobs_destroy();
 	cache_close();
 	CHECK(count_descriptors() == n_descriptors, "%u descriptors, %u before", count_descriptors(), n_descriptors);
 	files_remove();

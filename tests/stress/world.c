@@ -62,6 +62,19 @@ static enum quire_fault fault_pick(struct chance *c)
 	return one_in(c, 4) ? all[chance_below(c, 4)] : all[chance_below(c, 2)];
 }
 
+static void item_pick_blob(struct slot *s, unsigned i, struct quire_item *item, struct chance *c)
+{
+	struct blob b = blobs_pick_locked(c);
+	struct view_item *v = &s->view.items[i];
+
+	*v = (struct view_item){.blob = b.id, .key = b.key};
+	*item = (struct quire_item){.store = store, .blob = b.id};
+	if (b.size > 4 * page_bytes && one_in(c, 3)) {
+		v->offset = item->offset = chance_below(c, (unsigned)(b.size / page_bytes)) * page_bytes;
+		item->len_bytes = one_in(c, 2) ? 0 : 1 + chance_next(c) % (b.size - v->offset);
+	}
+}
+
 static void item_pick(struct slot *s, unsigned i, struct quire_item *item, struct chance *c)
 {
 	struct file *f = &files[chance_below(c, N_FILES)];
@@ -99,10 +112,16 @@ void slot_fill(struct slot *s, struct chance *c)
 	v->fault = fault_pick(c);
 	v->prey = false;
 	v->n_items = 1 + chance_below(c, MAX_ITEMS);
-	for (unsigned i = 0; i < v->n_items; i++)
-		item_pick(s, i, &items[i], c);
+	blobs_lock();
+	for (unsigned i = 0; i < v->n_items; i++) {
+		if (v->fault != QUIRE_FAULT_KERNEL && one_in(c, 3))
+			item_pick_blob(s, i, &items[i], c);
+		else
+			item_pick(s, i, &items[i], c);
+	}
 	struct quire_map_options o = {.size = sizeof(o), .fault = v->fault};
 	int rc = quire_map_create(cache, items, v->n_items, &o, &v->map, &err);
+	blobs_unlock();
 	CHECK(rc == 0, "map: %s", err.text);
 	for (unsigned i = 0; i < v->n_items; i++) {
 		const void *base;
@@ -210,7 +229,7 @@ void piece_check(const struct piece *p, const char *how)
 
 		CHECK(content_equal(it->key, it->inverted, it->offset + at, it->base + at, n),
 		      "%s: wrong bytes at %p, %s%s, item offset %llu + %zu of %llu, file offset %llu", how,
-		      (const void *)(it->base + at), it->file != NULL ? it->file->path : "prey",
+		      (const void *)(it->base + at), it->file != NULL ? it->file->path : it->blob != 0 ? "a blob" : "prey",
 		      it->inverted ? " by hook" : "", (unsigned long long)at, n,
 		      (unsigned long long)atomic_load(&it->len), (unsigned long long)(it->offset + at));
 		done += n;
@@ -232,8 +251,8 @@ bool pins_pick(struct pins *p, struct slot *s, const struct view *v, struct chan
 	for (unsigned i = 0; i < v->n_items; i++) {
 		const struct view_item *it = &v->items[i];
 
-		p->view.items[i] = (struct view_item){.file = it->file, .key = it->key, .offset = it->offset,
-		                                      .inverted = it->inverted, .base = it->base};
+		p->view.items[i] = (struct view_item){.file = it->file, .blob = it->blob, .key = it->key,
+		                                      .offset = it->offset, .inverted = it->inverted, .base = it->base};
 		atomic_init(&p->view.items[i].len, atomic_load(&it->len));
 	}
 	p->n = 0;
@@ -279,7 +298,7 @@ void result_check(const struct pins *p, int64_t result, bool pinned, bool cancel
 	bool destroyed = atomic_load(&p->slot->n_destroys) != n_destroys;
 	bool allowed = result == 0 || (result == -ECANCELED && (canceled || destroyed)) ||
 	               (result == -ENOMEM && pinned && p->view.fault != QUIRE_FAULT_KERNEL) ||
-	               (result == -ESTALE && p->view.prey);
+	               ((result == -ESTALE || result == -EBADMSG) && p->view.prey);
 
 	CHECK(allowed, "want: %lld, fault service %d%s%s%s", (long long)result, (int)p->view.fault,
 	      pinned ? ", pinned" : "", canceled ? ", cancelled" : "", p->view.prey ? ", prey" : "");
