@@ -251,9 +251,13 @@ static int ensure_buffer(struct writer *w, uint64_t n)
 		return 0;
 	/* Without memory for more it goes with what there is, if that can be emptied. */
 	bool enough = w->buffer_bytes > w->fill && !writer_is_small(w);
-	while (!budget_try_charge(w->store->config.budget, BUDGET_BUFFERS, bytes))
-		if (!budget_reclaim(w->store->config.budget))
+	while (!budget_try_charge(w->store->config.budget, BUDGET_BUFFERS, bytes)) {
+		if (budget_reclaim(w->store->config.budget))
+			continue;
+		if (enough || writer_is_small(w) || bytes / 4 <= w->fill || bytes / 4 < PAGE_BYTES)
 			return enough ? 0 : -ENOMEM;
+		bytes /= 4;
+	}
 	uint8_t *buffer = aligned_alloc(PAGE_BYTES, bytes);
 	if (buffer == NULL) {
 		budget_uncharge(w->store->config.budget, BUDGET_BUFFERS, bytes);

@@ -38,7 +38,8 @@ static struct blob blob_begin(enum quire_class cls, uint64_t key, uint64_t size)
 	return b;
 }
 
-static void blob_append(const struct blob *b, uint64_t from)
+/* False: no memory, since pins and fills have all of it now. */
+static bool blob_append(const struct blob *b, uint64_t from)
 {
 	static _Thread_local char piece[PIECE_BYTES];
 	size_t n = b->size - from < PIECE_BYTES ? (size_t)(b->size - from) : PIECE_BYTES;
@@ -46,22 +47,26 @@ static void blob_append(const struct blob *b, uint64_t from)
 
 	content_fill(b->key, from, piece, n);
 	int rc = quire_blob_write(store, b->id, &v, 1, NULL);
-	CHECK(rc == 0, "write: %d", rc);
+	CHECK(rc == 0 || rc == -ENOMEM, "write: %d", rc);
+	return rc == 0;
 }
 
-/* Piece by piece in turn, so that they lie in each other's way. */
-static void blobs_write(const struct blob *blobs, unsigned n)
+/* Piece by piece in turn, so that they lie in each other's way. False: none is left of them. */
+static bool blobs_write(const struct blob *blobs, unsigned n)
 {
-	bool more = true;
+	bool more = true, enough = true;
 
-	for (uint64_t from = 0; more; from += PIECE_BYTES) {
+	for (uint64_t from = 0; more && enough; from += PIECE_BYTES) {
 		more = false;
-		for (unsigned i = 0; i < n; i++)
+		for (unsigned i = 0; i < n && enough; i++)
 			if (from < blobs[i].size) {
-				blob_append(&blobs[i], from);
+				enough = blob_append(&blobs[i], from);
 				more = true;
 			}
 	}
+	for (unsigned i = 0; i < n && !enough; i++)
+		CHECK(quire_blob_abort(store, blobs[i].id) == 0, "abort");
+	return enough;
 }
 
 static uint64_t blob_size(struct chance *c)
@@ -86,7 +91,8 @@ void blobs_replace(struct chance *c)
 		fresh[i] = blob_begin(cls, content_key(5000 + first + i, version), blob_size(c));
 		ids[i] = fresh[i].id;
 	}
-	blobs_write(fresh, 2);
+	if (!blobs_write(fresh, 2))
+		return;
 	pthread_mutex_lock(&live.lock);
 	dead[0] = live.blobs[first].id;
 	dead[1] = live.blobs[first + 1].id;
@@ -135,9 +141,11 @@ void blob_read_some(struct chance *c)
 
 struct blob prey_blob_make(uint64_t key, uint64_t size)
 {
-	struct blob b = blob_begin(QUIRE_CLASS_PMEM, key, size);
+	struct blob b;
 
-	blobs_write(&b, 1);
+	do
+		b = blob_begin(QUIRE_CLASS_PMEM, key, size);
+	while (!blobs_write(&b, 1));
 	int rc = quire_blob_commit(store, &b.id, 1, NULL);
 	CHECK(rc == 0, "commit: %d", rc);
 	return b;

@@ -1,4 +1,4 @@
-/* rulers.c - who changes the world under the others: the maintainer, and the vandal.
+/* rulers.c - who changes the world under the others: the maintainer, the writer of blobs, and the vandal.
  *
  * The vandal's maps are over files that he rewrites, truncates, and renames others over, and blobs whose medium
  * he damages. What is wanted there may end with -ESTALE, or -EBADMSG; what was pinned must be, byte
@@ -106,7 +106,7 @@ static void advise_pinned(struct actor *a)
 void actor_maintainer(struct actor *a)
 {
 	while (!atomic_load(&stopping)) {
-		switch (chance_below(&a->chance, 9)) {
+		switch (chance_below(&a->chance, 8)) {
 		case 0:
 		case 1:
 			change_budget(a);
@@ -122,11 +122,7 @@ void actor_maintainer(struct actor *a)
 		case 6:
 			advise_pinned(a);
 			break;
-		case 7:
-			doing(a, "replacing blobs");
-			blobs_replace(&a->chance);
-			break;
-		case 8: {
+		case 7: {
 			struct slot *s = &slots[chance_below(&a->chance, N_SLOTS)];
 			struct view *v = slot_enter(s);
 
@@ -139,6 +135,17 @@ void actor_maintainer(struct actor *a)
 		}
 		}
 		pause_ms(chance_below(&a->chance, 4));
+	}
+}
+
+/* ---- the writer ---- */
+
+void actor_writer(struct actor *a)
+{
+	while (!atomic_load(&stopping)) {
+		doing(a, "replacing blobs");
+		blobs_replace(&a->chance);
+		pause_ms(chance_below(&a->chance, 20));
 	}
 }
 

@@ -6,7 +6,7 @@
  *   steps.c    what any thread or coroutine does: read, want, pin, write, purge
  *   ops.c      operations in flight, by queue, eventfd, callback and await; each completes once
  *   loops.c    threads that run loops: coroutines, callbacks, embedded
- *   rulers.c   threads that change the world: budget, maps, advice, growth; and the vandal
+ *   rulers.c   threads that change the world: budget, maps, advice, growth, blobs; and the vandal
  *   watch.c    memory as the kernel counts it; progress
  *
  * Who uses a map enters its slot for the time of the use; destroying waits for users, but not for
@@ -232,6 +232,7 @@ void actor_suspending(struct actor *a);
 struct quire_loop *stress_loop(struct actor *a, bool suspend);
 /* rulers.c */
 void actor_maintainer(struct actor *a);
+void actor_writer(struct actor *a);
 void actor_vandal(struct actor *a);
 void prey_fill(struct slot *s, struct chance *c);
 

@@ -49,7 +49,7 @@ static const struct {
 } cast[] = {
 	{"maintainer", actor_maintainer}, {"vandal", actor_vandal},         {"plain", actor_plain},
 	{"queue", actor_queue},           {"coroutines", actor_coroutines}, {"callbacks", actor_callbacks},
-	{"suspending", actor_suspending}, {"plain", actor_plain},           {"eventfd", actor_eventfd},
+	{"suspending", actor_suspending}, {"writer", actor_writer},         {"eventfd", actor_eventfd},
 	{"suspending", actor_suspending}, {"plain", actor_plain},           {"queue", actor_queue},
 	{"coroutines", actor_coroutines}, {"embedded", actor_embedded},     {"plain", actor_plain},
 	{"callbacks", actor_callbacks},
