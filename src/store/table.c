@@ -140,6 +140,7 @@ static void wait_over(struct loop_task *task)
 	w->ready(w);
 }
 
+/* Under the lock: who waited gives his table back before he ends, so no loop ends while it is being posted to. */
 static void finish_waits(struct table_wait *w)
 {
 	while (w != NULL) {
@@ -172,10 +173,10 @@ static void load_done(struct device_io *io, int result)
 		else
 			idmap_remove(&c->map, &t->node);
 	}
+	finish_waits(waits);
 	pthread_mutex_unlock(&c->lock);
 	free(load->block);
 	free(load);
-	finish_waits(waits);
 }
 
 static struct load *load_new(struct table_cache *c, const struct object *o, uint64_t group)
