@@ -75,7 +75,7 @@ static uint64_t blob_size(struct chance *c)
 	unsigned n = sizeof(small) / sizeof(small[0]);
 
 	/* Some have checksums in more than one page of them (4 MiB each). */
-	return one_in(c, 3) ? small[chance_below(c, n)] : 1 + chance_next(c) % (one_in(c, 2) ? 1u << 20 : 9u << 20);
+	return one_in(c, 3) ? small[chance_below(c, n)] : 1 + chance_next(c) % (one_in(c, 8) ? 9u << 20 : 512u << 10);
 }
 
 void blobs_replace(struct chance *c)
