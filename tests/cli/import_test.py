@@ -193,6 +193,7 @@ class Trees(WithStore):
                 self.good("import", self.store, root, "--name", name)
                 self.good("export", self.store, self.dir / "out", "--name", name)
                 self.same(root, self.dir / "out")
+                subprocess.run(["chmod", "-R", "u+rwx", str(self.dir / "out")], check=True)
                 subprocess.run(["rm", "-rf", str(self.dir / "out")], check=True)
                 ids = self.good("blob", "ls", self.store).decode().split()
                 for at in range(0, len(ids), 2000):
