@@ -137,10 +137,11 @@ static void wait_over(struct loop_task *task)
 {
 	struct table_wait *w = (struct table_wait *)((char *)task - offsetof(struct table_wait, task));
 
+	loop_release(w->loop);
 	w->ready(w);
 }
 
-/* Under the lock: who waited gives his table back before he ends, so no loop ends while it is being posted to. */
+/* Under the lock: who waited gives his table back before he ends, so no cache ends while somebody is told. */
 static void finish_waits(struct table_wait *w)
 {
 	while (w != NULL) {
@@ -240,6 +241,7 @@ int table_get(struct table_cache *c, struct quire_loop *loop, const struct objec
 	w->table = t;
 	w->loop = loop;
 	if (!t->ready) {
+		loop_hold(loop); /* which may have nothing else under way: another's loop may read the table */
 		w->next = t->waits;
 		t->waits = w;
 		rc = 0;

@@ -1,5 +1,5 @@
-/* threads_test.c - plain threads and a loop's coroutines use one store on a real file, all at once; what each did is there
- * after a reopen. */
+/* threads_test.c - a store on a real file and who uses it at the same time: plain threads and a loop's coroutines, all at
+ * once, what each did being there after a reopen; two loops, one waiting for what the other reads. */
 #include "store_env.h"
 
 #include "../../src/loop/loop.h"
@@ -80,19 +80,32 @@ static void open_store(struct shared *s, unsigned flags, uint64_t bytes, bool fo
 		fail_msg("%s", err.text);
 }
 
+static void begin(struct shared *s)
+{
+	const char *dir = getenv("TMPDIR");
+
+	snprintf(s->path, sizeof(s->path), "%s/quire-store-%d", dir != NULL ? dir : "/tmp", (int)getpid());
+	budget_init(&s->e.budget, 64u << 20);
+	assert_int_equal(service_get(&s->e.loop, NULL), 0);
+	open_store(s, DEVICE_CREATE, 512u << 20, true);
+}
+
+static void end(struct shared *s)
+{
+	service_put();
+	unlink(s->path);
+	assert_int_equal(budget_used(&s->e.budget), 0);
+}
+
 static void test_threads_and_coroutines(void **state)
 {
 	static struct shared s;
 	static struct actor actors[N_THREADS + N_COROUTINES];
 	pthread_t threads[N_THREADS];
 	struct quire_loop *loop;
-	const char *dir = getenv("TMPDIR");
 
-	snprintf(s.path, sizeof(s.path), "%s/quire-store-%d", dir != NULL ? dir : "/tmp", (int)getpid());
-	budget_init(&s.e.budget, 64u << 20);
-	assert_int_equal(service_get(&s.e.loop, NULL), 0);
+	begin(&s);
 	assert_int_equal(quire_loop_create(NULL, &loop, NULL), 0);
-	open_store(&s, DEVICE_CREATE, 512u << 20, true);
 	for (unsigned i = 0; i < N_THREADS + N_COROUTINES; i++) {
 		actors[i] = (struct actor){.s = &s, .no = i};
 		if (i < N_THREADS)
@@ -115,15 +128,85 @@ static void test_threads_and_coroutines(void **state)
 			open_store(&s, 0, 0, false);
 	}
 	assert_int_equal(quire_loop_destroy(loop), 0);
-	service_put();
-	unlink(s.path);
-	assert_int_equal(budget_used(&s.e.budget), 0);
+	end(&s);
+}
+
+/* ---- two loops ---- */
+
+struct reader {
+	struct object_read read;
+	struct quire_loop *loop;
+	void *buf;
+	int result;
+	bool done;
+};
+
+static void reader_done(struct object_read *read, int result)
+{
+	struct reader *r = (struct reader *)read;
+
+	r->result = result;
+	r->done = true;
+}
+
+static void reader_start(void *arg)
+{
+	struct reader *r = arg;
+
+	object_read_start(r->loop, &r->read);
+}
+
+static void reader_init(struct reader *r, struct object *o)
+{
+	r->buf = aligned_alloc(PAGE, PAGE);
+	assert_non_null(r->buf);
+	r->read = (struct object_read){
+		.object = o, .len_bytes = PAGE, .buf = r->buf, .buffer_slot = -1, .done = reader_done,
+	};
+	assert_int_equal(quire_loop_create(NULL, &r->loop, NULL), 0);
+	assert_int_equal(quire_co_spawn(r->loop, reader_start, r), 0);
+}
+
+/* The second loop has read its page, and nothing keeps it but that the first, which does not turn, has not
+ * read the checksums yet. */
+static void test_a_loop_that_waits_for_another_s_read_can_not_end(void **state)
+{
+	static struct shared s;
+	struct reader readers[2] = {{.done = false}};
+	struct object *o;
+
+	begin(&s);
+	int64_t id = env_put(&s.e, 0, 10 * PAGE);
+	assert_true(id > 0);
+	assert_int_equal(store_close(s.e.store), 0);
+	open_store(&s, 0, 0, false);
+	assert_int_equal(object_get(s.e.store, (uint64_t)id, &o), 0);
+	for (unsigned i = 0; i < 2; i++)
+		reader_init(&readers[i], o);
+	assert_true(quire_loop_poll(readers[0].loop) >= 0);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_true(quire_loop_poll(readers[1].loop) >= 0);
+		usleep(1000);
+	}
+	assert_false(readers[0].done || readers[1].done);
+	assert_int_equal(quire_loop_destroy(readers[1].loop), -EBUSY);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(quire_loop_run(readers[i].loop), 0);
+		assert_true(readers[i].done);
+		assert_int_equal(readers[i].result, 0);
+		assert_int_equal(quire_loop_destroy(readers[i].loop), 0);
+		free(readers[i].buf);
+	}
+	object_put(o);
+	assert_int_equal(store_close(s.e.store), 0);
+	end(&s);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads_and_coroutines),
+		cmocka_unit_test(test_a_loop_that_waits_for_another_s_read_can_not_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
