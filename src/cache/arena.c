@@ -2,7 +2,7 @@
  *
  * The arena's memory is anonymous and private: shared memory would make removal four times
  * as dear. It is PROT_READ, so a stray write traps (PINNED is writable: nothing but memcpy
- * can fill it); MADV_DONTFORK, so a forked child faults where it would read zeros;
+ * can fill it; so is what pages are moved into: the kernel moves them between writable memory only); MADV_DONTFORK, so a forked child faults where it would read zeros;
  * MADV_DONTDUMP; never huge pages, which would break the budget.
  * Sources: userfaultfd(2), ioctl_userfaultfd(2), process_madvise(2), madvise(2).
  */
@@ -21,12 +21,27 @@
 #include <unistd.h>
 
 #define GIB_SHIFT 30
+#define MOVE_TRIES 64
+#define ALIGN_BYTES (2u << 20) /* of a huge page, so that one fits a unit of that size */
 
 static void *map_anonymous(uint64_t bytes, int prot)
 {
 	void *p = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+char *arena_map_aligned(uint64_t bytes, int prot)
+{
+	char *lead = map_anonymous(bytes + ALIGN_BYTES, prot);
+
+	if (lead == NULL)
+		return NULL;
+	char *base = (char *)(((uintptr_t)lead + ALIGN_BYTES - 1) & -(uintptr_t)ALIGN_BYTES);
+	if (base > lead)
+		munmap(lead, (size_t)(base - lead));
+	munmap(base + bytes, ALIGN_BYTES - (size_t)(base - lead));
+	return base;
 }
 
 bool arena_swap_is_on(void)
@@ -44,7 +59,7 @@ bool arena_swap_is_on(void)
 
 static int arena_protection(const struct arena *a)
 {
-	return a->kind == ARENA_PINNED ? PROT_READ | PROT_WRITE : PROT_READ;
+	return a->kind == ARENA_PINNED || arena_kind_moves(a->kind) ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
 static int arena_register(struct arena *a, void *start, uint64_t bytes)
@@ -86,13 +101,15 @@ static int arena_open_uffd(struct arena *a)
 		return 0;
 	if (!feature_have(FEATURE_USERFAULTFD))
 		return -ENOTSUP;
-	if (a->kind == ARENA_SIGNAL)
+	if (arena_kind_moves(a->kind) && !feature_have(FEATURE_UFFD_MOVE))
+		return -ENOTSUP;
+	if (arena_kind_is_signal(a->kind))
 		features |= UFFD_FEATURE_SIGBUS;
 	if (feature_have(FEATURE_UFFD_POISON))
 		features |= UFFD_FEATURE_POISON;
 	else if ((a->poison_fd = memfd_create("quire-poison", MFD_CLOEXEC)) < 0)
 		return -errno;
-	a->uffd = feature_userfaultfd(a->kind == ARENA_SERVICE &&
+	a->uffd = feature_userfaultfd(arena_kind_is_service(a->kind) &&
 	                                      feature_have(FEATURE_UFFD_KERNEL_FAULTS),
 	                              features);
 	return a->uffd < 0 ? a->uffd : 0;
@@ -106,7 +123,7 @@ static int arena_reserve(struct arena *a, uint64_t reserve_bytes)
 	for (a->bytes = reserve_bytes & -least; a->bytes >= least; a->bytes = a->bytes / 2 & -least) {
 		uint64_t n_pages = a->bytes >> a->page_shift;
 
-		a->base = map_anonymous(a->bytes, PROT_NONE);
+		a->base = arena_map_aligned(a->bytes, PROT_NONE);
 		a->words = map_anonymous(n_pages * sizeof *a->words, PROT_READ | PROT_WRITE);
 		a->regions = map_anonymous((n_pages >> a->region_shift) * sizeof *a->regions,
 		                           PROT_READ | PROT_WRITE);
@@ -273,26 +290,45 @@ int arena_install(struct arena *a, uint64_t page, uint64_t n, const void *src)
 	return 0;
 }
 
-static int compare_pages(const void *x, const void *y)
+int arena_move(struct arena *a, uint64_t page, uint64_t n, void *src)
 {
-	uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+	struct uffdio_move m = {
+		.dst = (uintptr_t)arena_address(a, page),
+		.src = (uintptr_t)src,
+		.len = n << a->page_shift,
+	};
 
-	return (a > b) - (a < b);
+	for (unsigned tries = 0; ioctl(a->uffd, UFFDIO_MOVE, &m) < 0; tries++) {
+		uint64_t done = m.move > 0 ? (uint64_t)m.move : 0;
+
+		if (done == 0 && errno == EAGAIN && tries < MOVE_TRIES)
+			continue; /* something about the address space is changing */
+		/* Some page of it is there, or the kernel could not: the rest is copied. */
+		return arena_install(a, page + (done >> a->page_shift), n - (done >> a->page_shift), (char *)src + done);
+	}
+	return 0;
 }
 
-void arena_zap(struct arena *a, uint64_t *pages, unsigned n)
+static int compare_runs(const void *x, const void *y)
+{
+	const struct page_run *a = x, *b = y;
+
+	return (a->first > b->first) - (a->first < b->first);
+}
+
+void arena_zap(struct arena *a, struct page_run *pages, unsigned n)
 {
 	int advice = a->locked ? MADV_DONTNEED_LOCKED : MADV_DONTNEED;
 	struct iovec runs[ARENA_ZAP_MAX];
 	unsigned n_runs = 0, first = 0;
 
-	qsort(pages, n, sizeof *pages, compare_pages);
+	qsort(pages, n, sizeof *pages, compare_runs);
 	for (unsigned i = 0; i < n; i++) {
-		if (n_runs > 0 && pages[i] == pages[i - 1] + 1)
-			runs[n_runs - 1].iov_len += (size_t)1 << a->page_shift;
+		if (n_runs > 0 && pages[i].first == pages[i - 1].first + pages[i - 1].n)
+			runs[n_runs - 1].iov_len += (size_t)(pages[i].n << a->page_shift);
 		else
-			runs[n_runs++] = (struct iovec){arena_address(a, pages[i]),
-			                                (size_t)1 << a->page_shift};
+			runs[n_runs++] = (struct iovec){arena_address(a, pages[i].first),
+			                                (size_t)(pages[i].n << a->page_shift)};
 	}
 	/* Stops short only where one of the runs failed; the loop below takes care of the rest. */
 	if (a->self_pidfd >= 0 && n_runs > 1) {
@@ -349,6 +385,6 @@ void arena_wake(struct arena *a, uint64_t page, uint64_t n)
 		.len = n << a->page_shift,
 	};
 
-	if (a->kind == ARENA_SERVICE)
+	if (arena_kind_is_service(a->kind))
 		ioctl(a->uffd, UFFDIO_WAKE, &r);
 }

@@ -14,11 +14,26 @@
 #include <pthread.h>
 
 enum arena_kind {
-	ARENA_SERVICE, /* userfaultfd, faults are messages */
-	ARENA_SIGNAL,  /* userfaultfd, faults are SIGBUS */
-	ARENA_PINNED,  /* no userfaultfd: writable memory that nobody may touch unasked */
+	ARENA_SERVICE,      /* userfaultfd, faults are messages */
+	ARENA_SERVICE_MOVE, /* the same, writable: 2 MiB pages can be moved in */
+	ARENA_SIGNAL,       /* userfaultfd, faults are SIGBUS */
+	ARENA_SIGNAL_MOVE,
+	ARENA_PINNED,       /* no userfaultfd: writable memory that nobody may touch unasked */
 	N_ARENA_KINDS
 };
+
+static inline bool arena_kind_is_signal(enum arena_kind kind)
+{
+	return kind == ARENA_SIGNAL || kind == ARENA_SIGNAL_MOVE;
+}
+static inline bool arena_kind_is_service(enum arena_kind kind)
+{
+	return kind == ARENA_SERVICE || kind == ARENA_SERVICE_MOVE;
+}
+static inline bool arena_kind_moves(enum arena_kind kind)
+{
+	return kind == ARENA_SERVICE_MOVE || kind == ARENA_SIGNAL_MOVE;
+}
 
 struct arena {
 	enum arena_kind kind;
@@ -29,7 +44,7 @@ struct arena {
 	int uffd;                 /* owned; -1 for PINNED */
 	int self_pidfd;           /* owned; -1: evict by madvise */
 	int poison_fd;            /* owned; an empty memfd, whose pages are SIGBUS; -1 with UFFDIO_POISON */
-	char *base;               /* owned mapping */
+	char *base;               /* owned mapping, aligned to 2 MiB */
 	uint64_t bytes;
 	uint64_t first_page;
 	page_word *words;         /* owned mapping, one a page */
@@ -45,6 +60,9 @@ struct arena {
 int arena_create(enum arena_kind kind, uint64_t reserve_bytes, struct budget *budget,
                  struct arena **ret_arena, struct quire_error *err);
 void arena_destroy(struct arena *a); /* NULL allowed */
+
+/* Anonymous memory aligned to 2 MiB, without reserve; NULL if there is none. munmap ends it. */
+char *arena_map_aligned(uint64_t bytes, int prot);
 
 /* Arenas made while swap is on are locked, where that is allowed. */
 bool arena_swap_is_on(void);
@@ -86,10 +104,24 @@ uint32_t arena_region_count(const struct arena *a, uint64_t page);
  * that is there already stays as it is (its content is the same). Negative errno of UFFDIO_COPY. */
 int arena_install(struct arena *a, uint64_t page, uint64_t n, const void *src);
 
-/* Pages that the caller has moved to EVICTING (any order) leave memory, in as few calls as
- * the kernel allows. n ≤ ARENA_ZAP_MAX. */
+/* The same for memory that is moved there instead of copied, a 2 MiB page whole: src is private, writable and
+ * anonymous, under no I/O, and empty afterwards, but for what was there already. Of arenas that move. */
+int arena_move(struct arena *a, uint64_t page, uint64_t n, void *src);
+
+/* Pages that the caller has moved to EVICTING (runs in any order, which changes) leave memory, in as few
+ * calls as the kernel allows. n ≤ ARENA_ZAP_MAX. */
 #define ARENA_ZAP_MAX 64
-void arena_zap(struct arena *a, uint64_t *pages, unsigned n);
+struct page_run {
+	uint64_t first;
+	uint64_t n;
+};
+void arena_zap(struct arena *a, struct page_run *runs, unsigned n);
+static inline void arena_zap_page(struct arena *a, uint64_t page)
+{
+	struct page_run run = {page, 1};
+
+	arena_zap(a, &run, 1);
+}
 
 /* Threads that touch the page get SIGBUS from now on. -ENOSPC: no more can be had. */
 int arena_poison(struct arena *a, uint64_t page);

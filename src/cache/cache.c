@@ -23,8 +23,8 @@
 
 struct service_call {
 	struct loop_task task;
-	struct quire_cache *cache;
-	void (*fn)(struct quire_cache *c);
+	void (*fn)(void *arg);
+	void *arg;
 	sem_t done;
 };
 
@@ -32,13 +32,13 @@ static void service_call_run(struct loop_task *task)
 {
 	struct service_call *call = (struct service_call *)task;
 
-	call->fn(call->cache);
+	call->fn(call->arg);
 	sem_post(&call->done);
 }
 
-void cache_call_on_service(struct quire_cache *c, void (*fn)(struct quire_cache *c))
+void cache_call_on_service(struct quire_cache *c, void (*fn)(void *arg), void *arg)
 {
-	struct service_call call = {.cache = c, .fn = fn};
+	struct service_call call = {.fn = fn, .arg = arg};
 
 	loop_task_init(&call.task, service_call_run);
 	sem_init(&call.done, 0, 0);
@@ -72,14 +72,18 @@ static void auto_tick(struct loop_timer *timer)
 	loop_timer_arm(c->service, timer, loop_now_ns() + AUTO_PERIOD_NS);
 }
 
-static void auto_begin(struct quire_cache *c)
+static void auto_begin(void *arg)
 {
+	struct quire_cache *c = arg;
+
 	loop_timer_disarm(c->service, &c->auto_timer);
 	loop_timer_arm(c->service, &c->auto_timer, loop_now_ns() + AUTO_PERIOD_NS);
 }
 
-static void auto_end(struct quire_cache *c)
+static void auto_end(void *arg)
 {
+	struct quire_cache *c = arg;
+
 	loop_timer_disarm(c->service, &c->auto_timer);
 }
 
@@ -171,8 +175,9 @@ static void cache_tear_down(struct quire_cache *c)
 	if (c->signal_faults)
 		fault_signal_detach(c);
 	if (c->service != NULL) {
-		fault_service_stop(c);
-		cache_call_on_service(c, auto_end);
+		for (int i = 0; i < N_ARENA_KINDS; i++)
+			fault_service_stop(c->fault_services[i]);
+		cache_call_on_service(c, auto_end, c);
 		service_put();
 	}
 	for (int i = 0; i < N_ARENA_KINDS; i++)
@@ -241,7 +246,7 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 	}
 	if (o.budget_bytes == 0 || o.budget_bytes == QUIRE_BUDGET_AUTO) {
 		atomic_store(&c->auto_budget, true);
-		cache_call_on_service(c, auto_begin);
+		cache_call_on_service(c, auto_begin, c);
 	}
 	*ret_cache = c;
 	return 0;
@@ -263,7 +268,7 @@ int quire_cache_close(struct quire_cache *c)
 static void cache_follow_again(struct quire_cache *c)
 {
 	atomic_store(&c->auto_budget, true);
-	cache_call_on_service(c, auto_begin);
+	cache_call_on_service(c, auto_begin, c);
 }
 
 /* knob_lock is held. */

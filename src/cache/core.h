@@ -22,7 +22,7 @@
 #include <sys/types.h>
 
 #define N_SHARDS 8
-#define MAX_FILLERS 4096
+#define MAX_FILLERS 2048
 
 struct filler;
 struct fault_service;
@@ -60,7 +60,7 @@ struct quire_cache {
 
 	struct quire_loop *service; /* borrowed: from service_get to service_put */
 	struct media_pool *pool;    /* owned */
-	struct fault_service *fault_service; /* owned; NULL until a SERVICE arena exists */
+	struct fault_service *fault_services[N_ARENA_KINDS]; /* owned; of arenas whose faults are messages */
 	struct sync_fills *sync_fills;       /* owned; for fault handlers */
 	struct loop_timer auto_timer;        /* on the service loop */
 
@@ -85,6 +85,7 @@ struct quire_cache {
 	struct cold_extent *cold; /* owned */
 	size_t n_cold, cold_capacity;
 	_Atomic bool has_cold;
+	_Atomic bool has_units;      /* some map's pages are larger than the system's */
 
 	struct cache_counters counters;
 };
@@ -118,7 +119,7 @@ static inline void count(_Atomic uint64_t *counter, uint64_t n)
 }
 
 /* Runs fn on the service loop and waits for it. Not on a loop's thread. */
-void cache_call_on_service(struct quire_cache *c, void (*fn)(struct quire_cache *c));
+void cache_call_on_service(struct quire_cache *c, void (*fn)(void *arg), void *arg);
 
 void cache_ref(struct quire_cache *c);
 void cache_unref(struct quire_cache *c);

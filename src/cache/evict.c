@@ -1,9 +1,9 @@
 /* evict.c - victims are asked for by shard, claimed by their words, dropped in batches.
  *
- * 1. A page leaves only from RESIDENT, without pins, without DUP: the claim is one compare-and-swap.
+ * 1. A page leaves only from RESIDENT, without pins, without DUP, with its whole unit (unit.h).
  * 2. While a batch is between claim and ABSENT, ranges_lock is held for reading, so no range
  *    of its pages is freed.
- * 3. A page that is QUEUED has an entry in its shard's policy. Taking it by the policy consumes the
+ * 3. A page whose unit is QUEUED has an entry in its shard's policy. Taking it by the policy consumes the
  *    entry; dropping it otherwise leaves a stale one, which the policy forgets when it
  *    meets it, or the sweep does.
  */
@@ -11,138 +11,144 @@
 
 #include "core.h"
 #include "fill.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 
 #define SWEEP_SLACK 1024
+#define MAX_VICTIMS ARENA_ZAP_MAX
+
+/* Units that are on their way out together. */
+struct batch {
+	unsigned n, n_pages;
+	struct victim victims[MAX_VICTIMS];
+};
 
 struct ask {
 	struct quire_cache *cache;
 	bool spare_hot;
+	struct batch *batch;
 };
 
 /* The policy's question, under the shard's lock. */
-static enum policy_answer evict_ask(void *arg, uint64_t page, unsigned threshold)
+static enum policy_answer evict_ask(void *arg, uint64_t entry, unsigned threshold)
 {
 	const struct ask *ask = arg;
-	struct arena *a = cache_arena_of(ask->cache, page);
-	page_word *word = arena_word(a, page);
-	uint32_t w = page_load(word);
+	struct batch *b = ask->batch;
+	enum policy_answer answer =
+		unit_ask(ask->cache, entry, threshold, ask->spare_hot, &b->victims[b->n]);
 
-	for (;;) {
-		uint32_t next;
-		enum policy_answer answer;
-
-		if (page_state(w) == PAGE_ABSENT || page_state(w) == PAGE_POISONED) {
-			if ((w & PAGE_QUEUED) == 0)
-				return POLICY_GONE;
-			next = w & ~PAGE_QUEUED;
-			answer = POLICY_GONE;
-		} else if (page_state(w) != PAGE_RESIDENT || page_value(w) > 0 || (w & PAGE_DUP) ||
-		           (ask->spare_hot && (w & PAGE_HOT))) {
-			return POLICY_BUSY;
-		} else if (page_uses(w) >= threshold && threshold > 0) {
-			next = w - (1u << PAGE_USES_SHIFT);
-			answer = POLICY_USED;
-		} else {
-			next = PAGE_EVICTING | (w & PAGE_UNVERIFIED);
-			answer = POLICY_TAKEN;
-		}
-		if (page_cas(word, &w, next))
-			return answer;
-	}
+	if (answer == POLICY_TAKEN)
+		b->n_pages += b->victims[b->n++].n_claimed;
+	return answer;
 }
 
-static unsigned evict_pick(struct quire_cache *c, uint64_t *pages, unsigned n, bool spare_hot)
+static void evict_pick(struct quire_cache *c, struct batch *b, unsigned n_pages, bool spare_hot)
 {
-	struct ask ask = {.cache = c, .spare_hot = spare_hot};
-	unsigned first = atomic_fetch_add_explicit(&c->next_shard, 1, memory_order_relaxed), got = 0;
+	struct ask ask = {.cache = c, .spare_hot = spare_hot, .batch = b};
+	unsigned first = atomic_fetch_add_explicit(&c->next_shard, 1, memory_order_relaxed);
+	/* Where units are large, one by one: the first may be more than enough. */
+	unsigned most = atomic_load_explicit(&c->has_units, memory_order_relaxed) ? 1 : MAX_VICTIMS;
+	uint64_t entries[MAX_VICTIMS];
 
-	for (unsigned i = 0; i < N_SHARDS && got < n; i++) {
+	for (unsigned i = 0; i < N_SHARDS && b->n_pages < n_pages && b->n < MAX_VICTIMS; i++) {
 		struct shard *s = &c->shards[(first + i) % N_SHARDS];
+		unsigned got, n;
 
 		pthread_mutex_lock(&s->lock);
-		got += policy_pick(s->policy, pages + got, n - got, evict_ask, &ask);
+		do {
+			n = n_pages - b->n_pages;
+			n = n < MAX_VICTIMS - b->n ? n : MAX_VICTIMS - b->n;
+			got = policy_pick(s->policy, entries, n < most ? n : most, evict_ask, &ask);
+		} while (got > 0 && b->n_pages < n_pages && b->n < MAX_VICTIMS);
 		pthread_mutex_unlock(&s->lock);
 	}
-	return got;
 }
 
-/* Pages in EVICTING, all of one arena, leave. ranges_lock is held, or their range is. */
-static void evict_drop(struct quire_cache *c, struct arena *a, struct range *known, uint64_t *pages,
-                       unsigned n)
+/* Takes the claimed pages out of memory. */
+static void evict_zap(const struct batch *b)
 {
-	struct range *r = known;
+	struct page_run runs[ARENA_ZAP_MAX];
+	struct arena *a = NULL;
+	unsigned n = 0;
 
-	arena_zap(a, pages, n);
-	for (unsigned i = 0; i < n; i++) {
-		page_word *word = arena_word(a, pages[i]);
-		uint32_t w = page_load(word);
+	for (const struct victim *v = b->victims; v < b->victims + b->n; v++) {
+		for (unsigned i = 0; i < v->n_pages; i++) {
+			uint64_t page = v->first + i;
 
-		if (r == NULL || pages[i] - r->first_page >= r->n_pages)
-			r = range_find_locked(c, pages[i]);
-		if (w & PAGE_UNVERIFIED)
-			atomic_fetch_sub_explicit(&r->n_unverified, 1, memory_order_relaxed);
-		count(&r->n_evictions, 1);
-		atomic_fetch_sub_explicit(&cache_shard(c, pages[i])->n_resident, 1, memory_order_relaxed);
-		page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
-		arena_region_leave(a, pages[i], 1);
-		atomic_fetch_sub_explicit(&r->n_resident, 1, memory_order_release);
-	}
-	count(&c->counters.n_evictions, n);
-	evict_uncharge_frames(c, n);
-}
-
-static void evict_drop_mixed(struct quire_cache *c, uint64_t *pages, unsigned n)
-{
-	for (int i = 0; i < N_ARENA_KINDS && n > 0; i++) {
-		struct arena *a = atomic_load_explicit(&c->arenas[i], memory_order_acquire);
-		unsigned n_other = 0, n_mine = 0;
-		uint64_t mine[ARENA_ZAP_MAX];
-
-		if (a == NULL)
-			continue;
-		for (unsigned k = 0; k < n; k++) {
-			if (arena_holds(a, pages[k]))
-				mine[n_mine++] = pages[k];
-			else
-				pages[n_other++] = pages[k];
+			if (!victim_has(v, i))
+				continue;
+			if (n > 0 && a == v->arena && runs[n - 1].first + runs[n - 1].n == page) {
+				runs[n - 1].n++;
+				continue;
+			}
+			if (n == ARENA_ZAP_MAX || (n > 0 && a != v->arena)) {
+				arena_zap(a, runs, n);
+				n = 0;
+			}
+			a = v->arena;
+			runs[n++] = (struct page_run){page, 1};
 		}
-		if (n_mine > 0)
-			evict_drop(c, a, NULL, mine, n_mine);
-		n = n_other;
 	}
+	if (n > 0)
+		arena_zap(a, runs, n);
 }
 
-/* Claims a page for eviction outside of the policy, whose entry becomes stale. */
-static bool evict_claim(page_word *word)
+static void evict_settle(struct range *r, struct arena *a, uint64_t page)
 {
-	uint32_t w = page_load(word);
+	page_word *word = arena_word(a, page);
 
-	while (page_state(w) == PAGE_RESIDENT && page_value(w) == 0 && (w & PAGE_DUP) == 0)
-		if (page_cas(word, &w, PAGE_EVICTING | (w & (PAGE_UNVERIFIED | PAGE_QUEUED))))
-			return true;
-	return false;
+	if (page_load(word) & PAGE_UNVERIFIED)
+		atomic_fetch_sub_explicit(&r->n_unverified, 1, memory_order_relaxed);
+	count(&r->n_evictions, 1);
+	atomic_fetch_sub_explicit(&cache_shard(r->cache, page)->n_resident, 1, memory_order_relaxed);
+	page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
+	arena_region_leave(a, page, 1);
+	atomic_fetch_sub_explicit(&r->n_resident, 1, memory_order_release);
+}
+
+/* What was claimed leaves. ranges_lock is held, or `known`, the range of all of it. */
+static void evict_drop(struct quire_cache *c, struct range *known, const struct batch *b)
+{
+	if (b->n == 0)
+		return;
+	evict_zap(b);
+	for (const struct victim *v = b->victims; v < b->victims + b->n; v++) {
+		struct range *r = known != NULL ? known : range_find_locked(c, v->first);
+
+		for (unsigned i = 0; i < v->n_pages; i++)
+			if (victim_has(v, i))
+				evict_settle(r, v->arena, v->first + i);
+	}
+	count(&c->counters.n_evictions, b->n_pages);
+	evict_uncharge_frames(c, b->n_pages);
+}
+
+/* True: the unit of a page is in the batch now. */
+static bool evict_claim(struct quire_cache *c, struct arena *a, uint64_t page, struct batch *b)
+{
+	if (!unit_claim(c, a, page, &b->victims[b->n]))
+		return false;
+	b->n_pages += b->victims[b->n++].n_claimed;
+	return true;
 }
 
 /* Pages that advice has put first in line. cold_lock and ranges_lock are held. */
-static unsigned evict_pick_cold(struct quire_cache *c, uint64_t *pages, unsigned n)
+static void evict_pick_cold(struct quire_cache *c, struct batch *b, unsigned n_pages)
 {
-	unsigned got = 0;
-
-	while (c->n_cold > 0 && got < n) {
+	while (c->n_cold > 0 && b->n_pages < n_pages && b->n < MAX_VICTIMS) {
 		struct cold_extent *e = &c->cold[c->n_cold - 1];
 
-		while (e->n > 0 && got < n) {
+		while (e->n > 0 && b->n_pages < n_pages && b->n < MAX_VICTIMS) {
 			uint64_t step = 1;
 
 			/* Of a huge sparse file most regions are empty, and looked at as a whole. */
 			if (arena_region_count(e->range->arena, e->first) == 0)
 				step = arena_region_end(e->range->arena, e->first) - e->first;
-			else if (evict_claim(range_word(e->range, e->first)))
-				pages[got++] = e->first;
+			else
+				evict_claim(c, e->range->arena, e->first, b);
 			e->first += step < e->n ? step : e->n;
 			e->n -= step < e->n ? step : e->n;
 		}
@@ -150,30 +156,28 @@ static unsigned evict_pick_cold(struct quire_cache *c, uint64_t *pages, unsigned
 			c->n_cold--;
 	}
 	atomic_store_explicit(&c->has_cold, c->n_cold > 0, memory_order_relaxed);
-	return got;
 }
 
 unsigned evict_some(struct quire_cache *c, unsigned n)
 {
-	uint64_t pages[ARENA_ZAP_MAX];
-	unsigned got = 0;
+	struct batch b;
 
+	b.n = b.n_pages = 0;
 	if (n > ARENA_ZAP_MAX)
 		n = ARENA_ZAP_MAX;
 	pthread_rwlock_rdlock(&c->ranges_lock);
 	if (atomic_load_explicit(&c->has_cold, memory_order_relaxed)) {
 		pthread_mutex_lock(&c->cold_lock);
-		got = evict_pick_cold(c, pages, n);
+		evict_pick_cold(c, &b, n);
 		pthread_mutex_unlock(&c->cold_lock);
 	}
-	if (got == 0)
-		got = evict_pick(c, pages, n, true);
-	if (got == 0)
-		got = evict_pick(c, pages, n, false);
-	if (got > 0)
-		evict_drop_mixed(c, pages, got);
+	if (b.n == 0)
+		evict_pick(c, &b, n, true);
+	if (b.n == 0)
+		evict_pick(c, &b, n, false);
+	evict_drop(c, NULL, &b);
 	pthread_rwlock_unlock(&c->ranges_lock);
-	return got;
+	return b.n_pages;
 }
 
 void evict_to_budget(struct quire_cache *c)
@@ -190,15 +194,10 @@ void evict_to_budget(struct quire_cache *c)
 
 int evict_charge_frames(struct quire_cache *c, unsigned n)
 {
-	for (;;) {
-		if (budget_try_charge(&c->budget, BUDGET_FRAMES, (uint64_t)n << c->page_shift))
-			return (int)n;
-		if (evict_some(c, ARENA_ZAP_MAX) > 0)
-			continue;
-		if (n == 1)
+	while (!budget_try_charge(&c->budget, BUDGET_FRAMES, (uint64_t)n << c->page_shift))
+		if (evict_some(c, ARENA_ZAP_MAX) == 0)
 			return -ENOMEM;
-		n = 1;
-	}
+	return 0;
 }
 
 void evict_uncharge_frames(struct quire_cache *c, unsigned n)
@@ -207,15 +206,15 @@ void evict_uncharge_frames(struct quire_cache *c, unsigned n)
 	fillers_feed(c);
 }
 
-int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, bool force)
+int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, unsigned n, bool force)
 {
 	int rc;
 
-	while ((rc = arena_region_enter(a, page, 1, false)) == -ENOMEM) {
+	while ((rc = arena_region_enter(a, page, n, false)) == -ENOMEM) {
 		if (evict_some(c, ARENA_ZAP_MAX) > 0)
 			continue;
 		/* Page tables that the kernel will not take back must not stop the program for good. */
-		return a->reclaims && !force ? rc : arena_region_enter(a, page, 1, true);
+		return a->reclaims && !force ? rc : arena_region_enter(a, page, n, true);
 	}
 	return rc;
 }
@@ -239,10 +238,25 @@ static void evict_count_resident(struct range *r, uint64_t page, uint32_t flags,
 		count(&r->n_unverified, (uint64_t)n);
 }
 
+/* Invariant 2 of unit.c: the page says that it is resident, then its unit that it has an entry. */
+static bool evict_queue(struct quire_cache *c, struct arena *a, uint64_t page, enum unit_size size)
+{
+	uint64_t first = unit_first(a, page, unit_shift(c, size));
+	struct shard *s = cache_shard(c, first);
+
+	if (atomic_fetch_or(arena_word(a, first), PAGE_QUEUED) & PAGE_QUEUED)
+		return true;
+	pthread_mutex_lock(&s->lock);
+	int rc = policy_insert(s->policy, unit_entry(first, size));
+	shard_recharge(c, s);
+	pthread_mutex_unlock(&s->lock);
+	if (rc < 0)
+		atomic_fetch_and(arena_word(a, first), ~PAGE_QUEUED);
+	return rc == 0;
+}
+
 bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 {
-	struct quire_cache *c = r->cache;
-	struct shard *s = cache_shard(c, page);
 	page_word *word = range_word(r, page);
 
 	/* Counted before: as soon as the word says so, it may leave again. */
@@ -253,31 +267,17 @@ bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 			evict_count_resident(r, page, flags, -1);
 			return false;
 		}
-	} while (!page_cas(word, &w, PAGE_RESIDENT | PAGE_QUEUED | (w & PAGE_DUP) | flags));
-	if (w & PAGE_QUEUED)
-		return true;
-	pthread_mutex_lock(&s->lock);
-	int rc = policy_insert(s->policy, page);
-	shard_recharge(c, s);
-	pthread_mutex_unlock(&s->lock);
-	if (rc < 0) {
-		/* Nobody would ever choose it: it leaves now, unless it is in use; then purge or
-		 * destroy takes it. */
-		atomic_fetch_and(word, ~PAGE_QUEUED);
+	} while (!page_cas(word, &w, PAGE_RESIDENT | (w & (PAGE_QUEUED | PAGE_DUP | PAGE_UNIT_MASK)) | flags));
+	/* Nobody would ever choose it: it leaves now, unless it is in use; then purge or
+	 * destroy takes it. */
+	if (!evict_queue(r->cache, r->arena, page, (enum unit_size)page_unit(w)))
 		evict_range(r, page, 1);
-	}
 	return true;
 }
 
-static bool evict_is_gone(void *arg, uint64_t page)
+static bool evict_is_gone(void *arg, uint64_t entry)
 {
-	page_word *word = arena_word(cache_arena_of(arg, page), page);
-	uint32_t w = page_load(word);
-
-	while (page_state(w) == PAGE_ABSENT || page_state(w) == PAGE_POISONED)
-		if ((w & PAGE_QUEUED) == 0 || page_cas(word, &w, w & ~PAGE_QUEUED))
-			return true;
-	return false;
+	return unit_is_gone(arg, entry);
 }
 
 /* Stale entries go when they outnumber the living. */
@@ -296,9 +296,10 @@ static void evict_sweep(struct quire_cache *c)
 uint64_t evict_range(struct range *r, uint64_t page, uint64_t n)
 {
 	struct arena *a = r->arena;
-	uint64_t pages[ARENA_ZAP_MAX], end = page + n, dropped = 0;
-	unsigned got = 0;
+	uint64_t end = page + n, dropped = 0;
+	struct batch b;
 
+	b.n = b.n_pages = 0;
 	while (page < end) {
 		uint64_t region_end = arena_region_end(a, page);
 
@@ -307,18 +308,16 @@ uint64_t evict_range(struct range *r, uint64_t page, uint64_t n)
 			continue;
 		}
 		for (; page < end && page < region_end; page++) {
-			if (evict_claim(arena_word(a, page)))
-				pages[got++] = page;
-			if (got == ARENA_ZAP_MAX) {
-				evict_drop(r->cache, a, r, pages, got);
-				dropped += got;
-				got = 0;
+			evict_claim(r->cache, a, page, &b);
+			if (b.n == MAX_VICTIMS) {
+				evict_drop(r->cache, r, &b);
+				dropped += b.n_pages;
+				b.n = b.n_pages = 0;
 			}
 		}
 	}
-	if (got > 0)
-		evict_drop(r->cache, a, r, pages, got);
-	dropped += got;
+	evict_drop(r->cache, r, &b);
+	dropped += b.n_pages;
 	if (dropped > 0)
 		evict_sweep(r->cache);
 	return dropped;

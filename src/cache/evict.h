@@ -4,15 +4,14 @@
 
 #include "range.h"
 
-/* Charges up to n frames, at least one, evicting as needed; returns how many, or -ENOMEM when
- * nothing can leave now. Any thread, fault handlers included; microseconds, never I/O. */
+/* Charges n frames, evicting as needed; -ENOMEM when there is no room for all and nothing can leave now. Any thread, fault handlers included; microseconds, never I/O. */
 int evict_charge_frames(struct quire_cache *c, unsigned n);
 void evict_uncharge_frames(struct quire_cache *c, unsigned n);
 
-/* A page that is about to be filled enters its region, evicting as needed. -ENOMEM unless `force`. */
-int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, bool force);
+/* n pages of one region that are about to be filled enter it, evicting as needed. -ENOMEM unless `force`. */
+int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, unsigned n, bool force);
 
-/* Evicts about n pages; returns how many. 0: nothing can leave. */
+/* Evicts about n pages, 64 at most and what belongs to their units; returns how many. 0: nothing can leave. */
 unsigned evict_some(struct quire_cache *c, unsigned n);
 
 /* Evicts until the budget is kept, or nothing can leave. */
@@ -22,7 +21,7 @@ void evict_to_budget(struct quire_cache *c);
  * is not (any more), or is spoiled, is left alone: false. flags: PAGE_HOT, PAGE_UNVERIFIED. */
 bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
 
-/* Drops resident, unpinned pages of [page, page + n); returns how many. */
+/* Drops resident pages of units that [page, page + n) touches and in which none is pinned; returns how many. */
 uint64_t evict_range(struct range *r, uint64_t page, uint64_t n);
 
 /* Pages of the extent are the next to leave (-ENOMEM); extents that begin in it are so no more. */

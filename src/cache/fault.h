@@ -6,7 +6,7 @@
 
 /* The service thread begins to serve the faults of a SERVICE arena. */
 int fault_service_start(struct quire_cache *c, struct arena *a, struct quire_error *err);
-void fault_service_stop(struct quire_cache *c); /* no range of the arena is left */
+void fault_service_stop(struct fault_service *s); /* NULL allowed; no range of the arena is left */
 
 /* The process's SIGBUS handler: installed with the first cache that asks for it; chains to
  * the one that was there, and stays (others may have chained to it) but does nothing when no

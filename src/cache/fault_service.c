@@ -176,10 +176,12 @@ static void faults_read(struct fault_service *s)
 		faults_poll(s);
 }
 
-static void fault_service_begin(struct quire_cache *c)
+static void fault_service_begin(void *arg)
 {
-	loop_hold(c->service);
-	faults_poll(c->fault_service);
+	struct fault_service *s = arg;
+
+	loop_hold(s->cache->service);
+	faults_poll(s);
 }
 
 int fault_service_start(struct quire_cache *c, struct arena *a, struct quire_error *err)
@@ -197,37 +199,34 @@ int fault_service_start(struct quire_cache *c, struct arena *a, struct quire_err
 		f->next = s->free;
 		s->free = f;
 	}
-	c->fault_service = s;
-	cache_call_on_service(c, fault_service_begin);
+	c->fault_services[a->kind] = s;
+	cache_call_on_service(c, fault_service_begin, s);
 	return 0;
 }
 
-static void fault_service_end(struct quire_cache *c)
+static void fault_service_end(void *arg)
 {
-	struct fault_service *s = c->fault_service;
+	struct fault_service *s = arg;
 
 	s->stopping = true;
 	if (s->polling)
-		loop_io_cancel(c->service, &s->poll);
-	loop_release(c->service);
+		loop_io_cancel(s->cache->service, &s->poll);
+	loop_release(s->cache->service);
 }
 
-static void fault_service_nothing(struct quire_cache *c)
+static void fault_service_nothing(void *arg)
 {
 }
 
-void fault_service_stop(struct quire_cache *c)
+void fault_service_stop(struct fault_service *s)
 {
-	struct fault_service *s = c->fault_service;
-
 	if (s == NULL)
 		return;
-	cache_call_on_service(c, fault_service_end);
+	cache_call_on_service(s->cache, fault_service_end, s);
 	/* The cancelled poll's completion is due within the service loop's next turns. */
 	while (atomic_load(&s->polling))
-		cache_call_on_service(c, fault_service_nothing);
+		cache_call_on_service(s->cache, fault_service_nothing, s);
 	/* Once more: whoever said that it has come has then gone from here, too. */
-	cache_call_on_service(c, fault_service_nothing);
-	c->fault_service = NULL;
+	cache_call_on_service(s->cache, fault_service_nothing, s);
 	free(s);
 }

@@ -22,8 +22,10 @@
 
 #include "../base/fail.h"
 #include "../loop/coro.h"
+#include "arena_kernel.h"
 #include "evict.h"
 #include "filler.h"
+#include "unit.h"
 #include "want.h"
 
 #include <errno.h>
@@ -101,6 +103,7 @@ static struct fill *sync_fill_get(struct quire_cache *c)
 	fill->n_pages = 1;
 	fill->result = 0;
 	fill->vague = false;
+	fill->staged = false;
 	fill->error_at = 0;
 	fill->waiters = NULL;
 	fill->buf = s->buffers + ((size_t)(2 * i) << c->page_shift);
@@ -112,31 +115,32 @@ static void sync_fill_put(struct quire_cache *c, struct fill *fill)
 	atomic_fetch_and(&c->sync_fills->used, ~(UINT64_C(1) << fill->id));
 }
 
-/* Reads the page of fill->source into its buffer and puts it into the arena. */
-static void sync_fill_read(struct quire_cache *c, struct fill *fill)
+/* Reads the fill's pages into its buffer and puts them into the arena. */
+static void sync_fill_read(struct quire_cache *c, struct fill *fill, char *scratch)
 {
-	const struct page_source *s = &fill->source;
-	uint64_t page_bytes = cache_page_bytes(c);
+	uint64_t bytes = (uint64_t)fill->n_pages << c->page_shift, most = source_read_max_bytes(&fill->source), n;
+	struct page_source from = fill->source;
 
+	if (from.len_bytes < bytes)
+		bytes = from.len_bytes;
 	fill->n_good = 0;
-	fill->result =
-		source_read_now(s, (uint32_t)(s->len_bytes < page_bytes ? s->len_bytes : page_bytes), fill->buf);
+	fill->result = 0;
+	for (uint64_t done = 0; done < bytes && fill->result == 0; done += n, from.offset += n) {
+		n = bytes - done < most ? bytes - done : most;
+		fill->result = source_read_now(&from, (uint32_t)n, fill->buf + done);
+	}
 	if (fill->result == 0)
-		fill_install(fill, fill->buf + page_bytes);
+		fill_install(fill, scratch);
 }
 
-/* The page is nobody's: -EBUSY if it is somebody's now, else the fill's verdict. */
-static int sync_fill(struct range *r, uint64_t page, struct fill *fill)
+/* What was claimed is read, and whoever waits for it is told. */
+static int sync_fill_claimed(struct range *r, struct fill *fill, bool has_memory, char *scratch)
 {
-	struct quire_cache *c = r->cache;
-	int rc = fill_claim(r, page, fill->id, false);
-
-	/* The memory may be in the hands of a loop whose thread this is. */
-	if (rc == -EAGAIN)
-		rc = fill_claim(r, page, fill->id, true);
-	if (rc < 0)
-		return rc;
-	sync_fill_read(c, fill);
+	if (has_memory)
+		sync_fill_read(r->cache, fill, scratch);
+	else
+		fill->result = -ENOMEM;
+	fill->vague = fill->result < 0 && fill->n_pages > 1;
 
 	int result = fill->result;
 	struct want *w = fill_settle(fill);
@@ -149,6 +153,80 @@ static int sync_fill(struct range *r, uint64_t page, struct fill *fill)
 	return result;
 }
 
+/* The page is nobody's: -EBUSY if it is somebody's now, else the fill's verdict. */
+static int sync_fill(struct range *r, uint64_t page, struct fill *fill)
+{
+	unsigned unit = fill->source.unit;
+	int rc = fill_claim(r, page, unit, fill->id, false);
+
+	/* The memory may be in the hands of a loop whose thread this is. */
+	if (rc == -EAGAIN)
+		rc = fill_claim(r, page, unit, fill->id, true);
+	if (rc < 0)
+		return rc;
+	return sync_fill_claimed(r, fill, true, fill->buf + cache_page_bytes(r->cache));
+}
+
+/* Claims the unit of a page: as a whole, if it can be moved, or what is absent of it. */
+static int sync_claim_unit(struct range *r, uint64_t page, struct fill *fill, struct page_run *ret_run)
+{
+	struct page_source *s = &fill->source;
+	unsigned shift = unit_shift(r->cache, UNIT_2M);
+	uint64_t first = unit_first(r->arena, page, shift);
+
+	if (s->unit == UNIT_2M && arena_kind_moves(r->arena->kind) &&
+	    s->len_bytes + ((page - first) << r->cache->page_shift) >= UNIT_2M_BYTES) {
+		*ret_run = (struct page_run){first, UINT64_C(1) << shift};
+		int rc = fill_claim_unit(r, first, 1u << shift, UNIT_2M, fill->id);
+		if (rc == 0)
+			return 0;
+	}
+	shift = unit_shift(r->cache, s->unit == UNIT_2M ? UNIT_64K : (enum unit_size)s->unit);
+	first = unit_first(r->arena, page, shift);
+	uint64_t n = UINT64_C(1) << shift, in_item = ((s->len_bytes - 1) >> r->cache->page_shift) + 1;
+	if (first + n > page + in_item)
+		n = page + in_item - first;
+	*ret_run = (struct page_run){first, n};
+	return fill_claim_around(r, ret_run, page, s->unit, fill->id, false);
+}
+
+/* The same for a unit, with memory of its own while it lasts. -EAGAIN: the page alone, then. */
+static int sync_fill_unit(struct range *r, uint64_t page, struct fill *fill)
+{
+	struct quire_cache *c = r->cache;
+	struct fill page_fill = {.page = fill->page, .buf = fill->buf, .source = fill->source};
+	struct page_run run;
+	int rc = sync_claim_unit(r, page, fill, &run);
+
+	if (rc < 0)
+		return rc;
+	uint64_t bytes = run.n << c->page_shift;
+	budget_charge(&c->budget, BUDGET_BUFFERS, bytes);
+	char *buf = arena_map_aligned(bytes, PROT_READ | PROT_WRITE);
+	fill->page = run.first;
+	fill->n_pages = (uint16_t)run.n;
+	fill->staged = bytes == UNIT_2M_BYTES && arena_kind_moves(r->arena->kind);
+	source_back(&fill->source, page - run.first, c->page_shift);
+	if (buf != NULL) {
+		fill->buf = buf;
+		if (fill->staged)
+			madvise(buf, bytes, MADV_HUGEPAGE);
+		if (fill->staged && r->arena->locked)
+			syscall(SYS_mlock2, buf, bytes, MLOCK_ONFAULT);
+	}
+	rc = sync_fill_claimed(r, fill, buf != NULL, page_fill.buf + cache_page_bytes(c));
+	if (buf != NULL)
+		munmap(buf, bytes);
+	budget_uncharge(&c->budget, BUDGET_BUFFERS, bytes);
+	fill->page = page_fill.page;
+	fill->buf = page_fill.buf;
+	fill->source = page_fill.source;
+	fill->n_pages = 1;
+	fill->staged = false;
+	fill->vague = false;
+	return rc < 0 ? -EAGAIN : 0;
+}
+
 /* A loop owns the page's fill, and may be this very thread. */
 static int sync_repeat(struct range *r, uint64_t page, struct fill *fill, uint32_t w)
 {
@@ -156,7 +234,7 @@ static int sync_repeat(struct range *r, uint64_t page, struct fill *fill, uint32
 	    !page_cas(range_word(r, page), &w, w | PAGE_DUP))
 		return -EBUSY;
 	count(&r->cache->counters.n_duplicate, 1);
-	sync_fill_read(r->cache, fill);
+	sync_fill_read(r->cache, fill, fill->buf + cache_page_bytes(r->cache));
 	fill_settle_duplicate(r, page, false); /* the load itself is told, and not done again */
 	return fill->result;
 }
@@ -167,6 +245,7 @@ static int sync_fault(struct range *r, uint64_t page)
 	struct fill *fill = sync_fill_get(r->cache);
 	int rc = r->ops->locate(r->owner, page - r->first_page, &fill->source);
 
+	bool whole = fill->source.unit != UNIT_PAGE;
 	fill->range = r;
 	fill->page = page;
 	while (rc == 0) {
@@ -174,12 +253,17 @@ static int sync_fault(struct range *r, uint64_t page)
 
 		if (page_state(w) == PAGE_RESIDENT)
 			break;
-		if (page_state(w) == PAGE_ABSENT)
+		if (page_state(w) == PAGE_ABSENT && whole) {
+			rc = sync_fill_unit(r, page, fill);
+			whole = rc != -EAGAIN;
+			rc = rc == -EAGAIN ? -EBUSY : rc;
+		} else if (page_state(w) == PAGE_ABSENT) {
 			rc = sync_fill(r, page, fill);
-		else if (page_state(w) == PAGE_FILLING)
+		} else if (page_state(w) == PAGE_FILLING) {
 			rc = sync_repeat(r, page, fill, w);
-		else
+		} else {
 			rc = -EBUSY;
+		}
 		if (rc == 0)
 			break;
 		/* Whoever has the page now (a handler that reads it, the end of a repeat, an evictor)
@@ -245,8 +329,8 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 		if (c == NULL)
 			continue;
 		page = (uintptr_t)info->si_addr >> c->page_shift;
-		a = atomic_load_explicit(&c->arenas[ARENA_SIGNAL], memory_order_acquire);
-		if (a != NULL && !arena_holds(a, page))
+		a = cache_arena_of(c, page);
+		if (a != NULL && !arena_kind_is_signal(a->kind))
 			a = NULL;
 	}
 	atomic_fetch_sub(&signals.n_inside, 1);

@@ -46,13 +46,18 @@ bool fill_is_foreign(struct filler *f, uint32_t word)
 /* EVICTING or ORPHAN → ABSENT, with all that the page held. */
 static void fill_abandon(struct range *r, uint64_t page)
 {
-	arena_zap(r->arena, &page, 1);
+	arena_zap_page(r->arena, page);
 	page_move(range_word(r, page), PAGE_ABSENT, 0, PAGE_QUEUED);
 	arena_region_leave(r->arena, page, 1);
 	evict_uncharge_frames(r->cache, 1);
 }
 
-int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
+static uint32_t filling(unsigned unit, uint32_t id)
+{
+	return PAGE_FILLING | unit << PAGE_UNIT_SHIFT | id << PAGE_VALUE_SHIFT;
+}
+
+int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force)
 {
 	struct quire_cache *c = r->cache;
 	page_word *word = range_word(r, page);
@@ -66,14 +71,13 @@ int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force)
 			return -EAGAIN;
 		budget_charge(&c->budget, BUDGET_FRAMES, cache_page_bytes(c));
 	}
-	if (!poisoned && evict_enter_region(r->arena, c, page, force) < 0) {
+	if (!poisoned && evict_enter_region(r->arena, c, page, 1, force) < 0) {
 		evict_uncharge_frames(c, 1);
 		return -EAGAIN;
 	}
 	/* Evicting may have taken a while: only a word that is still as it was is ours to take. */
 	uint32_t expected = w;
-	while (!page_cas(word, &expected,
-	                 PAGE_FILLING | id << PAGE_VALUE_SHIFT | (expected & PAGE_QUEUED))) {
+	while (!page_cas(word, &expected, filling(unit, id) | (expected & PAGE_QUEUED))) {
 		if (page_state(expected) == page_state(w))
 			continue;
 		if (!poisoned)
@@ -95,7 +99,7 @@ static void fill_sweep_stray(struct range *r, uint64_t page)
 	uint32_t w = page_load(word);
 	while (page_state(w) == PAGE_ABSENT) {
 		if (page_cas(word, &w, PAGE_EVICTING | (w & PAGE_QUEUED))) {
-			arena_zap(r->arena, &page, 1);
+			arena_zap_page(r->arena, page);
 			page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
 			break;
 		}
@@ -122,6 +126,59 @@ static void fill_unclaim(struct range *r, uint64_t page, uint32_t id)
 		fill_abandon(r, page);
 }
 
+int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, uint32_t id)
+{
+	struct quire_cache *c = r->cache;
+
+	for (unsigned i = 0; i < n; i++)
+		if (page_state(page_load(range_word(r, first + i))) != PAGE_ABSENT)
+			return -EBUSY;
+	if (evict_charge_frames(c, n) < 0)
+		return -EAGAIN;
+	if (evict_enter_region(r->arena, c, first, n, false) < 0) {
+		evict_uncharge_frames(c, n);
+		return -EAGAIN;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		page_word *word = range_word(r, first + i);
+		uint32_t w = page_load(word);
+
+		while (page_state(w) == PAGE_ABSENT && !page_cas(word, &w, filling(unit, id) | (w & PAGE_QUEUED)))
+			;
+		if (page_state(w) == PAGE_ABSENT)
+			continue;
+		/* Somebody was faster: what we have goes back, the rest of the charges at once. */
+		arena_region_leave(r->arena, first, n - i);
+		evict_uncharge_frames(c, n - i);
+		while (i-- > 0)
+			fill_unclaim(r, first + i, id);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+int fill_claim_around(struct range *r, struct page_run *run, uint64_t page, unsigned unit, uint32_t id, bool force)
+{
+	uint64_t low = page, high = page + 1;
+	int rc = fill_claim(r, page, unit, id, force);
+
+	if (rc < 0)
+		return rc;
+	while (low > run->first && fill_claim(r, low - 1, unit, id, false) == 0)
+		low--;
+	while (high < run->first + run->n && fill_claim(r, high, unit, id, false) == 0)
+		high++;
+	*run = (struct page_run){low, high - low};
+	return 0;
+}
+
+void source_back(struct page_source *s, uint64_t n, unsigned page_shift)
+{
+	s->offset -= n << page_shift;
+	s->item_offset -= n << page_shift;
+	s->len_bytes += n << page_shift;
+}
+
 int fill_outdate(struct range *r, uint64_t page)
 {
 	page_word *word = range_word(r, page);
@@ -133,10 +190,10 @@ int fill_outdate(struct range *r, uint64_t page)
 	switch (page_state(w)) {
 	case PAGE_FILLING: /* the repeats' and the fill's own are there, or will not come */
 	case PAGE_ORPHAN:
-		arena_zap(r->arena, &page, 1);
+		arena_zap_page(r->arena, page);
 		break;
 	case PAGE_RESIDENT:
-		if (evict_range(r, page, 1) == 1)
+		if (evict_range(r, page, 1) > 0)
 			break;
 		w = page_load(word);
 		return page_state(w) == PAGE_RESIDENT && page_value(w) > 0 ? -EBUSY : -EAGAIN;
@@ -198,8 +255,9 @@ static void fill_install_pages(struct fill *fill, unsigned n_pages, char *scratc
 	} else {
 		if (fill->source.len_bytes < bytes)
 			memset(fill->buf + fill->source.len_bytes, 0, bytes - fill->source.len_bytes);
-		rc = arena_install(fill->range->arena, fill->page, n_pages, fill->buf);
-		fill->n_good = rc == 0 ? (uint8_t)n_pages : 0;
+		rc = fill->staged ? arena_move(fill->range->arena, fill->page, n_pages, fill->buf)
+		                  : arena_install(fill->range->arena, fill->page, n_pages, fill->buf);
+		fill->n_good = rc == 0 ? (uint16_t)n_pages : 0;
 	}
 	fill->result = rc;
 }

@@ -17,7 +17,8 @@ struct want;
 struct fill {
 	uint32_t id;            /* what the words of its pages hold; never changes */
 	bool dup;               /* repeats a fill of another loop: owns no page */
-	uint8_t n_pages;
+	bool staged;            /* buf is the filler's staging: a unit of 2 MiB, to be moved */
+	uint16_t n_pages;
 	struct filler *filler;  /* borrowed: as long as the cache; NULL: of a fault handler */
 	struct range *range;    /* referenced while under way */
 	uint64_t page;          /* first */
@@ -25,7 +26,8 @@ struct fill {
 	int result;             /* negative errno of page `n_good`, or 0 */
 	bool vague;             /* the error is of some page of the run: each is tried alone */
 	uint64_t error_at;      /* where the read says that it failed, in bytes from `page`; 0: it does not say */
-	uint8_t n_good;         /* pages that were installed */
+	uint16_t n_good;        /* pages that were installed */
+	uint32_t n_read_bytes;  /* that earlier reads have brought: some sources take several for a large unit */
 	struct page_source source;
 	struct source_read read;
 	struct fill *next;      /* free, or arrived */
@@ -36,11 +38,12 @@ struct fill {
 /* The filler of a loop, made at first use. On the loop's thread. -ENOMEM. */
 int filler_get(struct quire_cache *c, struct quire_loop *loop, struct filler **ret_filler);
 
-/* Starts a fill from `page` on, of up to max_pages neighbours that are absent too. Words move to
- * FILLING. 0; -EAGAIN: no fill, buffer or memory now, wait in the queue; -EBUSY: the page's word
- * changed, look again; else the page can't be filled. force: take the memory whatever the
- * budget says. The filler's thread. */
-int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, bool force);
+/* Starts a fill of the page's unit, as far as it is absent, and of up to max_pages from `page` on that are absent too.
+ * Words move to FILLING. 0; -EAGAIN: no fill, buffer or memory now, wait in the queue; -EBUSY: the page's word
+ * changed, look again; else the page can't be filled. The filler's thread. */
+#define FILL_ALONE 1u /* of the unit, this page only */
+#define FILL_FORCE 2u /* take the memory, whatever the budget says */
+int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, unsigned flags);
 
 /* Repeats the fill that another loop owns. 0; -EALREADY: a repeat is under way and will wake
  * who waits for the page; -EAGAIN, -EBUSY as above. The filler's thread. */
@@ -80,7 +83,18 @@ int fill_outdate(struct range *r, uint64_t page);
 
 /* Claims `page`: ABSENT or POISONED → FILLING(id); charges frame and region. For fault handlers
  * and fill_start. Errors as fill_start. */
-int fill_claim(struct range *r, uint64_t page, uint32_t id, bool force);
+int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force);
+
+/* Claims all n pages of a unit, ABSENT all of them, or none. -EAGAIN: the budget has no room for it; -EBUSY: they are
+ * not all absent. */
+int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, uint32_t id);
+
+/* Claims what is absent of n pages from `first` on around `page`, which must be among them: a run without a gap.
+ * Errors as fill_claim of `page`. */
+int fill_claim_around(struct range *r, struct page_run *run, uint64_t page, unsigned unit, uint32_t id, bool force);
+
+/* Lets s begin n pages before. */
+void source_back(struct page_source *s, uint64_t n, unsigned page_shift);
 struct fill *fill_of_word(struct quire_cache *c, uint32_t word);
 
 /* Memory was given back: queues that starved look again. Any thread. */

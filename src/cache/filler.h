@@ -4,6 +4,7 @@
 
 #include "fill.h"
 
+#define N_STAGING 4
 #define FILLER_BUFFERS 512 /* pages at most; 1/64 of the budget where that is less, never under 32 */
 
 struct filler {
@@ -19,6 +20,10 @@ struct filler {
 	unsigned n_buffers;        /* pages */
 	int buffer_slot;
 	uint64_t buffers_used[FILLER_BUFFERS / 64];
+
+	char *staging;             /* owned mapping of N_STAGING units of 2 MiB; NULL until needed. Empty but for
+	                            * fills under way, which have paid for it */
+	unsigned staging_used;     /* a bit each */
 
 	struct fill *arrived;      /* reads that have ended in this turn, last first */
 	struct loop_turn_hook hook;
@@ -43,5 +48,9 @@ void filler_buffers_destroy(struct filler *f);
 char *filler_buffers_get(struct filler *f, unsigned n);
 void filler_buffers_put(struct filler *f, char *buf, unsigned n);
 void filler_buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to);
+
+/* Memory of 2 MiB that pages can be moved from, for an arena of that kind; NULL if all is in use. */
+char *filler_staging_get(struct filler *f, const struct arena *a);
+void filler_staging_put(struct filler *f, char *buf);
 
 #endif

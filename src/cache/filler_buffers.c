@@ -1,12 +1,17 @@
 /* filler_buffers.c - a filler's I/O buffers: runs of a power of two of pages, aligned to their
- * length, each inside one word of the bitmap. */
+ * length, each inside one word of the bitmap; and its staging for units of 2 MiB.
+ *
+ * Staging is not registered with the ring: the kernel moves no page that a fixed buffer holds. */
 #include "filler.h"
 
+#include "arena_kernel.h"
 #include "evict.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static unsigned run_pages(unsigned n)
 {
@@ -83,4 +88,41 @@ void filler_buffers_destroy(struct filler *f)
 	munmap(f->buffers, bytes);
 	budget_uncharge(&f->cache->budget, BUDGET_BUFFERS, bytes);
 	f->buffers = NULL;
+	if (f->staging != NULL)
+		munmap(f->staging, (size_t)N_STAGING * UNIT_2M_BYTES);
+	f->staging = NULL;
+	f->staging_used = 0;
+}
+
+/* ---- staging ---- */
+
+char *filler_staging_get(struct filler *f, const struct arena *a)
+{
+	const size_t bytes = (size_t)N_STAGING * UNIT_2M_BYTES;
+
+	if (f->staging == NULL) {
+		f->staging = arena_map_aligned(bytes, PROT_READ | PROT_WRITE);
+		if (f->staging == NULL)
+			return NULL;
+		madvise(f->staging, bytes, MADV_HUGEPAGE);
+		madvise(f->staging, bytes, MADV_DONTFORK);
+		madvise(f->staging, bytes, MADV_DONTDUMP);
+		if (a->locked) /* memory is moved between the locked only, or the unlocked */
+			syscall(SYS_mlock2, f->staging, bytes, MLOCK_ONFAULT);
+	}
+	for (unsigned i = 0; i < N_STAGING; i++) {
+		if (f->staging_used & (1u << i))
+			continue;
+		f->staging_used |= 1u << i;
+		return f->staging + (size_t)i * UNIT_2M_BYTES;
+	}
+	return NULL;
+}
+
+void filler_staging_put(struct filler *f, char *buf)
+{
+	/* What was not moved away is given back: the frames that paid for it are elsewhere, or not at all. */
+	if (madvise(buf, UNIT_2M_BYTES, MADV_DONTNEED_LOCKED) < 0)
+		madvise(buf, UNIT_2M_BYTES, MADV_DONTNEED);
+	f->staging_used &= ~(1u << (unsigned)((size_t)(buf - f->staging) / UNIT_2M_BYTES));
 }

@@ -6,7 +6,8 @@
  *        7      DUP: a fault repeats a fill that a loop owns; the page may not leave
  *        8      HOT: leaves last; FILLING: SPOILED, the item has grown, so what comes is out of date
  *        9      UNVERIFIED: its item has no fill hook
- *        10..31 RESIDENT: number of pins; FILLING: id of the fill; POISONED: errno
+ *        10..11 FILLING, RESIDENT, EVICTING: the size of its unit (unit.h), with which it comes and leaves
+ *        12..31 RESIDENT: number of pins; FILLING: id of the fill; POISONED: errno
  *
  * Whoever moves a word out of ABSENT, RESIDENT or POISONED by compare-and-swap owns the
  * page until it has moved it on. All zero is ABSENT, so an untouched table needs no memory.
@@ -40,7 +41,9 @@ enum page_state {
 #define PAGE_HOT (1u << 8)
 #define PAGE_SPOILED PAGE_HOT /* of FILLING */
 #define PAGE_UNVERIFIED (1u << 9)
-#define PAGE_VALUE_SHIFT 10
+#define PAGE_UNIT_SHIFT 10
+#define PAGE_UNIT_MASK (3u << PAGE_UNIT_SHIFT)
+#define PAGE_VALUE_SHIFT 12
 #define PAGE_VALUE_MAX (UINT32_MAX >> PAGE_VALUE_SHIFT)
 
 typedef _Atomic uint32_t page_word;
@@ -60,6 +63,10 @@ static inline bool page_is_filled_by(uint32_t w, uint32_t id)
 static inline unsigned page_uses(uint32_t w)
 {
 	return (w & PAGE_USES_MASK) >> PAGE_USES_SHIFT;
+}
+static inline unsigned page_unit(uint32_t w)
+{
+	return (w & PAGE_UNIT_MASK) >> PAGE_UNIT_SHIFT;
 }
 static inline uint32_t page_load(page_word *word)
 {

@@ -1,4 +1,4 @@
-/* pin.c - pins are counted in the page's word; pages that are pinned are counted in bytes.
+/* pin.c - pins are counted in the page's word; what they keep, whole units (unit.h), is counted in bytes.
  *
  * A pin is refused, never waited for: two operations that each held half of the memory would
  * wait for each other for ever.
@@ -6,6 +6,7 @@
 #include "core.h"
 #include "evict.h"
 #include "fill.h"
+#include "unit.h"
 
 #include <errno.h>
 
@@ -38,54 +39,110 @@ bool evict_all_pinned(const struct quire_cache *c)
 	return budget_kind_used(&c->budget, BUDGET_FRAMES) <= atomic_load(&c->pinned_bytes);
 }
 
-static bool pin_charge(struct quire_cache *c)
+static bool pin_charge(struct quire_cache *c, uint64_t bytes)
 {
-	uint64_t page_bytes = cache_page_bytes(c), limit = evict_pin_limit(c);
+	uint64_t limit = evict_pin_limit(c);
 
-	if (atomic_fetch_add(&c->pinned_bytes, page_bytes) + page_bytes <= limit)
+	if (atomic_fetch_add(&c->pinned_bytes, bytes) + bytes <= limit)
 		return true;
-	atomic_fetch_sub(&c->pinned_bytes, page_bytes);
+	atomic_fetch_sub(&c->pinned_bytes, bytes);
 	return false;
 }
 
-static void pin_uncharge(struct quire_cache *c)
+static void pin_uncharge(struct quire_cache *c, uint64_t bytes)
 {
-	atomic_fetch_sub(&c->pinned_bytes, cache_page_bytes(c));
+	atomic_fetch_sub(&c->pinned_bytes, bytes);
 	fillers_feed(c);
 }
 
-int evict_pin(struct range *r, uint64_t page, uint32_t w)
+/* w: the word as it was looked at. bytes: what is charged with it. */
+static int pin_page(struct range *r, uint64_t page, uint32_t w, uint64_t bytes)
 {
 	bool first = page_value(w) == 0;
 
 	if (page_value(w) == PAGE_VALUE_MAX)
 		return -ENOMEM;
-	if (first && !pin_charge(r->cache))
+	if (bytes > 0 && !pin_charge(r->cache, bytes))
 		return -ENOMEM;
 	/* Counted before it is pinned, so that range_kill never overlooks one. */
 	bool killed = first && (atomic_fetch_add(&r->n_pinned, 1) & RANGE_KILLED) != 0;
 	if (!killed && page_cas(range_word(r, page), &w, w + (1u << PAGE_VALUE_SHIFT)))
 		return 0;
-	if (first) {
+	if (first)
 		atomic_fetch_sub(&r->n_pinned, 1);
-		pin_uncharge(r->cache);
-	}
+	if (bytes > 0)
+		pin_uncharge(r->cache, bytes);
 	return killed ? -ECANCELED : -EAGAIN;
 }
 
-bool evict_unpin(struct range *r, uint64_t page)
+/* Takes a pin off the word. 0: there was none; 1: others are left; 2: it was the last. */
+static int unpin_word(page_word *word)
 {
-	page_word *word = range_word(r, page);
 	uint32_t w = page_load(word);
 
 	do {
 		if (page_state(w) != PAGE_RESIDENT || page_value(w) == 0)
-			return false;
+			return 0;
 	} while (!page_cas(word, &w, w - (1u << PAGE_VALUE_SHIFT)));
-	/* The range last: with its last pin gone, it may be destroyed by whoever has waited for that. */
-	if (page_value(w) == 1) {
-		pin_uncharge(r->cache);
-		atomic_fetch_sub(&r->n_pinned, 1);
+	return page_value(w) == 1 ? 2 : 1;
+}
+
+/* One of the unit's pages is pinned. From `page` on, round: its neighbours mostly are. Under the shard's lock. */
+static bool unit_is_pinned(const struct range *r, uint64_t page, uint64_t first, unsigned shift)
+{
+	uint64_t mask = (UINT64_C(1) << shift) - 1;
+
+	for (uint64_t i = 0; i <= mask; i++) {
+		uint32_t w = page_load(range_word(r, first + ((page - first + i) & mask)));
+
+		if (page_state(w) == PAGE_RESIDENT && page_value(w) > 0)
+			return true;
 	}
+	return false;
+}
+
+int evict_pin(struct range *r, uint64_t page, uint32_t w)
+{
+	struct quire_cache *c = r->cache;
+	unsigned shift = unit_shift(c, (enum unit_size)page_unit(w));
+
+	if (shift == 0)
+		return pin_page(r, page, w, page_value(w) == 0 ? cache_page_bytes(c) : 0);
+
+	uint64_t first = unit_first(r->arena, page, shift);
+	struct shard *s = cache_shard(c, first);
+	pthread_mutex_lock(&s->lock);
+	uint64_t bytes = unit_is_pinned(r, page, first, shift) ? 0 : cache_page_bytes(c) << shift;
+	int rc = pin_page(r, page, w, bytes);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+bool evict_unpin(struct range *r, uint64_t page)
+{
+	struct quire_cache *c = r->cache;
+	page_word *word = range_word(r, page);
+	unsigned shift = unit_shift(c, (enum unit_size)page_unit(page_load(word)));
+	uint64_t bytes = cache_page_bytes(c) << shift;
+	int had;
+
+	if (shift == 0) {
+		had = unpin_word(word);
+	} else {
+		uint64_t first = unit_first(r->arena, page, shift);
+		struct shard *s = cache_shard(c, first);
+
+		pthread_mutex_lock(&s->lock);
+		had = unpin_word(word);
+		if (had == 2 && unit_is_pinned(r, page, first, shift))
+			bytes = 0;
+		pthread_mutex_unlock(&s->lock);
+	}
+	if (had < 2)
+		return had == 1;
+	if (bytes > 0)
+		pin_uncharge(c, bytes);
+	/* The range last: with its last pin gone, it may be destroyed by whoever has waited for that. */
+	atomic_fetch_sub(&r->n_pinned, 1);
 	return true;
 }

@@ -96,7 +96,7 @@ static int arena_of_kind(struct quire_cache *c, enum arena_kind kind, struct are
 	struct arena *a = atomic_load(&c->arenas[kind]);
 	if (a == NULL) {
 		rc = arena_create(kind, c->reserve_bytes, &c->budget, &a, err);
-		if (rc == 0 && kind == ARENA_SERVICE)
+		if (rc == 0 && arena_kind_is_service(kind))
 			rc = fault_service_start(c, a, err);
 		if (rc == 0)
 			atomic_store_explicit(&c->arenas[kind], a, memory_order_release);

@@ -23,6 +23,7 @@ struct page_source {
 	uint64_t item;           /* for error reports */
 	uint64_t item_offset;
 	bool hot, may_grow;
+	uint8_t unit;            /* enum unit_size */
 };
 
 /* True if pages of it are verified before they appear. */

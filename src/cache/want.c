@@ -146,7 +146,7 @@ static void want_look_ahead(struct want *w, struct filler *f)
 		uint64_t left = want_end_page(r, v) - w->ahead_page, room = window - w->n_ahead;
 		uint32_t now = page_load(range_word(r, w->ahead_page));
 		if (page_state(now) == PAGE_ABSENT &&
-		    fill_start(f, r, w->ahead_page, (unsigned)(left < room ? left : room), false) < 0)
+		    fill_start(f, r, w->ahead_page, (unsigned)(left < room ? left : room), 0) < 0)
 			break;
 		n_hits += page_state(now) == PAGE_RESIDENT;
 		w->ahead_page++;
@@ -169,22 +169,23 @@ static unsigned want_run(const struct want *w)
 /* The cursor's page is nobody's: starts its fill. True if the operation goes on looking. */
 static bool want_fill(struct want *w, struct filler *f)
 {
-	int rc = fill_start(f, w->range, w->page, want_run(w), false);
+	unsigned alone = w->flags & WANT_SINGLE ? FILL_ALONE : 0;
+	int rc = fill_start(f, w->range, w->page, want_run(w), alone);
 
 	/* A raw load can't be told, and the memory may be in the hands of loops whose threads wait
 	 * for it: its page comes all the same. */
 	if (rc == -EAGAIN && (w->flags & WANT_FAULT))
-		rc = fill_start(f, w->range, w->page, 1, true);
+		rc = fill_start(f, w->range, w->page, 1, FILL_ALONE | FILL_FORCE);
 	/* Where pins have all that there is, waiting would be for ever. Looked at twice, with another
 	 * try between, lest memory that has just become free is taken for none. */
 	if (rc == -EAGAIN && f->n_active == 0 && evict_all_pinned(f->cache)) {
-		rc = fill_start(f, w->range, w->page, 1, false);
+		rc = fill_start(f, w->range, w->page, 1, FILL_ALONE);
 		/* Or if page tables have it that the kernel will not take back: those must not stop the
 		 * program for good, so it goes on, a page at a time. */
 		if (rc == -EAGAIN && evict_all_pinned(f->cache))
 			rc = w->range->arena->reclaims || (w->flags & WANT_PIN)
 			             ? -ENOMEM
-			             : fill_start(f, w->range, w->page, 1, true);
+			             : fill_start(f, w->range, w->page, 1, FILL_ALONE | FILL_FORCE);
 	}
 	if (rc == -EAGAIN) {
 		filler_enqueue(f, w, true);

@@ -1,5 +1,6 @@
 /* items.c - files and blobs of a map: opening them, placing them, finding a page's bytes. */
 #include "../base/fail.h"
+#include "../base/feature.h"
 #include "../cache/fill.h"
 #include "map_internal.h"
 
@@ -47,6 +48,7 @@ static int map_locate(void *owner, uint64_t page, struct page_source *ret)
 		.item_offset = at,
 		.hot = atomic_load_explicit(&it->hot, memory_order_relaxed),
 		.may_grow = it->append,
+		.unit = it->unit,
 	};
 	return 0;
 }
@@ -77,8 +79,46 @@ static const char *item_name(const struct item *it, char *text)
 	return text;
 }
 
+#define LEAST_2M_PAGES 8u /* of a budget that has them */
+
+/* Small items come whole; of large ones, nobody knows how they will be read. */
+static size_t page_bytes_by_length(uint64_t len_bytes)
+{
+	return len_bytes <= QUIRE_PAGE_4K || len_bytes > QUIRE_PAGE_64K ? QUIRE_PAGE_4K
+	       : len_bytes <= QUIRE_PAGE_16K                            ? QUIRE_PAGE_16K
+	                                                                : QUIRE_PAGE_64K;
+}
+
+/* The size of pages that was asked for, or the next smaller that can be had. */
+static int item_choose_unit(struct quire_map *m, struct item *it, const struct quire_item *want, size_t index,
+                            struct quire_error *err)
+{
+	unsigned wish = it->object != NULL ? object_page_shift(it->object) : 0;
+	size_t bytes = want->page_bytes != 0 ? want->page_bytes
+	               : wish != 0           ? (size_t)1 << wish
+	                                     : page_bytes_by_length(atomic_load(&it->len_bytes));
+
+	if (bytes != QUIRE_PAGE_4K && bytes != QUIRE_PAGE_16K && bytes != QUIRE_PAGE_64K && bytes != QUIRE_PAGE_2M)
+		return quire_fail(err, -EINVAL, "item %zu: pages of %zu bytes: 4 KiB, 16 KiB, 64 KiB or 2 MiB", index, bytes);
+	if (m->fault == QUIRE_FAULT_KERNEL || it->append)
+		bytes = QUIRE_PAGE_4K;
+	if (bytes == QUIRE_PAGE_2M &&
+	    (it->fill != NULL || m->fault == QUIRE_FAULT_PINNED || !feature_have(FEATURE_UFFD_MOVE) ||
+	     atomic_load(&it->len_bytes) < QUIRE_PAGE_2M ||
+	     budget_limit(&m->cache->budget) < LEAST_2M_PAGES * (uint64_t)QUIRE_PAGE_2M))
+		bytes = QUIRE_PAGE_64K;
+	it->unit = bytes == QUIRE_PAGE_2M    ? UNIT_2M
+	           : bytes == QUIRE_PAGE_64K ? UNIT_64K
+	           : bytes == QUIRE_PAGE_16K ? UNIT_16K
+	                                     : UNIT_PAGE;
+	m->moves |= it->unit == UNIT_2M;
+	if (it->unit != UNIT_PAGE)
+		atomic_store_explicit(&m->cache->has_units, true, memory_order_relaxed);
+	return 0;
+}
+
 /* The part that an item asks for, against the size of what it is of. */
-static int item_check(const struct quire_map *m, struct item *it, const struct quire_item *want,
+static int item_check(struct quire_map *m, struct item *it, const struct quire_item *want,
                       size_t index, struct quire_error *err)
 {
 	uint64_t size = it->object != NULL ? object_bytes(it->object) : media_file_identity(it->file)->size_bytes;
@@ -102,7 +142,7 @@ static int item_check(const struct quire_map *m, struct item *it, const struct q
 	it->offset = want->offset;
 	atomic_init(&it->len_bytes, len);
 	it->reserve_bytes = want->reserve_bytes > len ? want->reserve_bytes : len;
-	return 0;
+	return item_choose_unit(m, it, want, index, err);
 }
 
 static int item_open_blob(struct quire_map *m, const struct quire_item *want, size_t index, struct quire_error *err)
@@ -157,6 +197,14 @@ static int item_open(struct quire_map *m, const struct quire_item *want, size_t 
 	return item_check(m, it, want, index, err);
 }
 
+/* Units are aligned as their addresses are, and no unit is of two items: done before an item and behind it. */
+static void map_align(struct quire_map *m, enum unit_size size)
+{
+	uint64_t mask = (UINT64_C(1) << unit_shift(m->cache, size)) - 1;
+
+	m->n_pages = (m->n_pages + mask) & ~mask;
+}
+
 int map_items_open(struct quire_map *m, const struct quire_item *items, size_t n,
                    struct quire_error *err)
 {
@@ -174,8 +222,10 @@ int map_items_open(struct quire_map *m, const struct quire_item *items, size_t n
 			map_items_close(m);
 			return rc;
 		}
+		map_align(m, m->items[i].unit);
 		m->items[i].first_page = m->n_pages;
 		m->n_pages += map_pages(m, m->items[i].reserve_bytes);
+		map_align(m, m->items[i].unit);
 		if (m->n_pages > UINT64_MAX >> 16) {
 			map_items_close(m);
 			return quire_fail(err, -ENOMEM, "items of more than the address space");
@@ -216,6 +266,13 @@ int quire_map_item(const struct quire_map *m, size_t index, const void **ret_ptr
 	*ret_ptr = m->base + (it->first_page << m->cache->page_shift);
 	*ret_len = atomic_load(&it->len_bytes);
 	return 0;
+}
+
+size_t quire_map_item_page_bytes(const struct quire_map *m, size_t index)
+{
+	if (index >= m->n_items)
+		return 0;
+	return (size_t)cache_page_bytes(m->cache) << unit_shift(m->cache, (enum unit_size)m->items[index].unit);
 }
 
 int quire_map_item_state(struct quire_map *m, size_t index)

@@ -37,11 +37,13 @@ static int map_choose_fault(const struct quire_cache *c, enum quire_fault asked,
 	return 0;
 }
 
-static enum arena_kind map_arena_kind(enum quire_fault fault)
+static enum arena_kind map_arena_kind(const struct quire_map *m)
 {
-	return fault == QUIRE_FAULT_SERVICE  ? ARENA_SERVICE
-	       : fault == QUIRE_FAULT_SIGNAL ? ARENA_SIGNAL
-	                                     : ARENA_PINNED;
+	if (m->fault == QUIRE_FAULT_SERVICE)
+		return m->moves ? ARENA_SERVICE_MOVE : ARENA_SERVICE;
+	if (m->fault == QUIRE_FAULT_SIGNAL)
+		return m->moves ? ARENA_SIGNAL_MOVE : ARENA_SIGNAL;
+	return ARENA_PINNED;
 }
 
 static void map_free(struct quire_map *m)
@@ -78,7 +80,7 @@ static int map_build(struct quire_map *m, const struct quire_item *items, size_t
 		return 0;
 	if (m->fault == QUIRE_FAULT_KERNEL)
 		return kernel_map_create(m, items, err);
-	rc = range_create(m->cache, map_arena_kind(m->fault), m->n_pages, &map_range_ops, m, &m->range,
+	rc = range_create(m->cache, map_arena_kind(m), m->n_pages, &map_range_ops, m, &m->range,
 	                  err);
 	if (rc == 0)
 		m->base = arena_address(m->range->arena, m->range->first_page);

@@ -5,6 +5,7 @@
 #include "../cache/core.h"
 #include "../cache/evict.h"
 #include "../cache/fault.h"
+#include "../cache/unit.h"
 #include "../cache/want.h"
 
 #include <quire/map.h>
@@ -23,6 +24,7 @@ struct item {
 	_Atomic uint64_t error;    /* the last: offset of its page, and the errno in the low 12 bits; 0: none */
 	_Atomic bool hot;
 	bool append;
+	uint8_t unit;              /* enum unit_size */
 	bool advice_pinning;       /* some thread is at it; under map->lock */
 	uint64_t advice_pinned_bytes; /* what advice keeps pinned, from the start; under map->lock */
 };
@@ -37,6 +39,7 @@ struct quire_map {
 	uint64_t charged_bytes;    /* of the budget, for this struct and its items */
 	struct item *items;        /* owned, sorted by first_page */
 	size_t n_items;
+	bool moves;                /* some item has pages of 2 MiB */
 	pthread_mutex_t lock;      /* extend, advise */
 	struct loop_task idle;     /* of destroy */
 	struct quire_op *destroy_op;

@@ -106,7 +106,7 @@ static void no_budget_for_a_region(void **state)
 
 static void pages_come_and_leave(void **state)
 {
-	uint64_t first = space_of(8), gone[3];
+	uint64_t first = space_of(8);
 	char *src = aligned_alloc(page_size(), pages(8));
 
 	for (unsigned i = 0; i < pages(8); i++)
@@ -114,9 +114,7 @@ static void pages_come_and_leave(void **state)
 	assert_int_equal(arena_region_enter(a, first, 8, false), 0);
 	assert_int_equal(arena_install(a, first, 8, src), 0);
 	assert_bytes(arena_address(a, first), 1, 0, pages(8));
-	gone[0] = first + 6;
-	gone[1] = first + 2;
-	gone[2] = first + 3;
+	struct page_run gone[] = {{first + 6, 1}, {first + 2, 1}, {first + 3, 1}};
 	arena_zap(a, gone, 3);
 	memset(src, 0x77, pages(8));
 	/* Those that are there stay as they are; the others come. */
@@ -131,7 +129,7 @@ static void pages_come_and_leave(void **state)
 		assert_bytes(arena_address(a, first + 1), 1, pages(1), pages(1));
 	}
 	for (unsigned i = 0; i < 8; i++)
-		arena_zap(a, &(uint64_t){first + i}, 1);
+		arena_zap_page(a, first + i);
 	arena_region_leave(a, first, 8);
 	arena_space_put(a, first, 8);
 	free(src);
@@ -139,14 +137,15 @@ static void pages_come_and_leave(void **state)
 
 static void most_pages_at_once(void **state)
 {
-	uint64_t first = space_of(2 * ARENA_ZAP_MAX), gone[ARENA_ZAP_MAX];
+	uint64_t first = space_of(2 * ARENA_ZAP_MAX);
+	struct page_run gone[ARENA_ZAP_MAX];
 	char *src = aligned_alloc(page_size(), pages(1));
 
 	memset(src, 5, pages(1));
 	assert_int_equal(arena_region_enter(a, first, ARENA_ZAP_MAX, false), 0);
 	for (unsigned i = 0; i < ARENA_ZAP_MAX; i++) {
 		assert_int_equal(arena_install(a, first + 2 * i, 1, src), 0);
-		gone[i] = first + 2 * ((i * 29) % ARENA_ZAP_MAX);
+		gone[i] = (struct page_run){first + 2 * ((i * 29) % ARENA_ZAP_MAX), 1};
 	}
 	uint64_t before = status_bytes("VmRSS");
 	arena_zap(a, gone, ARENA_ZAP_MAX);
@@ -178,7 +177,7 @@ static void poisoned_page_traps_alone(void **state)
 		assert_int_equal(arena_install(a, first + 1, 1, src), 0);
 		assert_false(load_traps(arena_address(a, first + 1)));
 		for (unsigned i = 0; i < 3; i++)
-			arena_zap(a, &(uint64_t){first + i}, 1);
+			arena_zap_page(a, first + i);
 		arena_region_leave(a, first, 3);
 	}
 	arena_space_put(a, first, 3);
@@ -199,7 +198,7 @@ static void stray_poison_goes_with_the_next_owner(void **state)
 	assert_int_equal(space_of(1), first);
 	assert_int_equal(arena_install(a, first, 1, src), 0);
 	assert_int_equal(arena_address(a, first)[1], 3);
-	arena_zap(a, &first, 1);
+	arena_zap_page(a, first);
 	arena_space_put(a, first, 1);
 	free(src);
 }

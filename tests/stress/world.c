@@ -62,13 +62,20 @@ static enum quire_fault fault_pick(struct chance *c)
 	return one_in(c, 4) ? all[chance_below(c, 4)] : all[chance_below(c, 2)];
 }
 
+static size_t page_bytes_pick(struct chance *c)
+{
+	static const size_t sizes[] = {0, QUIRE_PAGE_4K, QUIRE_PAGE_16K, QUIRE_PAGE_64K, QUIRE_PAGE_2M};
+
+	return sizes[one_in(c, 3) ? 1 + chance_below(c, 4) : 0];
+}
+
 static void item_pick_blob(struct slot *s, unsigned i, struct quire_item *item, struct chance *c)
 {
 	struct blob b = blobs_pick_locked(c);
 	struct view_item *v = &s->view.items[i];
 
 	*v = (struct view_item){.blob = b.id, .key = b.key};
-	*item = (struct quire_item){.store = store, .blob = b.id};
+	*item = (struct quire_item){.store = store, .blob = b.id, .page_bytes = page_bytes_pick(c)};
 	if (b.size > 4 * page_bytes && one_in(c, 3)) {
 		v->offset = item->offset = chance_below(c, (unsigned)(b.size / page_bytes)) * page_bytes;
 		item->len_bytes = one_in(c, 2) ? 0 : 1 + chance_next(c) % (b.size - v->offset);
@@ -82,7 +89,7 @@ static void item_pick(struct slot *s, unsigned i, struct quire_item *item, struc
 	uint64_t size = atomic_load(&f->size);
 
 	*v = (struct view_item){.file = f, .key = f->key};
-	*item = (struct quire_item){.path = f->path};
+	*item = (struct quire_item){.path = f->path, .page_bytes = page_bytes_pick(c)};
 	if (one_in(c, 4)) {
 		item->path = NULL;
 		item->fd = f->fd;

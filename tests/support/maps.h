@@ -59,6 +59,7 @@ struct quire_map *map_name(const char *name);
 struct quire_map *map_item_of(struct quire_item item);
 
 /* Of the kind `fault`; for what must fail. */
+/* Items that name no page size have 4 KiB, so that they lie page by page. */
 int map_try(const struct quire_item *items, size_t n, struct quire_map **ret_map,
             struct quire_error *err);
 void map_end(struct quire_map *map);
