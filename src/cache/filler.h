@@ -41,6 +41,9 @@ struct filler {
 int filler_create_bare(struct quire_cache *c, struct filler **ret_filler);
 void filler_free(struct filler *f);
 
+/* The fills whose reads have ended in this turn are ended (fill_read.c). On its loop's thread. */
+void fills_finish(struct filler *f);
+
 /* Its buffers (filler_buffers.c), on its loop's thread: a run of n pages, or NULL; of a run that was
  * got for `from` pages, keep what `to` need. */
 int filler_buffers_create(struct filler *f); /* -ENOMEM */
