@@ -177,7 +177,7 @@ static int sync_claim_unit(struct range *r, uint64_t page, struct fill *fill, st
 	if (s->unit == UNIT_2M && arena_kind_moves(r->arena->kind) &&
 	    s->len_bytes + ((page - first) << r->cache->page_shift) >= UNIT_2M_BYTES) {
 		*ret_run = (struct page_run){first, UINT64_C(1) << shift};
-		int rc = fill_claim_unit(r, first, 1u << shift, UNIT_2M, fill->id);
+		int rc = fill_claim_unit(r, first, 1u << shift, UNIT_2M, fill);
 		if (rc == 0)
 			return 0;
 	}

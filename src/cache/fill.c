@@ -126,7 +126,24 @@ static void fill_unclaim(struct range *r, uint64_t page, uint32_t id)
 		fill_abandon(r, page);
 }
 
-int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, uint32_t id)
+/* Claims n pages that were seen ABSENT. The number that it got; less than n: somebody was faster. */
+static unsigned claim_words(struct range *r, uint64_t first, unsigned n, unsigned unit, uint32_t id)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		page_word *word = range_word(r, first + i);
+		uint32_t w = page_load(word);
+
+		while (page_state(w) == PAGE_ABSENT && !page_cas(word, &w, filling(unit, id) | (w & PAGE_QUEUED)))
+			;
+		if (page_state(w) != PAGE_ABSENT)
+			break;
+	}
+	return i;
+}
+
+int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, struct fill *fill)
 {
 	struct quire_cache *c = r->cache;
 
@@ -139,22 +156,17 @@ int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, 
 		evict_uncharge_frames(c, n);
 		return -EAGAIN;
 	}
-	for (unsigned i = 0; i < n; i++) {
-		page_word *word = range_word(r, first + i);
-		uint32_t w = page_load(word);
-
-		while (page_state(w) == PAGE_ABSENT && !page_cas(word, &w, filling(unit, id) | (w & PAGE_QUEUED)))
-			;
-		if (page_state(w) == PAGE_ABSENT)
-			continue;
-		/* Somebody was faster: what we have goes back, the rest of the charges at once. */
-		arena_region_leave(r->arena, first, n - i);
-		evict_uncharge_frames(c, n - i);
-		while (i-- > 0)
-			fill_unclaim(r, first + i, id);
-		return -EBUSY;
+	/* Under its lock, so that nobody waits for a fill that is taken back. */
+	pthread_mutex_lock(&fill->lock);
+	unsigned got = claim_words(r, first, n, unit, fill->id);
+	if (got < n) {
+		arena_region_leave(r->arena, first, n - got);
+		evict_uncharge_frames(c, n - got);
+		for (unsigned i = 0; i < got; i++)
+			fill_unclaim(r, first + i, fill->id);
 	}
-	return 0;
+	pthread_mutex_unlock(&fill->lock);
+	return got < n ? -EBUSY : 0;
 }
 
 int fill_claim_around(struct range *r, struct page_run *run, uint64_t page, unsigned unit, uint32_t id, bool force)

@@ -87,7 +87,7 @@ int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool 
 
 /* Claims all n pages of a unit, ABSENT all of them, or none. -EAGAIN: the budget has no room for it; -EBUSY: they are
  * not all absent. */
-int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, uint32_t id);
+int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, struct fill *fill);
 
 /* Claims what is absent of n pages from `first` on around `page`, which must be among them: a run without a gap.
  * Errors as fill_claim of `page`. */

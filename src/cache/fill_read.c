@@ -127,7 +127,7 @@ static int fill_start_whole(struct filler *f, struct range *r, uint64_t page, co
 	char *buf = fill == NULL ? NULL : filler_staging_get(f, r->arena);
 	if (buf == NULL)
 		return f->n_active > 0 ? -EAGAIN : -EBUSY;
-	int rc = fill_claim_unit(r, first, n, UNIT_2M, fill->id);
+	int rc = fill_claim_unit(r, first, n, UNIT_2M, fill);
 	if (rc < 0) {
 		filler_staging_put(f, buf);
 		return rc == -EAGAIN && f->n_active > 0 ? -EAGAIN : -EBUSY;
