@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define BUCKET_SLOTS 8u
+#define BUCKET_SLOTS 16u
 
 /* splitmix64's finaliser: page numbers are anything but random. */
 static uint64_t mix(uint64_t x)

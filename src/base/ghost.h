@@ -1,8 +1,9 @@
 /* ghost.h - remembers, in four bytes each, the pages that left most recently.
  *
- * A table of buckets of eight fingerprints; a new one pushes the oldest of its bucket out,
- * so the whole forgets in about the order of entry and never grows. A page that never was
- * there is taken for known with a probability of 2^-29. Memory from mmap. Not thread-safe.
+ * A table of buckets of sixteen fingerprints, a cache line; a new one pushes the oldest of its bucket
+ * out, so the whole forgets in about the order of entry and never grows. (With fewer to a bucket, pages
+ * of the more crowded ones are forgotten too early, and in a scan that returns always the same ones.)
+ * A page that never was there is taken for known with a probability of 2^-28. Memory from mmap. Not thread-safe.
  */
 #ifndef BASE_GHOST_H
 #define BASE_GHOST_H

@@ -16,9 +16,11 @@
  * the policy nothing.
  *
  * Three things differ from the paper. The policy is never told how much fits, so the tenth
- * is of what is held now. Until something has been picked, pages beyond that tenth enter
- * the main queue directly (the authors' own code does this too), else the first pick
- * would find all of them in the small one. And where a round through the main queue
+ * is of what is held now. All enter the main queue until the first pick, which makes the oldest
+ * tenth the small one. The authors' own code, which knows the size, sends the first tenth to the
+ * small queue and the others to the main one at once. Were all in the small queue, the first
+ * picks would throw out what only waits for its second use; were its tenth taken from all
+ * ages, a tenth of every loop that fits would leave. And where a round through the main queue
  * finds nothing but used pages, the threshold rises with every LOOKS_PER_STEP look-ups: a pick
  * then costs a bounded time, and takes the least used page of a sample.
  *
@@ -30,7 +32,8 @@
  * 4. A page is handed out at most once for each time it was entered.
  * 5. A pick looks at most once at each entry of the small queue and at most twice at each
  *    of the main queue; in the second round every use count counts as too low: so a pick
- *    that returns 0 has found each entry BUSY or GONE.
+ *    that returns 0 has found each entry BUSY or GONE. The first moves a tenth of the
+ *    entries besides.
  *
  * Threads: none of its own, the caller locks. Memory is mapped, never malloc'ed, so a fault
  * handler may insert and pick. Failure: an insert without memory changes nothing; a ghost
@@ -113,9 +116,19 @@ static size_t small_target(const struct policy *p)
 
 int policy_insert(struct policy *p, uint64_t page)
 {
-	bool to_main = p->has_picked ? ghost_take(&p->ghost, page)
-	                             : p->small.count > small_target(p);
+	bool to_main = !p->has_picked || ghost_take(&p->ghost, page);
 	return page_ring_push(to_main ? &p->main : &p->small, page);
+}
+
+/* At the first pick the oldest tenth becomes the small queue; without memory for all of it, less. */
+static void divide(struct policy *p)
+{
+	for (size_t left = small_target(p); left > 0; left--) {
+		if (page_ring_push(&p->small, page_ring_oldest(&p->main)) < 0)
+			break;
+		page_ring_pop(&p->main);
+	}
+	p->has_picked = true;
 }
 
 /* One look at the oldest of the small queue. */
@@ -197,6 +210,11 @@ static bool look(struct policy *p, struct pick *pick)
 
 unsigned policy_pick(struct policy *p, uint64_t *ret_pages, unsigned n, policy_ask_fn ask, void *arg)
 {
+	if (n == 0 || policy_n_entries(p) == 0)
+		return 0;
+	if (!p->has_picked)
+		divide(p);
+
 	struct pick pick = {
 		.pages = ret_pages,
 		.n_wanted = n,
@@ -205,10 +223,6 @@ unsigned policy_pick(struct policy *p, uint64_t *ret_pages, unsigned n, policy_a
 		.small_left = p->small.count,
 		.first_left = p->main.count,
 	};
-	if (n == 0)
-		return 0;
-
-	p->has_picked = true;
 	ghost_resize(&p->ghost, policy_n_entries(p) - small_target(p));
 	while (pick.n < pick.n_wanted && look(p, &pick))
 		continue;

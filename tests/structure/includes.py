@@ -3,7 +3,7 @@ import os
 import pathlib
 import re
 
-from layers import PUBLIC_HEADERS, USERS, rank
+from layers import INSIDERS, PUBLIC_HEADERS, USERS, rank
 from tree import Violation
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]')
@@ -56,7 +56,7 @@ def fault(path, target):
 
 
 def user_fault(path, target):
-    if target.is_relative_to("include"):
+    if target.is_relative_to("include") or INSIDERS.get(path.as_posix()) == target.as_posix():
         return ""
     own = next(user for user in USERS if path.is_relative_to(user))
     return "" if target.is_relative_to(own) else "programs include public headers only"

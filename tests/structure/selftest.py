@@ -107,6 +107,12 @@ class Planted(unittest.TestCase):
     def test_benchmark_includes_a_layer(self):
         self.plant("bench/miss.c", '#include "../src/base/fail.h"\n', "include")
 
+    def test_benchmark_that_may_look_inside_looks_elsewhere(self):
+        self.write("src/base/policy.h", "/* policy */\n")
+        self.write("bench/replay_quire.c", '#include "../src/base/policy.h"\n')
+        self.assertEqual(list(violations(self.root)), [])
+        self.plant("bench/replay_quire.c", '#include "../src/base/fail.h"\n', "include")
+
     def test_unknown_public_header(self):
         self.write("include/quire/odd.h", "/* odd */\n")
         self.plant("src/base/fail.c", "#include <quire/odd.h>\n", "include")
