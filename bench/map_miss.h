@@ -7,6 +7,8 @@
 #ifndef BENCH_MAP_MISS_H
 #define BENCH_MAP_MISS_H
 
+#include "random.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,17 +49,9 @@ static inline uint64_t run_fill_accesses(const struct run *r)
 	return r->memory_bytes / r->page_bytes * 6 / 5;
 }
 
-static inline uint64_t run_random(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 2685821657736338717u;
-}
-
 static inline uint64_t run_random_page(const struct run *r, uint64_t *state)
 {
-	return (uint64_t)(((unsigned __int128)run_random(state) * r->n_pages) >> 64);
+	return random_below(state, r->n_pages);
 }
 
 /* Reads the page's two ends: true if it is page n. */

@@ -1,5 +1,6 @@
 /* store_values.c - see store_values.h: the program around a contender. */
 #include "store_values.h"
+#include "random.h"
 
 #include <getopt.h>
 #include <pthread.h>
@@ -18,17 +19,9 @@ int values_failed(const char *what, const char *why)
 
 /* ---- keys and contents ---- */
 
-static uint64_t random_next(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 2685821657736338717u;
-}
-
 uint64_t values_random(const struct values *v, uint64_t *state)
 {
-	return (uint64_t)(((unsigned __int128)random_next(state) * v->n_values) >> 64);
+	return random_below(state, v->n_values);
 }
 
 void values_content(uint64_t key, void *ret_value)

@@ -42,6 +42,17 @@ def build_release():
     return build
 
 
+def build_programs(build, programs):
+    """Builds bench/NAME for each, {name: package}; a peer's is there only if its library was found at set-up."""
+    if any(f"bench/{name}:" not in (build / "build.ninja").read_text() for name in programs):
+        command(["meson", "setup", "--reconfigure", build, ROOT])
+    known = (build / "build.ninja").read_text()
+    for name, package in programs.items():
+        if f"bench/{name}:" not in known:
+            raise Failed(f"{name}: not built, {package} is not installed (see packages.txt, [bench])")
+    command(["ninja", "-C", build, *(f"bench/{name}" for name in programs)])
+
+
 def command(words):
     """Runs; returns stdout."""
     done = subprocess.run([str(w) for w in words], capture_output=True, text=True)

@@ -76,7 +76,7 @@ CONTEST = [
 
 def run(build, quick):
     machine.need("fio")
-    need_programs(build)
+    machine.build_programs(build, PROGRAMS)
     directory = machine.data_dir() / "store"
     directory.mkdir(exist_ok=True)
     rows, ratios = [], {}
@@ -86,17 +86,6 @@ def run(build, quick):
         ratios |= part_ratios
     machine.say_done()
     return rows, ratios
-
-
-def need_programs(build):
-    """Builds them; a peer's is there only if its library was found when the build was set up."""
-    if any(f"bench/{name}:" not in (build / "build.ninja").read_text() for name in PROGRAMS):
-        machine.command(["meson", "setup", "--reconfigure", build, machine.ROOT])
-    known = (build / "build.ninja").read_text()
-    for name, package in PROGRAMS.items():
-        if f"bench/{name}:" not in known:
-            raise machine.Failed(f"{name}: not built, {package} is not installed (see packages.txt, [bench])")
-    machine.command(["ninja", "-C", build, *(f"bench/{name}" for name in PROGRAMS)])
 
 
 def bench_store(build, *words):
