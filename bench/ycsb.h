@@ -76,6 +76,8 @@ struct ycsb_reader {
 /* Runs all phases and prints the line of JSON. */
 int ycsb_run(struct ycsb *y, const struct ycsb_reader *reader);
 
+bool ycsb_is_open(const struct ycsb_worker *w);
+
 /* One request more? It is due at *ret_due_ns, or at once if that is 0. */
 bool ycsb_next(struct ycsb_worker *w, struct ycsb_record *ret_record, int64_t *ret_due_ns);
 void ycsb_done(struct ycsb_worker *w, int64_t due_ns, bool right);

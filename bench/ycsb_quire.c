@@ -89,9 +89,19 @@ int ycsb_fill(struct ycsb *y)
 
 /* ---- read ---- */
 
+struct reader;
+
+struct request {
+	struct reader *reader;
+	struct ycsb_record record;
+	int64_t due;
+	struct request *next; /* that is idle */
+};
+
 struct reader {
 	struct ycsb_worker *worker;
 	struct quire_loop *loop;
+	struct request requests[COROUTINES], *idle;
 	int rc;
 };
 
@@ -104,6 +114,10 @@ static int open_own(struct ycsb *y, void **ret_own)
 	if (rc < 0) {
 		free(r);
 		return refused("loop", rc, &err);
+	}
+	for (unsigned i = 0; i < COROUTINES; i++) {
+		r->requests[i].next = r->idle;
+		r->idle = &r->requests[i];
 	}
 	*ret_own = r;
 	return 0;
@@ -133,21 +147,59 @@ static int read_record(const struct ycsb_record *record, bool *ret_right)
 	return 0;
 }
 
+static void read_and_count(struct reader *r, const struct ycsb_record *record, int64_t due)
+{
+	bool right = false;
+	int rc = read_record(record, &right);
+
+	if (rc < 0)
+		r->rc = rc;
+	ycsb_done(r->worker, due, right);
+}
+
+/* Closed: one of COROUTINES. */
 static void read_on(void *arg)
 {
 	struct reader *r = arg;
 	struct ycsb_record record;
 	int64_t due;
 
+	while (r->rc == 0 && ycsb_next(r->worker, &record, &due))
+		read_and_count(r, &record, due);
+}
+
+static void serve(void *arg)
+{
+	struct request *request = arg;
+	struct reader *r = request->reader;
+
+	read_and_count(r, &request->record, request->due);
+	request->next = r->idle;
+	r->idle = request;
+}
+
+/* Open: one coroutine waits for the next request, as it would for a socket, and gives it to another. So a loop that is held
+ * up holds up no requests but those that it has. */
+static void dispatch(void *arg)
+{
+	struct reader *r = arg;
+	struct ycsb_record record;
+	int64_t due;
+
 	while (r->rc == 0 && ycsb_next(r->worker, &record, &due)) {
-		bool right = false;
-		int64_t early = due != 0 ? due - ycsb_now_ns() : 0;
+		int64_t early = due - ycsb_now_ns();
 		if (early > 0)
 			quire_sleep_ns((uint64_t)early, NULL);
-		int rc = read_record(&record, &right);
-		if (rc < 0)
-			r->rc = rc;
-		ycsb_done(r->worker, due, right);
+		else if (r->idle == NULL)
+			quire_co_yield();
+		struct request *request = r->idle;
+		if (request == NULL) {
+			read_and_count(r, &record, due);
+			continue;
+		}
+		r->idle = request->next;
+		*request = (struct request){ .reader = r, .record = record, .due = due };
+		r->rc = quire_co_spawn(r->loop, serve, request);
 	}
 }
 
@@ -155,11 +207,12 @@ static int run(struct ycsb_worker *w, void *own)
 {
 	const struct quire_error none = { 0 };
 	struct reader *r = own;
+	const bool open = ycsb_is_open(w);
 	int rc = 0;
 
 	r->worker = w;
-	for (unsigned i = 0; i < COROUTINES && rc == 0; i++)
-		rc = quire_co_spawn(r->loop, read_on, r);
+	for (unsigned i = 0; i < (open ? 1 : COROUTINES) && rc == 0; i++)
+		rc = quire_co_spawn(r->loop, open ? dispatch : read_on, r);
 	if (rc == 0)
 		rc = quire_loop_run(r->loop);
 	if (rc == 0)

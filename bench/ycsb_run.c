@@ -90,6 +90,11 @@ static bool take_number(struct contest *c, int64_t *ret_due_ns)
 	return false;
 }
 
+bool ycsb_is_open(const struct ycsb_worker *w)
+{
+	return w->contest->phase == OPEN;
+}
+
 bool ycsb_next(struct ycsb_worker *w, struct ycsb_record *ret_record, int64_t *ret_due_ns)
 {
 	struct contest *c = w->contest;
