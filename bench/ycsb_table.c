@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define RECORD_BYTES (YCSB_KEY_BYTES + YCSB_VALUE_BYTES)
+#define SAMPLE_EVERY 256u /* blocks: samples stay in a first-level cache */
 #define PER_BLOCK ((TABLE_BLOCK_BYTES - sizeof(uint32_t)) / RECORD_BYTES)
 
 static_assert(PER_BLOCK == 4, "four records a block");
@@ -104,12 +105,15 @@ int table_index_read(const struct ycsb *y, struct table_index *ret)
 	ret->n_tables = (unsigned)((ret->n_blocks + TABLE_BLOCKS - 1) / TABLE_BLOCKS);
 	ret->heads = calloc(ret->n_blocks, sizeof(*ret->heads));
 	ret->rests = calloc(ret->n_blocks, sizeof(*ret->rests));
+	ret->samples = calloc(ret->n_blocks / SAMPLE_EVERY + 1, sizeof(*ret->samples));
 	FILE *file = open_index(y, "re");
-	bool good = ret->heads != NULL && ret->rests != NULL && file != NULL;
+	bool good = ret->heads != NULL && ret->rests != NULL && ret->samples != NULL && file != NULL;
 
 	for (uint64_t i = 0; i < ret->n_blocks && good; i++) {
 		good = fread(key, sizeof(key), 1, file) == 1;
 		ret->heads[i] = head_of(key);
+		if (i % SAMPLE_EVERY == 0)
+			ret->samples[i / SAMPLE_EVERY] = ret->heads[i];
 		memcpy(ret->rests[i], rest_of(key), TABLE_REST_BYTES);
 	}
 	if (file != NULL) {
@@ -126,17 +130,27 @@ void table_index_free(struct table_index *index)
 {
 	free(index->heads);
 	free(index->rests);
+	free(index->samples);
 	*index = (struct table_index){ 0 };
+}
+
+/* The last of n that is not above head; 0 if all are. Without branches, which nobody could predict. */
+static uint64_t last_not_above(const uint64_t *sorted, uint64_t n, uint64_t head)
+{
+	const uint64_t *base = sorted;
+
+	for (; n > 1; n -= n / 2)
+		base += base[n / 2] <= head ? n / 2 : 0;
+	return (uint64_t)(base - sorted);
 }
 
 uint64_t table_index_find(const struct table_index *index, const char *key)
 {
-	const uint64_t head = head_of(key), *base = index->heads;
+	const uint64_t head = head_of(key), n_samples = (index->n_blocks + SAMPLE_EVERY - 1) / SAMPLE_EVERY;
+	const uint64_t first = last_not_above(index->samples, n_samples, head) * SAMPLE_EVERY;
+	const uint64_t left = index->n_blocks - first, n = left < SAMPLE_EVERY ? left : SAMPLE_EVERY;
+	uint64_t block = first + last_not_above(index->heads + first, n, head);
 
-	/* Without branches: base stays at or below the last block whose head is not greater, if there is one. */
-	for (uint64_t n = index->n_blocks; n > 1; n -= n / 2)
-		base += base[n / 2] <= head ? n / 2 : 0;
-	uint64_t block = (uint64_t)(base - index->heads);
 	while (block > 0 && index->heads[block] == head &&
 	       memcmp(index->rests[block], rest_of(key), TABLE_REST_BYTES) > 0)
 		block--;

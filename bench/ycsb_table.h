@@ -22,6 +22,7 @@ struct table_index {
 	unsigned n_tables;
 	uint64_t *heads;                 /* owned; eight bytes of each first key, behind the prefix, as a number */
 	char (*rests)[TABLE_REST_BYTES]; /* owned; and what follows them */
+	uint64_t *samples;               /* owned; some of the heads, searched first */
 };
 
 int table_index_write(const struct ycsb *y); /* the file "index" in y->path */
