@@ -83,6 +83,13 @@ enum quire_fault {
 struct quire_map_options {
 	size_t size; /* sizeof(struct quire_map_options); 0 fields mean default */
 	enum quire_fault fault;
+	const char *warm_path; /* copied; NULL: none. A file of this map's own, in which its hot pages are listed: read
+	                        * when the map is made, and its pages asked for in the background; written anew
+	                        * when it is destroyed. A hint: what is listed of an item that has changed, or of another in
+	                        * its place, is passed over. Not for QUIRE_FAULT_KERNEL. */
+	unsigned warm_seconds; /* the list is also written as often as this; 0: never but at the end */
+	unsigned warm_share;   /* percent of a loop's depth that may be under way for the list; default 25. Taken
+	                        * is memory that is free, up to nine tenths of it. */
 };
 
 /* Maps n items (0 allowed). opts may be NULL. Blocks on open and stat of each file.
@@ -95,7 +102,8 @@ int quire_map_create(struct quire_cache *cache, const struct quire_item *items, 
 
 /* Ends the map. Operations under way end with -ECANCELED first. -EBUSY, nothing
  * changed, while pages are pinned, also by a want that is still under way. With an op:
- * completes when all is gone. The pointer is dead once the call was accepted. */
+ * completes when all is gone. The pointer is dead once the call was accepted. With a
+ * warm_path the list is written first (and a list that is still being asked for stays as it is). */
 int quire_map_destroy(struct quire_map *map, struct quire_op *op);
 
 /* The whole range, and how it was made. None of these fails. */
@@ -186,6 +194,21 @@ struct quire_map_stat {
 	uint64_t n_faults, n_fills, n_evictions, n_errors; /* pages */
 };
 int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
+
+/* What became of the list of hot pages; in pages. */
+struct quire_map_warm_stat {
+	bool replaying;        /* pages of the list are still being asked for */
+	uint64_t n_listed;     /* read from the list so far */
+	uint64_t n_stale;      /* of those: of an item that is not what it was, outside of it, or not to be had */
+	uint64_t n_replayed;   /* of those: resident when they were asked for */
+	uint64_t n_saved;      /* in the list last written */
+	uint64_t n_saves;      /* lists written */
+	struct quire_error load_error; /* why there was none to read: -ENOENT, -EBADMSG (damaged), -EUCLEAN (no such list), … */
+	struct quire_error save_error; /* why the last could not be written, and the one before is still there; code 0: it was */
+};
+
+/* -EINVAL: the map has no warm_path. Never blocks. */
+int quire_map_warm_stat(struct quire_map *map, struct quire_map_warm_stat *ret_stat);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -9,6 +9,7 @@
 #include "../base/fail.h"
 #include "../base/feature.h"
 #include "map_internal.h"
+#include "warm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ static void map_free(struct quire_map *m)
 {
 	struct quire_cache *c = m->cache;
 
+	warm_destroy(m->warm);
 	if (m->range != NULL)
 		range_free(m->range);
 	if (m->fault == QUIRE_FAULT_KERNEL)
@@ -113,6 +115,8 @@ int quire_map_create(struct quire_cache *c, const struct quire_item *items, size
 	int rc = map_choose_fault(c, o.fault, blobs, &m->fault, err);
 	if (rc == 0)
 		rc = map_build(m, items, n_items, err);
+	if (rc == 0 && o.warm_path != NULL)
+		rc = warm_create(m, &o, &m->warm, err);
 	if (rc < 0) {
 		map_free(m);
 		return rc;
@@ -143,13 +147,24 @@ static void map_destroy_step(struct loop_task *task)
 	op_complete(op, 0);
 }
 
+static void map_destroy_wait(struct loop_task *task)
+{
+	struct quire_map *m = (struct quire_map *)((char *)task - offsetof(struct quire_map, idle));
+
+	loop_task_init(&m->idle, map_destroy_step);
+	gate_when_idle(m->range != NULL ? &m->range->gate : &m->gate, op_home(m->destroy_op), &m->idle);
+}
+
 static void map_destroy_start(struct quire_op *op)
 {
 	struct quire_map *m = *(struct quire_map **)op_driver_data(op);
 
 	m->destroy_op = op;
-	loop_task_init(&m->idle, map_destroy_step);
-	gate_when_idle(m->range != NULL ? &m->range->gate : &m->gate, op_home(op), &m->idle);
+	loop_task_init(&m->idle, map_destroy_wait);
+	if (m->warm != NULL)
+		warm_end(m->warm, op_home(op), &m->idle); /* while its pages are there to be listed */
+	else
+		map_destroy_wait(&m->idle);
 }
 
 int quire_map_destroy(struct quire_map *m, struct quire_op *op)

@@ -29,6 +29,8 @@ struct item {
 	uint64_t advice_pinned_bytes; /* what advice keeps pinned, from the start; under map->lock */
 };
 
+struct warm;
+
 struct quire_map {
 	struct quire_cache *cache; /* borrowed: a cache can't be closed while it has maps */
 	enum quire_fault fault;
@@ -41,6 +43,7 @@ struct quire_map {
 	size_t n_items;
 	bool moves;                /* some item has pages of 2 MiB */
 	pthread_mutex_t lock;      /* extend, advise */
+	struct warm *warm;         /* owned; NULL without a warm_path */
 	struct loop_task idle;     /* of destroy */
 	struct quire_op *destroy_op;
 	uint64_t destroy_page;     /* how far destroy has come */
