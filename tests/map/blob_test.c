@@ -427,9 +427,44 @@ static void beside_a_writer(void **state)
 	store_end();
 }
 
+/* ---- warm restart ---- */
+
+static struct quire_map *warm_blob(uint64_t id)
+{
+	struct quire_map_options o = {.size = sizeof(o), .fault = fault, .warm_path = file_path("hot")};
+	const struct quire_item item = {.store = store, .blob = id};
+	struct quire_map *m = NULL;
+	struct quire_map_warm_stat s;
+
+	assert_int_equal(quire_map_create(cache, &item, 1, &o, &m, NULL), 0);
+	do
+		assert_int_equal(quire_map_warm_stat(m, &s), 0);
+	while (s.replaying);
+	return m;
+}
+
+static void warm_list_knows_a_blob_by_its_id(void **state)
+{
+	store_begin();
+	uint64_t id = blob_put(QUIRE_CLASS_CAPACITY, 1, pages(20)), other = blob_put(QUIRE_CLASS_CAPACITY, 2, pages(20));
+	struct quire_map *m = warm_blob(id);
+
+	assert_int_equal(want(m, item_ptr(m, 0) + pages(7), pages(3)), 0);
+	map_end(m);
+	m = warm_blob(id);
+	assert_true(quire_map_resident(m, item_ptr(m, 0) + pages(7), pages(3)));
+	assert_bytes(item_ptr(m, 0) + pages(7), 1, pages(7), pages(3));
+	map_end(m);
+	m = warm_blob(other);
+	assert_int_equal(map_stat(m).resident, 0);
+	map_end(m);
+	store_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		ON_CHECKED(warm_list_knows_a_blob_by_its_id),
 		ON_CHECKED(files_and_blobs_of_alternating_classes),
 		ON_CHECKED(more_than_one_group_of_checksums),
 		ON_CHECKED(a_part_of_a_blob),
