@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct system {
@@ -28,28 +27,6 @@ static const struct system {
 	{ "quire-kernel", run_quire_kernel, 1, 128, false },
 	{ "quire-pinned", run_quire_pinned, 1, 128, false },
 };
-
-double now_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-double cpu_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-int run_failed(const char *what, int rc)
-{
-	fprintf(stderr, "bench-map-miss: %s: %s\n", what, strerror(-rc));
-	return rc;
-}
 
 static const struct system *find_system(const char *name)
 {
