@@ -1,15 +1,38 @@
 /* hot.c - see hot.h. Reads words and never waits; regions in which nothing is resident are passed as a whole. */
 #include "hot.h"
 
-static bool hot_is(uint32_t w, unsigned uses)
-{
-	unsigned now = (w & PAGE_HOT) || page_value(w) > 0 ? HOT_USES_MAX : page_uses(w);
+#include "unit.h"
 
-	return page_state(w) == PAGE_RESIDENT && now == uses;
+/* What hot_run has last looked at: where it ends, and the most uses of one of its pages. */
+struct hot_unit {
+	uint64_t end; /* 0: none yet */
+	unsigned uses;
+};
+
+static unsigned hot_uses(uint32_t w)
+{
+	return (w & PAGE_HOT) || page_value(w) > 0 ? HOT_USES_MAX : page_uses(w);
 }
 
-bool hot_run(struct range *r, uint64_t page, uint64_t end, unsigned uses, uint64_t *ret_first, uint64_t *ret_n)
+/* The unit of a resident page. */
+static struct hot_unit hot_look(const struct range *r, uint64_t page)
 {
+	unsigned shift = unit_shift(r->cache, (enum unit_size)page_unit(page_load(range_word(r, page))));
+	uint64_t first = unit_first(r->arena, page, shift);
+	struct hot_unit u = {.end = first + (UINT64_C(1) << shift)};
+
+	for (uint64_t p = first; p < u.end; p++) {
+		uint32_t w = page_load(range_word(r, p));
+
+		if (page_state(w) == PAGE_RESIDENT && hot_uses(w) > u.uses)
+			u.uses = hot_uses(w);
+	}
+	return u;
+}
+
+bool hot_run(const struct range *r, uint64_t page, uint64_t end, unsigned uses, uint64_t *ret_first, uint64_t *ret_n)
+{
+	struct hot_unit unit = {0};
 	uint64_t n = 0;
 
 	while (page + n < end) {
@@ -17,7 +40,11 @@ bool hot_run(struct range *r, uint64_t page, uint64_t end, unsigned uses, uint64
 			page = arena_region_end(r->arena, page);
 			continue;
 		}
-		if (hot_is(page_load(range_word(r, page + n)), uses))
+		bool resident = page_state(page_load(range_word(r, page + n))) == PAGE_RESIDENT;
+
+		if (resident && page + n >= unit.end)
+			unit = hot_look(r, page + n);
+		if (resident && unit.uses == uses)
 			n++;
 		else if (n > 0)
 			break;

@@ -1,10 +1,11 @@
 /* warm_replay.c - brings back what a warm list names, hottest first, behind whoever asks by himself.
  *
- * 1. At most max_pages are under way, on the service loop, whose ring has room for more: what threads fault on, and what
- *    other loops want, finds the device with a short queue.
+ * 1. At most max_pages are under way, or one unit that is larger, on the service loop, whose ring has room for more: what
+ *    threads fault on, and what other loops want, finds the device with a short queue.
  * 2. It takes memory that is free, never a page's place, and leaves a tenth of what was free when it began: it ends where
  *    less is left, whoever took it.
  * 3. The file decides nothing: a run counts only for an item that is what it was, and inside it.
+ * 4. A run is asked for by units of the size that its item has now: what comes is what is counted as under way.
  */
 #include "warm.h"
 
@@ -19,7 +20,7 @@
 struct slot {
 	struct quire_op op;
 	uint64_t page;     /* of the arena */
-	uint32_t n_pages;
+	uint32_t n_pages, n_coming; /* that were asked for; that come, with their units */
 	unsigned uses;
 };
 
@@ -29,12 +30,12 @@ struct replay {
 	struct slot *slots;        /* owned; as many as pages may be under way */
 	unsigned *idle;            /* owned; stack of slots not under way */
 	unsigned n_idle;
-	unsigned n_pages;          /* under way */
+	uint64_t n_coming;         /* pages under way */
 	bool *same;                /* owned; of each item: it is what it was */
 	uint64_t least_free_bytes;
 	bool ending;               /* the map is */
 	uint64_t at, end;          /* the rest of the current run, in pages of the arena */
-	unsigned uses;             /* of it */
+	unsigned uses, shift;      /* of it; pages of a unit, as log2 */
 	uint64_t n_listed, n_stale, n_replayed; /* since the figures were last published */
 };
 
@@ -106,6 +107,7 @@ static int replay_next_run(struct replay *p)
 			p->at = m->range->first_page + it->first_page + page;
 			p->end = m->range->first_page + it->first_page + end;
 			p->uses = run.uses;
+			p->shift = unit_shift(m->cache, (enum unit_size)it->unit);
 		}
 	}
 	if (p->end - p->at < n_listed)
@@ -115,28 +117,52 @@ static int replay_next_run(struct replay *p)
 
 /* ---- asking for it ---- */
 
-static int replay_submit(struct replay *p)
+/* The next part of the current run: to which page, and how many come with it. False: what is under way has to end
+ * first. */
+static bool replay_part(const struct replay *p, uint64_t *ret_end, uint64_t *ret_n_coming)
+{
+	uint64_t unit = UINT64_C(1) << p->shift;
+	uint64_t first = unit_first(p->w->map->range->arena, p->at, p->shift);
+	uint64_t most = p->w->max_pages > p->n_coming ? (p->w->max_pages - p->n_coming) >> p->shift << p->shift : 0;
+	uint64_t n = (p->end - first + unit - 1) >> p->shift << p->shift;
+
+	if (p->n_idle == 0 || (most == 0 && p->n_coming > 0))
+		return false;
+	if (most > FILL_MAX_PAGES)
+		most = FILL_MAX_PAGES;
+	if (most < unit)
+		most = unit;
+	*ret_n_coming = n < most ? n : most;
+	*ret_end = first + *ret_n_coming < p->end ? first + *ret_n_coming : p->end;
+	return true;
+}
+
+/* Invariant 2: what is under way may not have been charged yet. */
+static bool replay_has_room(const struct replay *p, uint64_t n_coming)
+{
+	unsigned shift = p->w->map->cache->page_shift;
+
+	return free_bytes(p->w->map->cache) > p->least_free_bytes + ((p->n_coming + n_coming - 1) << shift);
+}
+
+static int replay_submit(struct replay *p, uint64_t end, uint64_t n_coming)
 {
 	struct range *r = p->w->map->range;
 	unsigned index = p->idle[p->n_idle - 1];
 	struct slot *s = &p->slots[index];
-	uint64_t n = p->end - p->at, room = p->w->max_pages - p->n_pages;
 
-	if (n > room)
-		n = room;
-	if (n > FILL_MAX_PAGES)
-		n = FILL_MAX_PAGES;
 	s->page = p->at;
-	s->n_pages = (uint32_t)n;
+	s->n_pages = (uint32_t)(end - p->at);
+	s->n_coming = (uint32_t)n_coming;
 	s->uses = p->uses;
-	struct iovec v = {arena_address(r->arena, s->page), (size_t)(n << r->arena->page_shift)};
+	struct iovec v = {arena_address(r->arena, s->page), (size_t)s->n_pages << r->arena->page_shift};
 	quire_op_init_queue(&s->op, p->queue, index);
 	int rc = want_submit(r, &v, 1, 0, &s->op);
 	if (rc < 0)
 		return rc;
 	p->n_idle--;
-	p->n_pages += s->n_pages;
-	p->at += n;
+	p->n_coming += n_coming;
+	p->at = end;
 	return 0;
 }
 
@@ -157,7 +183,7 @@ static void replay_harvest(struct replay *p)
 			} else {
 				p->n_stale += s->n_pages;
 			}
-			p->n_pages -= s->n_pages;
+			p->n_coming -= s->n_coming;
 			p->idle[p->n_idle++] = (unsigned)c[i].tag;
 		}
 	}
@@ -175,10 +201,10 @@ static void replay_wait(struct replay *p)
 /* 1: go on; 0: the list or the memory is at its end; or a negative errno, of the list or the map. */
 static int replay_step(struct replay *p)
 {
+	uint64_t end, n_coming;
+
 	if (p->ending || range_dying(p->w->map->range))
 		return -ECANCELED;
-	if (free_bytes(p->w->map->cache) <= p->least_free_bytes)
-		return 0;
 	if (p->at == p->end) {
 		int rc = replay_next_run(p);
 
@@ -187,9 +213,13 @@ static int replay_step(struct replay *p)
 	}
 	if (p->at == p->end)
 		return 1;
-	while (p->n_idle == 0 || p->n_pages == p->w->max_pages)
+	if (!replay_part(p, &end, &n_coming) || (p->n_coming > 0 && !replay_has_room(p, n_coming))) {
 		replay_wait(p);
-	int rc = replay_submit(p);
+		return 1;
+	}
+	if (!replay_has_room(p, n_coming))
+		return 0;
+	int rc = replay_submit(p, end, n_coming);
 	return rc < 0 ? rc : 1;
 }
 
@@ -201,7 +231,7 @@ static int replay_run(struct replay *p)
 		do
 			rc = replay_step(p);
 		while (rc > 0);
-	while (p->n_pages > 0)
+	while (p->n_coming > 0)
 		replay_wait(p);
 	replay_publish(p);
 	return p->ending ? -ECANCELED : rc;
