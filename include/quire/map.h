@@ -159,6 +159,8 @@ enum quire_want_flags {
  * with the first error (op->error_item, op->error_offset). Without PIN a page may
  * leave again at any time; a load then faults. ranges need not be aligned; with an op
  * and n > 1 the array is borrowed until completion, and may not lie in a map. An empty range asks for nothing.
+ * A range longer than the budget is read through: its last pages are there in the end, up to 1 MiB is under way at any time,
+ * and used pages of others stay as long as their use says.
  * -EFAULT: a range outside the map or wrapped. -ENOMEM: more pins than the budget
  * has room for. Errors of pages: -EIO, -EBADMSG, -ESTALE, whatever the hook said. */
 int quire_map_want(struct quire_map *map, const struct iovec *ranges, unsigned n,
@@ -180,6 +182,20 @@ enum quire_advice {
  * takes such a pin back. -EBUSY while another call of PINNED for the item is under way. */
 int quire_map_advise(struct quire_map *map, size_t index, enum quire_advice advice);
 
+/* How an item is going to be read. Whoever reads in order, by loads or by wants, is found out by the
+ * cache at his third access and has up to 2 MiB (of a small budget, a 64th) read ahead of him; work at
+ * random has nothing read that it did not ask for. */
+enum quire_stream {
+	QUIRE_STREAM_DETECT = 0, /* the default */
+	QUIRE_STREAM_SEQUENTIAL, /* in order and once: reading ahead begins at once, and pages leave behind the reader, hot or
+	                          * not, so that what else is in the cache stays there */
+	QUIRE_STREAM_RANDOM,     /* nothing is ever read ahead */
+};
+
+/* For a whole item; ends what was detected there. Advice (quire_map_advise) is another matter, and
+ * pinned pages stay. For QUIRE_FAULT_KERNEL, where DETECT is as RANDOM, the kernel is told. -EINVAL. Never blocks on storage. */
+int quire_map_stream(struct quire_map *map, size_t index, enum quire_stream mode);
+
 /* Drops resident pages of the range that are not pinned. Returns how many. */
 int64_t quire_map_purge(struct quire_map *map, const void *addr, size_t len_bytes);
 
@@ -192,6 +208,7 @@ struct quire_map_stat {
 	uint64_t n_items;
 	uint64_t n_hits;      /* pages that want found resident */
 	uint64_t n_faults, n_fills, n_evictions, n_errors; /* pages */
+	uint64_t n_ahead;     /* pages that were read ahead of a reader */
 };
 int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
 

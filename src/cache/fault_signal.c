@@ -239,6 +239,14 @@ static int sync_repeat(struct range *r, uint64_t page, struct fill *fill, uint32
 	return fill->result;
 }
 
+/* Pages from the fill's on that come with it. */
+static uint64_t sync_unit_left(const struct fill *fill)
+{
+	unsigned shift = unit_shift(fill->range->cache, (enum unit_size)fill->source.unit);
+
+	return unit_first(fill->range->arena, fill->page, shift) + (UINT64_C(1) << shift) - fill->page;
+}
+
 /* Makes the page resident. r is referenced. */
 static int sync_fault(struct range *r, uint64_t page)
 {
@@ -254,12 +262,15 @@ static int sync_fault(struct range *r, uint64_t page)
 		if (page_state(w) == PAGE_RESIDENT)
 			break;
 		if (page_state(w) == PAGE_ABSENT && whole) {
+			stream_access(NULL, r, page, sync_unit_left(fill), STREAM_FIRST | STREAM_ABSENT);
 			rc = sync_fill_unit(r, page, fill);
 			whole = rc != -EAGAIN;
 			rc = rc == -EAGAIN ? -EBUSY : rc;
 		} else if (page_state(w) == PAGE_ABSENT) {
+			stream_access(NULL, r, page, 1, STREAM_FIRST | STREAM_ABSENT);
 			rc = sync_fill(r, page, fill);
 		} else if (page_state(w) == PAGE_FILLING) {
+			stream_access(NULL, r, page, 1, STREAM_FIRST);
 			rc = sync_repeat(r, page, fill, w);
 		} else {
 			rc = -EBUSY;

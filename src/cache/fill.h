@@ -17,6 +17,7 @@ struct want;
 struct fill {
 	uint32_t id;            /* what the words of its pages hold; never changes */
 	bool dup;               /* repeats a fill of another loop: owns no page */
+	bool ahead;             /* of a stream's job (stream.h) */
 	bool staged;            /* buf is the filler's staging: a unit of 2 MiB, to be moved */
 	uint16_t n_pages;
 	struct filler *filler;  /* borrowed: as long as the cache; NULL: of a fault handler */

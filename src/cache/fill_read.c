@@ -66,6 +66,7 @@ static void fill_init(struct fill *fill, char *buf, bool staged, unsigned n)
 {
 	fill->buf = buf;
 	fill->staged = staged;
+	fill->ahead = false;
 	fill->n_pages = (uint16_t)n;
 	fill->result = 0;
 	fill->n_good = 0;
@@ -109,6 +110,7 @@ static void fill_begin(struct filler *f, struct fill *fill, struct range *r, str
 	fill->page = run.first;
 	fill->dup = false;
 	fill->source = *source;
+	stream_fill_launched(f, fill);
 	fill_launch(f, fill);
 }
 
@@ -261,6 +263,7 @@ static void fill_finish(struct filler *f, struct fill *fill)
 	} else {
 		w = fill_settle(fill);
 	}
+	stream_fill_ended(f, fill);
 	fill_release(f, fill, fill->n_pages);
 	f->n_active--;
 	while (w != NULL) {

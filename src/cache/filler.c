@@ -155,6 +155,7 @@ static void filler_turn(struct loop_turn_hook *hook)
 
 	fills_finish(f);
 	filler_serve(f);
+	stream_pump(f);
 	filler_rest(f);
 }
 

@@ -3,6 +3,7 @@
 #define CACHE_FILLER_H
 
 #include "fill.h"
+#include "stream.h"
 
 #define N_STAGING 4
 #define FILLER_BUFFERS 512 /* pages at most; 1/64 of the budget where that is less, never under 32 */
@@ -27,6 +28,7 @@ struct filler {
 
 	struct fill *arrived;      /* reads that have ended in this turn, last first */
 	struct loop_turn_hook hook;
+	struct stream_ahead ahead;
 
 	struct want *queue_head, *queue_tail;
 	_Atomic bool queued;       /* there is somebody in the queue; false under fillers_lock */

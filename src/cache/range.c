@@ -124,6 +124,7 @@ int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
 	r->arena = a;
 	r->n_pages = n_pages;
 	pthread_mutex_init(&r->grow_lock, NULL);
+	streams_init(&r->streams);
 	r->ops = ops;
 	r->owner = owner;
 	rc = arena_space_get(a, n_pages, &r->first_page);
@@ -167,5 +168,6 @@ void range_free(struct range *r)
 	range_remove(r->cache, r);
 	arena_space_put(a, r->first_page, r->n_pages);
 	pthread_mutex_destroy(&r->grow_lock);
+	streams_fini(&r->streams);
 	free(r);
 }

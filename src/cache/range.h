@@ -10,6 +10,7 @@
 #include "arena.h"
 #include "gate.h"
 #include "source.h"
+#include "stream.h"
 
 struct quire_cache;
 
@@ -33,7 +34,8 @@ struct range {
 	pthread_mutex_t grow_lock; /* an item's length changes, or a page it ends in is installed */
 	_Atomic uint64_t n_resident, n_unverified;
 	_Atomic uint64_t n_pinned; /* pages; RANGE_KILLED beside, and then no page can be pinned */
-	_Atomic uint64_t n_hits, n_faults, n_fills, n_evictions, n_errors;
+	_Atomic uint64_t n_hits, n_faults, n_fills, n_evictions, n_errors, n_ahead;
+	struct streams streams;
 };
 
 /* n_pages > 0. The arena of that kind is made if it is the first. -ENOTSUP, -ENOMEM. */

@@ -24,6 +24,7 @@ struct page_source {
 	uint64_t item_offset;
 	bool hot, may_grow;
 	uint8_t unit;            /* enum unit_size */
+	uint8_t mode;            /* enum stream_mode */
 };
 
 /* True if pages of it are verified before they appear. */

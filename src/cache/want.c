@@ -98,6 +98,8 @@ static int want_advance(struct want *w)
 					goto out;
 				}
 			}
+			if (page_uses(now) == 0 && atomic_load_explicit(&r->streams.n, memory_order_relaxed) > 0)
+				stream_meet(r, &r->streams, w->page);
 			page_touch(word, now);
 			n_hits += want_is_news(w);
 			w->waited = false;
@@ -166,6 +168,17 @@ static unsigned want_run(const struct want *w)
 	return left < FILL_MAX_PAGES ? (unsigned)left : FILL_MAX_PAGES;
 }
 
+/* What readahead goes by: the cursor has come to a page that is not there. */
+static void want_tell_stream(const struct want *w, struct filler *f, unsigned flags)
+{
+	const struct iovec *v = &w->ranges[w->index];
+
+	if (w->page == want_first_page(w->range, v))
+		flags |= STREAM_FIRST;
+	if ((w->flags & WANT_SINGLE) == 0)
+		stream_access(f, w->range, w->page, want_end_page(w->range, v) - w->page, flags);
+}
+
 /* The cursor's page is nobody's: starts its fill. True if the operation goes on looking. */
 static bool want_fill(struct want *w, struct filler *f)
 {
@@ -195,6 +208,8 @@ static bool want_fill(struct want *w, struct filler *f)
 		want_fail(w, rc);
 		return false;
 	}
+	if (rc == 0)
+		want_tell_stream(w, f, STREAM_ABSENT);
 	return true;
 }
 
@@ -216,6 +231,7 @@ static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 	}
 	/* Once parked, its flags are the fill's, which may be another thread's, to change. */
 	bool ahead = (w->flags & (WANT_FAULT | WANT_SINGLE)) == 0;
+	want_tell_stream(w, f, 0);
 	if (!fill_park(f->cache, w->range, w->page, word, w))
 		return true;
 	if (ahead)

@@ -125,6 +125,23 @@ static int item_advise(struct quire_map *m, struct item *it, enum quire_advice a
 	return advice == QUIRE_ADVISE_COLD ? evict_cold(m->range, first, n) : 0;
 }
 
+int quire_map_stream(struct quire_map *m, size_t index, enum quire_stream mode)
+{
+	if (index >= m->n_items || mode < QUIRE_STREAM_DETECT || mode > QUIRE_STREAM_RANDOM)
+		return -EINVAL;
+	struct item *it = &m->items[index];
+
+	if (m->fault == QUIRE_FAULT_KERNEL)
+		kernel_map_stream(m, it, mode);
+	if (m->range == NULL)
+		return 0;
+	atomic_store_explicit(&it->stream, (uint8_t)mode, memory_order_relaxed);
+	if (mode == QUIRE_STREAM_SEQUENTIAL)
+		atomic_store_explicit(&m->range->streams.advised, true, memory_order_relaxed);
+	stream_forget(&m->range->streams, m->range->first_page + it->first_page, map_pages(m, it->reserve_bytes));
+	return 0;
+}
+
 int quire_map_advise(struct quire_map *m, size_t index, enum quire_advice advice)
 {
 	if (index >= m->n_items || advice < QUIRE_ADVISE_WARM || advice > QUIRE_ADVISE_PINNED)

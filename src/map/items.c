@@ -49,6 +49,7 @@ static int map_locate(void *owner, uint64_t page, struct page_source *ret)
 		.hot = atomic_load_explicit(&it->hot, memory_order_relaxed),
 		.may_grow = it->append,
 		.unit = it->unit,
+		.mode = atomic_load_explicit(&it->stream, memory_order_relaxed),
 	};
 	return 0;
 }

@@ -46,6 +46,13 @@ static int kernel_map_place(struct quire_map *m, struct item *it, int fd, uint64
 	return 0;
 }
 
+void kernel_map_stream(struct quire_map *m, const struct item *it, enum quire_stream mode)
+{
+	if (it->reserve_bytes > 0)
+		madvise(m->base + (it->first_page << m->cache->page_shift), it->reserve_bytes,
+		        mode == QUIRE_STREAM_SEQUENTIAL ? MADV_SEQUENTIAL : MADV_RANDOM);
+}
+
 int kernel_map_create(struct quire_map *m, const struct quire_item *items, struct quire_error *err)
 {
 	void *base = mmap(NULL, quire_map_bytes(m), PROT_NONE,

@@ -19,6 +19,8 @@
 #define DESTROY_STEP_PAGES 16384
 
 static_assert(WANT_PIN == QUIRE_WANT_PIN, "one flag, two names");
+static_assert((int)STREAM_SEQUENTIAL == (int)QUIRE_STREAM_SEQUENTIAL && (int)STREAM_RANDOM == (int)QUIRE_STREAM_RANDOM,
+              "one mode, two names");
 
 /* blobs: there are some, which the kernel can't map, since their pages are to be verified. */
 static int map_choose_fault(const struct quire_cache *c, enum quire_fault asked, bool blobs,
@@ -248,6 +250,7 @@ int quire_map_stat(struct quire_map *m, struct quire_map_stat *ret_stat)
 		s.n_fills = atomic_load(&m->range->n_fills);
 		s.n_evictions = atomic_load(&m->range->n_evictions);
 		s.n_errors = atomic_load(&m->range->n_errors);
+		s.n_ahead = atomic_load(&m->range->n_ahead);
 	} else if (m->n_pages > 0) {
 		s.resident = s.unverified = kernel_map_resident(m, m->base, quire_map_bytes(m)) << shift;
 	}

@@ -23,6 +23,7 @@ struct item {
 	_Atomic bool failed;       /* the medium failed at least once */
 	_Atomic uint64_t error;    /* the last: offset of its page, and the errno in the low 12 bits; 0: none */
 	_Atomic bool hot;
+	_Atomic uint8_t stream;    /* enum quire_stream */
 	bool append;
 	uint8_t unit;              /* enum unit_size */
 	bool advice_pinning;       /* some thread is at it; under map->lock */
@@ -69,6 +70,7 @@ int map_check_ranges(const struct quire_map *m, const struct iovec *ranges, unsi
 
 /* ---- kernel_map.c: the same calls where the kernel maps ---- */
 int kernel_map_create(struct quire_map *m, const struct quire_item *items, struct quire_error *err);
+void kernel_map_stream(struct quire_map *m, const struct item *it, enum quire_stream mode);
 void kernel_map_destroy(struct quire_map *m);
 int kernel_map_want(struct quire_map *m, const struct iovec *ranges, unsigned n, struct quire_op *op);
 uint64_t kernel_map_resident(const struct quire_map *m, const void *addr, size_t len_bytes); /* pages */

@@ -1,0 +1,424 @@
+/* stream.c - readahead: who reads in order is seen by his misses, and finds the next ones under way.
+ *
+ * What there is to go by is misses: raw loads that hit leave no trace. An access that begins where
+ * another one ended is remembered as a candidate with a run; the third in a row makes a stream. Random work has no such
+ * runs but by chance, so it costs two looks into a small table, and starts nothing.
+ *
+ *   pages   … read | being read, in fills of up to FILL_MAX_PAGES | not asked for …
+ *                 ↑ next                 ↑ mark                    ↑ at → end
+ *
+ * A stream's reader is seen again when it stalls on a page being read, when a want comes to `mark`, or when a load
+ * has come to the end of all that was read; each time `end` moves to a window beyond it. The
+ * window begins small and doubles as its pages are used up; where the reader finds a page gone that had been read for it,
+ * memory is too short for such a window, and it is halved.
+ *
+ * Fills are started by jobs of a filler: of the loop that the access was made on, else of the service
+ * loop. Half of a filler's buffers and depth is left to those who wait for pages, and while one waits
+ * for buffers or memory nothing is read ahead. What can't be started now is started as fills end.
+ *
+ * 1. `at` ≤ `end`, and both inside the item that the reader is in.
+ * 2. Nobody waits for a fill that is ahead because it is: whoever wants its pages parks on it as on any other. It
+ *    fails in silence; the page is absent, and tried again by who wants it.
+ * 3. A job holds its range by a reference, and is dropped at the first look at it after the range was
+ *    killed; since a fill of the filler is under way (stream.h), there is one.
+ * 4. Nothing is read ahead in an item that is STREAM_RANDOM. Behind the reader of one that is STREAM_SEQUENTIAL
+ *    pages leave at once.
+ *
+ * Threads: candidates are lossy atomics; streams have a leaf lock, not held while fills are started. A mistake costs
+ * a window too many or too few, never a wrong byte.
+ */
+#include "stream.h"
+
+#include "core.h"
+#include "evict.h"
+#include "filler.h"
+
+#include <errno.h>
+
+#define STREAM_RUN_BITS 4
+#define STREAM_RUN_MIN 2u /* accesses that began where the one before ended */
+
+#define WINDOW_MIN_BYTES (UINT64_C(32) << 10)
+#define WINDOW_MAX_BYTES (UINT64_C(2) << 20)
+#define WINDOW_BUDGET_SHARE 64u
+
+/* What a SEQUENTIAL reader may look back at. */
+#define BEHIND_BYTES (UINT64_C(128) << 10)
+
+static void streams_posted(struct loop_task *task);
+
+void streams_init(struct streams *ss)
+{
+	pthread_mutex_init(&ss->lock, NULL);
+	loop_task_init(&ss->task, streams_posted);
+}
+
+void streams_fini(struct streams *ss)
+{
+	pthread_mutex_destroy(&ss->lock);
+}
+
+static uint64_t pages_of(const struct range *r, uint64_t bytes)
+{
+	uint64_t n = bytes >> r->arena->page_shift;
+
+	return n > 0 ? n : 1;
+}
+
+static uint64_t window_max(const struct range *r)
+{
+	uint64_t share = budget_limit(&r->cache->budget) / WINDOW_BUDGET_SHARE;
+
+	return pages_of(r, share < WINDOW_MAX_BYTES ? share : WINDOW_MAX_BYTES);
+}
+
+/* ---- where readers are ---- */
+
+static _Atomic uint64_t *candidate_of(struct streams *ss, uint64_t page)
+{
+	return &ss->candidates[(page * 0x9E3779B97F4A7C15u) >> 58];
+}
+static_assert(STREAM_CANDIDATES == 64, "candidate_of takes six bits");
+
+/* An access of n pages begins at `page`: true if it makes a stream. Seen twice, it counts once. */
+static bool candidate_step(struct streams *ss, uint64_t page, uint64_t n)
+{
+	uint64_t v = atomic_load_explicit(candidate_of(ss, page), memory_order_relaxed);
+	uint64_t run = v >> STREAM_RUN_BITS == page ? (v & ((1u << STREAM_RUN_BITS) - 1)) + 1 : 0;
+
+	if (run >= STREAM_RUN_MIN) {
+		atomic_store_explicit(candidate_of(ss, page), 0, memory_order_relaxed);
+		return true;
+	}
+	atomic_store_explicit(candidate_of(ss, page + n), (page + n) << STREAM_RUN_BITS | run,
+	                      memory_order_relaxed);
+	return false;
+}
+
+/* The stream whose reader may have come to `page`, or -1. */
+static int stream_find(struct streams *ss, uint64_t page)
+{
+	unsigned n = atomic_load_explicit(&ss->n, memory_order_relaxed);
+
+	for (unsigned i = 0; i < n; i++)
+		if (page >= atomic_load_explicit(&ss->next[i], memory_order_relaxed) &&
+		    page <= atomic_load_explicit(&ss->end[i], memory_order_relaxed))
+			return (int)i;
+	return -1;
+}
+
+static void stream_place(struct streams *ss, int slot, uint64_t next, uint64_t end, uint64_t mark)
+{
+	atomic_store_explicit(&ss->next[slot], next, memory_order_relaxed);
+	atomic_store_explicit(&ss->end[slot], end, memory_order_relaxed);
+	atomic_store_explicit(&ss->mark[slot], mark, memory_order_relaxed);
+}
+
+/* A slot that was never used, or the one whose reader was not seen for longest. */
+static int stream_make(struct streams *ss, uint64_t page, uint32_t window)
+{
+	unsigned n = atomic_load_explicit(&ss->n, memory_order_relaxed);
+	int slot = 0;
+
+	if (n < STREAMS) {
+		slot = (int)n;
+		atomic_store_explicit(&ss->n, n + 1, memory_order_relaxed);
+	} else {
+		for (int i = 1; i < STREAMS; i++)
+			if (ss->slots[i].used < ss->slots[slot].used)
+				slot = i;
+	}
+	ss->slots[slot] = (struct stream){
+		.at = page, .behind = page, .done = page, .window = window, .grow_at = page + 1};
+	stream_place(ss, slot, page, page, 0);
+	return slot;
+}
+
+struct access {
+	uint64_t page, n, item_end, max;
+	unsigned flags;
+	enum stream_mode mode;
+};
+
+/* The reader is seen at `page`: moves its stream on. Under lock. */
+static void stream_follow(struct range *r, struct streams *ss, int slot, const struct access *a)
+{
+	struct stream *s = &ss->slots[slot];
+	uint64_t next = a->page + a->n, look_back = pages_of(r, BEHIND_BYTES);
+
+	s->used = ++ss->clock;
+	if (s->window == 0)
+		s->window = 1; /* forgotten since it was found */
+	if (a->mode == STREAM_SEQUENTIAL && a->page > s->done + look_back)
+		s->done = a->page - look_back;
+	if (a->n > a->max) {
+		/* A want so long needs nobody to look ahead for it before it has come near its end. */
+		s->at = next;
+		stream_place(ss, slot, a->page + 1, next, 0);
+		return;
+	}
+	if (a->flags == (STREAM_FIRST | STREAM_ABSENT) && a->page < s->at) {
+		/* Gone before it was used. Or it is no stream any more, and this is some other access:
+		 * nothing is read ahead before it goes on from here. */
+		s->window = s->window > 1 ? s->window / 2 : 1;
+		s->at = next;
+		s->grow_at = next + s->window;
+		stream_place(ss, slot, next, next, 0);
+		return;
+	}
+	if (a->page >= s->grow_at) {
+		s->window = 2 * s->window < a->max ? 2 * s->window : (uint32_t)a->max;
+		s->grow_at = next + s->window;
+	}
+	if (s->at < next)
+		s->at = next;
+	uint64_t end = next + s->window, run = s->window / 2 < FILL_MAX_PAGES ? s->window / 2 : FILL_MAX_PAGES;
+	if (end < a->item_end && run > 0 && end > s->at)
+		end = s->at + (end - s->at) / run * run; /* whole fills, but at the end */
+	if (end > a->item_end)
+		end = a->item_end;
+	if (end < s->at)
+		end = s->at;
+	stream_place(ss, slot, next, end, next + (end - next) / 2);
+}
+
+void stream_forget(struct streams *ss, uint64_t page, uint64_t n)
+{
+	pthread_mutex_lock(&ss->lock);
+	for (int i = 0; i < STREAMS; i++) {
+		if (atomic_load_explicit(&ss->next[i], memory_order_relaxed) - page < n) {
+			ss->slots[i] = (struct stream){0};
+			stream_place(ss, i, 0, 0, 0);
+		}
+	}
+	pthread_mutex_unlock(&ss->lock);
+}
+
+/* ---- starting fills ---- */
+
+/* The next pages to be read ahead of a stream; skips what is there or under way. 0: none. */
+static unsigned stream_take(struct range *r, unsigned slot, uint64_t *ret_page)
+{
+	struct streams *ss = &r->streams;
+	struct stream *s = &ss->slots[slot];
+
+	pthread_mutex_lock(&ss->lock);
+	uint64_t end = atomic_load_explicit(&ss->end[slot], memory_order_relaxed);
+	while (s->at < end && page_state(page_load(range_word(r, s->at))) != PAGE_ABSENT)
+		s->at++;
+	unsigned n = end - s->at < FILL_MAX_PAGES ? (unsigned)(end - s->at) : FILL_MAX_PAGES;
+	*ret_page = s->at;
+	s->at += n;
+	pthread_mutex_unlock(&ss->lock);
+	return n;
+}
+
+/* Of n pages that were taken, only the first `kept` are done with. */
+static void stream_return(struct range *r, unsigned slot, uint64_t page, unsigned n, unsigned kept)
+{
+	struct streams *ss = &r->streams;
+
+	pthread_mutex_lock(&ss->lock);
+	if (ss->slots[slot].at == page + n)
+		ss->slots[slot].at = page + kept;
+	pthread_mutex_unlock(&ss->lock);
+}
+
+static void stream_stop(struct range *r, unsigned slot)
+{
+	struct streams *ss = &r->streams;
+
+	pthread_mutex_lock(&ss->lock);
+	atomic_store_explicit(&ss->end[slot], ss->slots[slot].at, memory_order_relaxed);
+	pthread_mutex_unlock(&ss->lock);
+}
+
+static void stream_drop_behind(struct range *r, unsigned slot)
+{
+	struct streams *ss = &r->streams;
+	struct stream *s = &ss->slots[slot];
+
+	pthread_mutex_lock(&ss->lock);
+	uint64_t first = s->behind, n = s->done - first;
+	s->behind = s->done;
+	pthread_mutex_unlock(&ss->lock);
+	if (n > 0)
+		evict_range(r, first, n);
+}
+
+static bool ahead_has_room(const struct filler *f)
+{
+	const struct stream_ahead *a = &f->ahead;
+
+	return f->queue_head == NULL && 2 * (a->n_fills + 1) <= loop_depth(f->loop) &&
+	       2 * (a->n_pages + FILL_MAX_PAGES) <= f->n_buffers;
+}
+
+/* True if there is more to be done when a fill has ended. */
+static bool job_run(struct filler *f, const struct stream_job *job)
+{
+	struct stream_ahead *a = &f->ahead;
+	struct range *r = job->range;
+
+	stream_drop_behind(r, job->slot);
+	while (!range_dying(r)) {
+		uint64_t page;
+
+		if (!ahead_has_room(f))
+			return a->n_fills > 0;
+		unsigned n = stream_take(r, job->slot, &page);
+		if (n == 0)
+			return false;
+		a->starting = true;
+		int rc = fill_start(f, r, page, n, false);
+		a->starting = false;
+		if (rc == 0 || rc == -EBUSY) {
+			stream_return(r, job->slot, page, n, rc == 0 ? a->n_started : 1);
+			continue;
+		}
+		stream_return(r, job->slot, page, n, 0);
+		if (rc == -EAGAIN)
+			return a->n_fills > 0;
+		stream_stop(r, job->slot);
+	}
+	return false;
+}
+
+void stream_pump(struct filler *f)
+{
+	struct stream_ahead *a = &f->ahead;
+
+	for (unsigned i = a->n_jobs; i-- > 0;) {
+		struct range *r = a->jobs[i].range;
+
+		if (job_run(f, &a->jobs[i]))
+			continue;
+		a->jobs[i] = a->jobs[--a->n_jobs];
+		range_put(r);
+	}
+}
+
+static void ahead_enlist(struct filler *f, struct range *r, unsigned slot)
+{
+	struct stream_ahead *a = &f->ahead;
+
+	for (unsigned i = 0; i < a->n_jobs; i++)
+		if (a->jobs[i].range == r && a->jobs[i].slot == slot)
+			return;
+	if (a->n_jobs < STREAM_JOBS && range_get(r))
+		a->jobs[a->n_jobs++] = (struct stream_job){r, slot};
+}
+
+void stream_fill_launched(struct filler *f, struct fill *fill)
+{
+	fill->ahead = f->ahead.starting;
+	if (!fill->ahead)
+		return;
+	f->ahead.n_started = fill->n_pages;
+	f->ahead.n_pages += fill->n_pages;
+	f->ahead.n_fills++;
+	count(&fill->range->n_ahead, fill->n_pages);
+}
+
+void stream_fill_ended(struct filler *f, struct fill *fill)
+{
+	if (!fill->ahead)
+		return;
+	f->ahead.n_pages -= fill->n_pages;
+	f->ahead.n_fills--;
+}
+
+/* On the service loop, for threads that have no filler. */
+static void streams_posted(struct loop_task *task)
+{
+	struct streams *ss = (struct streams *)((char *)task - offsetof(struct streams, task));
+	struct range *r = (struct range *)((char *)ss - offsetof(struct range, streams));
+	unsigned n = atomic_load_explicit(&ss->n, memory_order_relaxed);
+	struct filler *f;
+
+	atomic_store(&ss->posted, false);
+	if (filler_get(r->cache, r->cache->service, &f) == 0) {
+		for (unsigned i = 0; i < n; i++)
+			ahead_enlist(f, r, i);
+		stream_pump(f);
+	}
+	range_put(r);
+}
+
+static void stream_start(struct filler *f, struct range *r, unsigned slot)
+{
+	struct streams *ss = &r->streams;
+
+	if (f != NULL) {
+		ahead_enlist(f, r, slot);
+		stream_pump(f);
+	} else if (!atomic_exchange(&ss->posted, true)) {
+		if (range_get(r))
+			loop_post(r->cache->service, &ss->task);
+		else
+			atomic_store(&ss->posted, false);
+	}
+}
+
+/* ---- what is seen ---- */
+
+/* False: nothing is to be read ahead there. */
+static bool access_judge(struct range *r, struct access *a)
+{
+	struct page_source source;
+
+	if (r->ops->locate(r->owner, a->page - r->first_page, &source) < 0)
+		return false;
+	a->mode = source.mode;
+	a->item_end = a->page + ((source.len_bytes - 1) >> r->arena->page_shift) + 1;
+	a->max = window_max(r);
+	return a->mode != STREAM_RANDOM;
+}
+
+void stream_access(struct filler *f, struct range *r, uint64_t page, uint64_t n, unsigned flags)
+{
+	struct streams *ss = &r->streams;
+	struct access a = {.page = page, .n = n, .flags = flags};
+	int slot = stream_find(ss, page);
+	bool judged = false;
+
+	if (slot < 0) {
+		if ((flags & STREAM_FIRST) == 0)
+			return;
+		bool begins = candidate_step(ss, page, n);
+		if (!begins && !atomic_load_explicit(&ss->advised, memory_order_relaxed))
+			return;
+		judged = access_judge(r, &a);
+		if (!judged || (!begins && a.mode != STREAM_SEQUENTIAL))
+			return;
+	}
+	if (!judged && !access_judge(r, &a))
+		return;
+	pthread_mutex_lock(&ss->lock);
+	if (slot < 0) {
+		uint64_t window = pages_of(r, WINDOW_MIN_BYTES);
+
+		if (window < 2 * n)
+			window = 2 * n;
+		slot = stream_make(ss, page, (uint32_t)(window < a.max ? window : a.max));
+		ss->slots[slot].grow_at = page + n + 1;
+	}
+	stream_follow(r, ss, slot, &a);
+	pthread_mutex_unlock(&ss->lock);
+	stream_start(f, r, (unsigned)slot);
+}
+
+void stream_meet(struct range *r, struct streams *ss, uint64_t page)
+{
+	unsigned n = atomic_load_explicit(&ss->n, memory_order_relaxed);
+	struct quire_loop *loop = quire_loop_self();
+	struct filler *f = NULL;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (atomic_load_explicit(&ss->mark[i], memory_order_relaxed) != page)
+			continue;
+		if (loop != NULL && filler_get(r->cache, loop, &f) < 0)
+			return;
+		return stream_access(f, r, page, 1, 0);
+	}
+}
