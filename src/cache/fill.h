@@ -10,7 +10,7 @@
 #include "core.h"
 
 #define FILLER_FILLS 512    /* of one loop, at most as many as its depth allows */
-#define FILL_MAX_PAGES 32   /* in one read */
+#define FILL_MAX_PAGES 64   /* in one read */
 
 struct want;
 

@@ -197,7 +197,7 @@ void stream_forget(struct streams *ss, uint64_t page, uint64_t n)
 /* ---- starting fills ---- */
 
 /* The next pages to be read ahead of a stream; skips what is there or under way. 0: none. */
-static unsigned stream_take(struct range *r, unsigned slot, uint64_t *ret_page)
+static unsigned stream_take(struct range *r, unsigned slot, unsigned max, uint64_t *ret_page)
 {
 	struct streams *ss = &r->streams;
 	struct stream *s = &ss->slots[slot];
@@ -206,7 +206,7 @@ static unsigned stream_take(struct range *r, unsigned slot, uint64_t *ret_page)
 	uint64_t end = atomic_load_explicit(&ss->end[slot], memory_order_relaxed);
 	while (s->at < end && page_state(page_load(range_word(r, s->at))) != PAGE_ABSENT)
 		s->at++;
-	unsigned n = end - s->at < FILL_MAX_PAGES ? (unsigned)(end - s->at) : FILL_MAX_PAGES;
+	unsigned n = end - s->at < max ? (unsigned)(end - s->at) : max;
 	*ret_page = s->at;
 	s->at += n;
 	pthread_mutex_unlock(&ss->lock);
@@ -246,12 +246,16 @@ static void stream_drop_behind(struct range *r, unsigned slot)
 		evict_range(r, first, n);
 }
 
-static bool ahead_has_room(const struct filler *f)
+/* Pages that the next fill may take. 0: it has to wait. */
+static unsigned ahead_room(const struct filler *f)
 {
 	const struct stream_ahead *a = &f->ahead;
+	unsigned most = f->n_buffers / 4 < FILL_MAX_PAGES ? f->n_buffers / 4 : FILL_MAX_PAGES;
 
 	return f->queue_head == NULL && 2 * (a->n_fills + 1) <= loop_depth(f->loop) &&
-	       2 * (a->n_pages + FILL_MAX_PAGES) <= f->n_buffers;
+	                       2 * (a->n_pages + most) <= f->n_buffers
+	               ? most
+	               : 0;
 }
 
 /* True if there is more to be done when a fill has ended. */
@@ -262,11 +266,12 @@ static bool job_run(struct filler *f, const struct stream_job *job)
 
 	stream_drop_behind(r, job->slot);
 	while (!range_dying(r)) {
+		unsigned room = ahead_room(f);
 		uint64_t page;
 
-		if (!ahead_has_room(f))
+		if (room == 0)
 			return a->n_fills > 0;
-		unsigned n = stream_take(r, job->slot, &page);
+		unsigned n = stream_take(r, job->slot, room, &page);
 		if (n == 0)
 			return false;
 		a->starting = true;

@@ -173,6 +173,8 @@ static void many_refused_pages_and_the_end_of_their_map(void **state)
 		struct quire_map *m = map_checked(NO_PAGE, 0);
 		const char *p = item_ptr(m, 1);
 
+		/* Pages are refused one after the other: none may come before its turn. */
+		assert_int_equal(quire_map_stream(m, 1, QUIRE_STREAM_RANDOM), 0);
 		for (unsigned i = 0; i < N_PAGES; i++) {
 			atomic_store(&hook.bad_offset, pages(i));
 			atomic_store(&hook.error, -EBADMSG);

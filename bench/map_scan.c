@@ -1,0 +1,403 @@
+/* map_scan.c - a file read through once: how fast, at whose cost. Prints one line of JSON.
+ *
+ *   device   O_DIRECT reads of 1 MiB, DEPTH threads at it: what the device gives
+ *   load     the map by raw loads, one thread, in order
+ *   want     the map by wants of 1 MiB, one thread, in order, each waited for
+ *   beside   random pages by want, one thread; then the same with a thread beside it that scans by raw
+ *            loads, through the same map, at up to 2 GiB/s
+ *   last     random pages by want for a long time, second by second
+ *
+ * load and want have a hot set beside them, half of the budget, of pages used three times, and tell how
+ * much of it is left. The file is that of map_miss.h.
+ */
+#include "map_miss.h"
+
+#include <quire/quire.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define ASIDE_BYTES (8u << 20)
+#define SCAN_BYTES_PER_SECOND (2048.0 * 1048576)
+#define MAX_SECONDS 600
+#define RANDOM_DEPTH 128
+
+struct scan {
+	const char *path;
+	uint64_t bytes, memory_bytes;
+	size_t page_bytes;
+	unsigned depth;
+	double seconds;
+	bool signal, advised;
+	struct quire_cache *cache;
+	struct quire_map *map;
+	const unsigned char *base;
+	_Atomic uint64_t n_scanned; /* bytes */
+	_Atomic uint64_t n_wrong;
+	atomic_bool stop;
+};
+
+double now_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void die(const char *what, int rc)
+{
+	fprintf(stderr, "bench-map-scan: %s: %s\n", what, strerror(rc < 0 ? -rc : rc));
+	exit(1);
+}
+
+/* ---- the device ---- */
+
+struct reader {
+	struct scan *scan;
+	pthread_t thread;
+	_Atomic uint64_t *at; /* borrowed: the next MiB to be read, by whoever comes first */
+};
+
+static void *device_read(void *arg)
+{
+	struct reader *r = arg;
+	int fd = open(r->scan->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	void *buf = aligned_alloc(MIB, MIB);
+	uint64_t at;
+
+	if (fd < 0 || buf == NULL)
+		die(r->scan->path, fd < 0 ? errno : ENOMEM);
+	while ((at = atomic_fetch_add(r->at, MIB)) < r->scan->bytes)
+		if (pread(fd, buf, MIB, (off_t)at) != (ssize_t)MIB)
+			die("reading the device", errno != 0 ? errno : EIO);
+	free(buf);
+	close(fd);
+	return NULL;
+}
+
+static void run_device(struct scan *s)
+{
+	struct reader readers[64];
+	_Atomic uint64_t at = 0;
+	double start = now_seconds();
+
+	for (unsigned i = 0; i < s->depth; i++) {
+		readers[i].scan = s;
+		readers[i].at = &at;
+		int rc = pthread_create(&readers[i].thread, NULL, device_read, &readers[i]);
+		if (rc != 0)
+			die("threads", rc);
+	}
+	for (unsigned i = 0; i < s->depth; i++)
+		pthread_join(readers[i].thread, NULL);
+	printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)s->bytes, now_seconds() - start);
+}
+
+/* ---- a map ---- */
+
+static struct quire_map *map_bytes(struct scan *s, uint64_t bytes, enum quire_fault fault)
+{
+	const struct quire_map_options opts = {.size = sizeof(opts), .fault = fault};
+	struct quire_item item = {.path = s->path, .fd = -1, .len_bytes = bytes};
+	struct quire_error err = {0};
+	struct quire_map *m;
+	int rc = quire_map_create(s->cache, &item, 1, &opts, &m, &err);
+
+	if (rc < 0)
+		die(err.text, rc);
+	return m;
+}
+
+static void open_map(struct scan *s)
+{
+	const struct quire_cache_options opts = {
+		.size = sizeof(opts),
+		.budget_bytes = s->memory_bytes - ASIDE_BYTES,
+		.signal_faults = s->signal,
+	};
+	struct quire_error err = {0};
+	int rc = quire_cache_open(&opts, &s->cache, &err);
+
+	if (rc < 0)
+		die(err.text, rc);
+	s->map = map_bytes(s, s->bytes, s->signal ? QUIRE_FAULT_SIGNAL : QUIRE_FAULT_SERVICE);
+	s->base = quire_map_base(s->map);
+	if (s->advised)
+		quire_map_stream(s->map, 0, QUIRE_STREAM_SEQUENTIAL);
+}
+
+static void close_map(struct scan *s)
+{
+	quire_map_destroy(s->map, NULL);
+	quire_cache_close(s->cache);
+}
+
+static void check_page(struct scan *s, uint64_t n)
+{
+	const unsigned char *page = s->base + n * s->page_bytes;
+	uint64_t first, last;
+
+	memcpy(&first, page, sizeof(first));
+	memcpy(&last, page + s->page_bytes - sizeof(last), sizeof(last));
+	if (first != n || last != ~n)
+		atomic_fetch_add(&s->n_wrong, 1);
+}
+
+/* ---- reading through once ---- */
+
+static struct quire_map *make_hot(struct scan *s, uint64_t bytes)
+{
+	struct quire_map *hot = map_bytes(s, bytes, QUIRE_FAULT_SERVICE);
+	const char *base = quire_map_base(hot);
+
+	for (unsigned use = 0; use < 3; use++) {
+		for (uint64_t at = 0; at < bytes; at += MIB) {
+			struct iovec v = {(void *)(uintptr_t)(base + at), MIB};
+			int rc = quire_map_want(hot, &v, 1, 0, NULL);
+
+			if (rc < 0)
+				die("the hot set", rc);
+		}
+	}
+	return hot;
+}
+
+static void run_through(struct scan *s, bool by_want)
+{
+	open_map(s);
+	uint64_t hot_bytes = s->memory_bytes / 2 / MIB * MIB, pages = MIB / s->page_bytes;
+	struct quire_map *hot = make_hot(s, hot_bytes);
+	struct quire_map_stat stat;
+	double start = now_seconds();
+
+	for (uint64_t at = 0; at < s->bytes; at += MIB) {
+		struct iovec v = {(void *)(uintptr_t)(s->base + at), MIB};
+		int rc = by_want ? quire_map_want(s->map, &v, 1, 0, NULL) : 0;
+
+		if (rc < 0)
+			die("wanting", rc);
+		for (uint64_t i = 0; i < pages; i++)
+			check_page(s, at / s->page_bytes + i);
+	}
+	double seconds = now_seconds() - start;
+	quire_map_stat(hot, &stat);
+	double kept = (double)stat.resident / (double)hot_bytes;
+	quire_map_stat(s->map, &stat);
+	printf("{\"bytes\": %llu, \"seconds\": %.6f, \"hot_kept\": %.4f, \"n_ahead\": %llu, \"n_fills\": %llu, "
+	       "\"n_faults\": %llu, \"wrong\": %llu}\n",
+	       (unsigned long long)s->bytes, seconds, kept, (unsigned long long)stat.n_ahead,
+	       (unsigned long long)stat.n_fills, (unsigned long long)stat.n_faults, (unsigned long long)s->n_wrong);
+	quire_map_destroy(hot, NULL);
+	close_map(s);
+}
+
+/* ---- random pages ---- */
+
+struct walk {
+	struct scan *scan;
+	struct quire_loop *loop;
+	uint64_t rng, n;
+	uint64_t *by_second;
+	double start, seconds;
+	bool stop;
+};
+
+struct walker {
+	struct walk *walk;
+	struct quire_op op;
+	struct iovec range;
+	uint64_t page;
+};
+
+static void walked(struct walk *w, uint64_t page)
+{
+	check_page(w->scan, page);
+	if (++w->n % 64 != 0)
+		return;
+	double passed = now_seconds() - w->start;
+	if (passed >= w->seconds)
+		w->stop = true;
+	else
+		w->by_second[(unsigned)passed] += 64;
+}
+
+static void walker_wanted(struct quire_op *op, void *arg);
+
+static void walker_go(struct walker *wr)
+{
+	struct walk *w = wr->walk;
+	struct scan *s = w->scan;
+
+	while (!w->stop) {
+		wr->page = (uint64_t)(((unsigned __int128)run_random(&w->rng) * (s->bytes / s->page_bytes)) >> 64);
+		wr->range = (struct iovec){(void *)(uintptr_t)(s->base + wr->page * s->page_bytes), s->page_bytes};
+		if (!quire_map_resident(s->map, wr->range.iov_base, 1)) {
+			quire_op_init_callback(&wr->op, w->loop, walker_wanted, wr);
+			int rc = quire_map_want(s->map, &wr->range, 1, 0, &wr->op);
+			if (rc < 0)
+				die("wanting", rc);
+			return;
+		}
+		walked(w, wr->page);
+	}
+}
+
+static void walker_wanted(struct quire_op *op, void *arg)
+{
+	struct walker *wr = arg;
+
+	if (op->result < 0)
+		die("wanting", (int)op->result);
+	walked(wr->walk, wr->page);
+	walker_go(wr);
+}
+
+/* Pages in the time asked for, by the second. */
+static void walk_for(struct scan *s, double seconds, uint64_t *by_second)
+{
+	static uint64_t seed = 1;
+	const struct quire_loop_options opts = {.size = sizeof(opts), .depth = RANDOM_DEPTH};
+	struct walker *walkers = calloc(RANDOM_DEPTH, sizeof(*walkers));
+	struct walk w = {.scan = s, .rng = seed++, .by_second = by_second, .seconds = seconds};
+	struct quire_error err = {0};
+	int rc = quire_loop_create(&opts, &w.loop, &err);
+
+	if (rc < 0 || walkers == NULL)
+		die("loop", rc);
+	w.start = now_seconds();
+	for (unsigned i = 0; i < RANDOM_DEPTH; i++) {
+		walkers[i].walk = &w;
+		walker_go(&walkers[i]);
+	}
+	rc = quire_loop_run(w.loop);
+	if (rc < 0)
+		die("loop", rc);
+	quire_loop_destroy(w.loop);
+	free(walkers);
+}
+
+static uint64_t sum(const uint64_t *by_second, unsigned from, unsigned n)
+{
+	uint64_t all = 0;
+
+	for (unsigned i = from; i < from + n; i++)
+		all += by_second[i];
+	return all;
+}
+
+static void run_last(struct scan *s)
+{
+	static uint64_t by_second[MAX_SECONDS + 1];
+	unsigned whole = (unsigned)s->seconds, edge = whole >= 40 ? 10 : whole / 4;
+
+	open_map(s);
+	memset(by_second, 0, sizeof(by_second));
+	/* Memory is filled first, not counted: afterwards each miss is an eviction. */
+	walk_for(s, (double)(s->memory_bytes / s->page_bytes) / 60000.0, by_second);
+	memset(by_second, 0, sizeof(by_second));
+	walk_for(s, s->seconds, by_second);
+	printf("{\"seconds\": %u, \"edge\": %u, \"first\": %llu, \"last\": %llu, \"all\": %llu, \"wrong\": %llu}\n",
+	       whole, edge, (unsigned long long)sum(by_second, 0, edge),
+	       (unsigned long long)sum(by_second, whole - edge, edge), (unsigned long long)sum(by_second, 0, whole),
+	       (unsigned long long)s->n_wrong);
+	close_map(s);
+}
+
+/* ---- random pages beside a scan ---- */
+
+static void *scan_on(void *arg)
+{
+	struct scan *s = arg;
+	double start = now_seconds();
+
+	for (uint64_t at = 0; !atomic_load(&s->stop); at = at + MIB < s->bytes ? at + MIB : 0) {
+		for (uint64_t i = 0; i < MIB / s->page_bytes; i++)
+			check_page(s, at / s->page_bytes + i);
+		double due = (double)atomic_fetch_add(&s->n_scanned, MIB) / SCAN_BYTES_PER_SECOND,
+		       early = due - (now_seconds() - start);
+		if (early > 0.001)
+			nanosleep(&(struct timespec){0, (long)(early * 1e9) % 1000000000}, NULL);
+	}
+	return NULL;
+}
+
+static void run_beside(struct scan *s)
+{
+	uint64_t alone[MAX_SECONDS + 1] = {0}, beside[MAX_SECONDS + 1] = {0};
+	pthread_t thread;
+
+	open_map(s);
+	walk_for(s, (double)(s->memory_bytes / s->page_bytes) / 60000.0, alone);
+	memset(alone, 0, sizeof(alone));
+	walk_for(s, s->seconds, alone);
+	int rc = pthread_create(&thread, NULL, scan_on, s);
+	if (rc != 0)
+		die("threads", rc);
+	walk_for(s, s->seconds, beside);
+	uint64_t scanned = atomic_load(&s->n_scanned);
+	atomic_store(&s->stop, true);
+	pthread_join(thread, NULL);
+	printf("{\"seconds\": %.3f, \"alone\": %llu, \"beside\": %llu, \"scanned\": %llu, \"wrong\": %llu}\n",
+	       s->seconds, (unsigned long long)sum(alone, 0, MAX_SECONDS),
+	       (unsigned long long)sum(beside, 0, MAX_SECONDS), (unsigned long long)scanned,
+	       (unsigned long long)s->n_wrong);
+	close_map(s);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"file", required_argument, NULL, 'f'},    {"bytes", required_argument, NULL, 'b'},
+		{"memory", required_argument, NULL, 'm'},  {"seconds", required_argument, NULL, 's'},
+		{"depth", required_argument, NULL, 'd'},   {"signal", no_argument, NULL, 'g'},
+		{"advised", no_argument, NULL, 'a'},       {NULL, 0, NULL, 0},
+	};
+	struct scan s = {.page_bytes = (size_t)sysconf(_SC_PAGESIZE), .seconds = 1, .depth = 1};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (option == 'f')
+			s.path = optarg;
+		else if (option == 'b')
+			s.bytes = strtoull(optarg, NULL, 10) / MIB * MIB;
+		else if (option == 'm')
+			s.memory_bytes = strtoull(optarg, NULL, 10);
+		else if (option == 's')
+			s.seconds = strtod(optarg, NULL);
+		else if (option == 'd')
+			s.depth = (unsigned)strtoul(optarg, NULL, 10);
+		else if (option == 'g')
+			s.signal = true;
+		else if (option == 'a')
+			s.advised = true;
+		else
+			return 2;
+	}
+	const char *what = optind + 1 == argc ? argv[optind] : "";
+	if (s.path == NULL || s.bytes == 0 || s.memory_bytes < 32 * MIB || s.depth == 0 || s.depth > 64 ||
+	    s.seconds > MAX_SECONDS) {
+		fprintf(stderr, "usage: bench-map-scan --file F --bytes N --memory N [--seconds S] [--depth N] "
+		                "[--signal] [--advised] device|load|want|beside|last\n");
+		return 2;
+	}
+	if (strcmp(what, "device") == 0)
+		run_device(&s);
+	else if (strcmp(what, "load") == 0 || strcmp(what, "want") == 0)
+		run_through(&s, strcmp(what, "want") == 0);
+	else if (strcmp(what, "beside") == 0)
+		run_beside(&s);
+	else if (strcmp(what, "last") == 0)
+		run_last(&s);
+	else
+		return 2;
+	return s.n_wrong != 0;
+}
