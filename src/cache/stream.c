@@ -16,7 +16,8 @@
  * loop. Half of a filler's buffers and depth is left to those who wait for pages, and while one waits
  * for buffers or memory nothing is read ahead. What can't be started now is started as fills end.
  *
- * 1. `at` ≤ `end`, and both inside the item that the reader is in.
+ * 1. `at` ≤ `end`, and both inside the item that the reader is in, or where it ends. Units (unit.h) are read whole, so
+ *    both are at ends of units but where something was there before.
  * 2. Nobody waits for a fill that is ahead because it is: whoever wants its pages parks on it as on any other. It
  *    fails in silence; the page is absent, and tried again by who wants it.
  * 3. A job holds its range by a reference, and is dropped at the first look at it after the range was
@@ -32,6 +33,7 @@
 #include "core.h"
 #include "evict.h"
 #include "filler.h"
+#include "unit.h"
 
 #include <errno.h>
 
@@ -41,6 +43,7 @@
 #define WINDOW_MIN_BYTES (UINT64_C(32) << 10)
 #define WINDOW_MAX_BYTES (UINT64_C(2) << 20)
 #define WINDOW_BUDGET_SHARE 64u
+#define WINDOW_2M_BUDGET_SHARE 16u
 
 /* What a SEQUENTIAL reader may look back at. */
 #define BEHIND_BYTES (UINT64_C(128) << 10)
@@ -65,10 +68,13 @@ static uint64_t pages_of(const struct range *r, uint64_t bytes)
 	return n > 0 ? n : 1;
 }
 
-static uint64_t window_max(const struct range *r)
+/* Units of 2 MiB take larger shares, or the reader would outrun the only one under way. */
+static uint64_t window_max(const struct range *r, enum unit_size unit)
 {
-	uint64_t share = budget_limit(&r->cache->budget) / WINDOW_BUDGET_SHARE;
+	uint64_t budget = budget_limit(&r->cache->budget), share = budget / WINDOW_BUDGET_SHARE;
 
+	if (unit == UNIT_2M)
+		return pages_of(r, budget / WINDOW_2M_BUDGET_SHARE < 2 * UNIT_2M_BYTES ? UNIT_2M_BYTES : 2 * UNIT_2M_BYTES);
 	return pages_of(r, share < WINDOW_MAX_BYTES ? share : WINDOW_MAX_BYTES);
 }
 
@@ -138,19 +144,47 @@ struct access {
 	uint64_t page, n, item_end, max;
 	unsigned flags;
 	enum stream_mode mode;
+	enum unit_size unit;
 };
+
+/* Pages behind a SEQUENTIAL reader may leave, but not in the unit that he is in. */
+static void stream_pass(struct range *r, struct stream *s, const struct access *a)
+{
+	uint64_t look_back = pages_of(r, BEHIND_BYTES);
+
+	if (a->mode != STREAM_SEQUENTIAL || a->page <= s->done + look_back)
+		return;
+	uint64_t done = unit_first(r->arena, a->page - look_back, unit_shift(r->cache, a->unit));
+
+	if (done > s->done)
+		s->done = done;
+}
+
+/* Where reading ahead of `next` is to end: after whole fills and whole units, but at the item's end. */
+static uint64_t stream_end(const struct range *r, const struct stream *s, uint64_t next, const struct access *a)
+{
+	uint64_t end = next + s->window, run = s->window / 2 < FILL_MAX_PAGES ? s->window / 2 : FILL_MAX_PAGES;
+	uint64_t unit = UINT64_C(1) << unit_shift(r->cache, a->unit);
+
+	if (end < a->item_end && run > 0 && end > s->at)
+		end = s->at + (end - s->at) / run * run;
+	end = unit_first(r->arena, end + unit - 1, unit_shift(r->cache, a->unit));
+	if (end > a->item_end)
+		end = a->item_end;
+	return end < s->at ? s->at : end;
+}
 
 /* The reader is seen at `page`: moves its stream on. Under lock. */
 static void stream_follow(struct range *r, struct streams *ss, int slot, const struct access *a)
 {
 	struct stream *s = &ss->slots[slot];
-	uint64_t next = a->page + a->n, look_back = pages_of(r, BEHIND_BYTES);
+	uint64_t next = a->page + a->n;
 
 	s->used = ++ss->clock;
+	s->unit = (uint8_t)a->unit;
 	if (s->window == 0)
 		s->window = 1; /* forgotten since it was found */
-	if (a->mode == STREAM_SEQUENTIAL && a->page > s->done + look_back)
-		s->done = a->page - look_back;
+	stream_pass(r, s, a);
 	if (a->n > a->max) {
 		/* A want so long needs nobody to look ahead for it before it has come near its end. */
 		s->at = next;
@@ -172,13 +206,7 @@ static void stream_follow(struct range *r, struct streams *ss, int slot, const s
 	}
 	if (s->at < next)
 		s->at = next;
-	uint64_t end = next + s->window, run = s->window / 2 < FILL_MAX_PAGES ? s->window / 2 : FILL_MAX_PAGES;
-	if (end < a->item_end && run > 0 && end > s->at)
-		end = s->at + (end - s->at) / run * run; /* whole fills, but at the end */
-	if (end > a->item_end)
-		end = a->item_end;
-	if (end < s->at)
-		end = s->at;
+	uint64_t end = stream_end(r, s, next, a);
 	stream_place(ss, slot, next, end, next + (end - next) / 2);
 }
 
@@ -196,8 +224,20 @@ void stream_forget(struct streams *ss, uint64_t page, uint64_t n)
 
 /* ---- starting fills ---- */
 
-/* The next pages to be read ahead of a stream; skips what is there or under way. 0: none. */
-static unsigned stream_take(struct range *r, unsigned slot, unsigned max, uint64_t *ret_page)
+/* Pages that the next fill may take. 0: it has to wait. */
+static unsigned ahead_room(const struct filler *f, enum unit_size unit)
+{
+	const struct stream_ahead *a = &f->ahead;
+	unsigned most = f->n_buffers / 4 < FILL_MAX_PAGES ? f->n_buffers / 4 : FILL_MAX_PAGES;
+
+	if (f->queue_head != NULL || 2 * (a->n_fills + 1) > loop_depth(f->loop) ||
+	    2 * (a->n_pages + most) > f->n_buffers || (unit == UNIT_2M && 2 * (a->n_staged + 1) > N_STAGING))
+		return 0;
+	return most;
+}
+
+/* The next pages to be read ahead of a stream; skips what is there or under way. 0: none; -EAGAIN: it has to wait. */
+static int stream_take(struct filler *f, struct range *r, unsigned slot, uint64_t *ret_page)
 {
 	struct streams *ss = &r->streams;
 	struct stream *s = &ss->slots[slot];
@@ -206,21 +246,27 @@ static unsigned stream_take(struct range *r, unsigned slot, unsigned max, uint64
 	uint64_t end = atomic_load_explicit(&ss->end[slot], memory_order_relaxed);
 	while (s->at < end && page_state(page_load(range_word(r, s->at))) != PAGE_ABSENT)
 		s->at++;
-	unsigned n = end - s->at < max ? (unsigned)(end - s->at) : max;
+	uint64_t room = ahead_room(f, (enum unit_size)s->unit);
+	int n = (int)(end - s->at < room ? end - s->at : room);
+	if (s->at < end && n == 0)
+		n = -EAGAIN;
 	*ret_page = s->at;
-	s->at += n;
+	s->at += n > 0 ? (unsigned)n : 0;
 	pthread_mutex_unlock(&ss->lock);
 	return n;
 }
 
-/* Of n pages that were taken, only the first `kept` are done with. */
-static void stream_return(struct range *r, unsigned slot, uint64_t page, unsigned n, unsigned kept)
+/* Of the pages up to `taken`, only those before `at` are done with, or more of a unit than was asked for. */
+static void stream_return(struct range *r, unsigned slot, uint64_t taken, uint64_t at)
 {
 	struct streams *ss = &r->streams;
 
 	pthread_mutex_lock(&ss->lock);
-	if (ss->slots[slot].at == page + n)
-		ss->slots[slot].at = page + kept;
+	if (ss->slots[slot].at == taken) {
+		ss->slots[slot].at = at;
+		if (atomic_load_explicit(&ss->end[slot], memory_order_relaxed) < at)
+			atomic_store_explicit(&ss->end[slot], at, memory_order_relaxed);
+	}
 	pthread_mutex_unlock(&ss->lock);
 }
 
@@ -246,18 +292,6 @@ static void stream_drop_behind(struct range *r, unsigned slot)
 		evict_range(r, first, n);
 }
 
-/* Pages that the next fill may take. 0: it has to wait. */
-static unsigned ahead_room(const struct filler *f)
-{
-	const struct stream_ahead *a = &f->ahead;
-	unsigned most = f->n_buffers / 4 < FILL_MAX_PAGES ? f->n_buffers / 4 : FILL_MAX_PAGES;
-
-	return f->queue_head == NULL && 2 * (a->n_fills + 1) <= loop_depth(f->loop) &&
-	                       2 * (a->n_pages + most) <= f->n_buffers
-	               ? most
-	               : 0;
-}
-
 /* True if there is more to be done when a fill has ended. */
 static bool job_run(struct filler *f, const struct stream_job *job)
 {
@@ -266,22 +300,20 @@ static bool job_run(struct filler *f, const struct stream_job *job)
 
 	stream_drop_behind(r, job->slot);
 	while (!range_dying(r)) {
-		unsigned room = ahead_room(f);
 		uint64_t page;
+		int n = stream_take(f, r, job->slot, &page);
 
-		if (room == 0)
-			return a->n_fills > 0;
-		unsigned n = stream_take(r, job->slot, room, &page);
-		if (n == 0)
-			return false;
+		if (n <= 0)
+			return n < 0 && a->n_fills > 0;
+		uint64_t taken = page + (unsigned)n;
 		a->starting = true;
-		int rc = fill_start(f, r, page, n, false);
+		int rc = fill_start(f, r, page, (unsigned)n, 0);
 		a->starting = false;
 		if (rc == 0 || rc == -EBUSY) {
-			stream_return(r, job->slot, page, n, rc == 0 ? a->n_started : 1);
+			stream_return(r, job->slot, taken, rc == 0 ? a->launched_end : page + 1);
 			continue;
 		}
-		stream_return(r, job->slot, page, n, 0);
+		stream_return(r, job->slot, taken, page);
 		if (rc == -EAGAIN)
 			return a->n_fills > 0;
 		stream_stop(r, job->slot);
@@ -316,11 +348,11 @@ static void ahead_enlist(struct filler *f, struct range *r, unsigned slot)
 
 void stream_fill_launched(struct filler *f, struct fill *fill)
 {
+	f->ahead.launched_end = fill->page + fill->n_pages;
 	fill->ahead = f->ahead.starting;
 	if (!fill->ahead)
 		return;
-	f->ahead.n_started = fill->n_pages;
-	f->ahead.n_pages += fill->n_pages;
+	*(fill->staged ? &f->ahead.n_staged : &f->ahead.n_pages) += fill->staged ? 1 : fill->n_pages;
 	f->ahead.n_fills++;
 	count(&fill->range->n_ahead, fill->n_pages);
 }
@@ -329,7 +361,7 @@ void stream_fill_ended(struct filler *f, struct fill *fill)
 {
 	if (!fill->ahead)
 		return;
-	f->ahead.n_pages -= fill->n_pages;
+	*(fill->staged ? &f->ahead.n_staged : &f->ahead.n_pages) -= fill->staged ? 1 : fill->n_pages;
 	f->ahead.n_fills--;
 }
 
@@ -376,7 +408,8 @@ static bool access_judge(struct range *r, struct access *a)
 		return false;
 	a->mode = source.mode;
 	a->item_end = a->page + ((source.len_bytes - 1) >> r->arena->page_shift) + 1;
-	a->max = window_max(r);
+	a->unit = (enum unit_size)source.unit;
+	a->max = window_max(r, a->unit);
 	return a->mode != STREAM_RANDOM;
 }
 
@@ -386,6 +419,10 @@ void stream_access(struct filler *f, struct range *r, uint64_t page, uint64_t n,
 	struct access a = {.page = page, .n = n, .flags = flags};
 	int slot = stream_find(ss, page);
 	bool judged = false;
+
+	/* Its fill brings its unit, and that is where the next miss can be. */
+	if (f != NULL && (flags & STREAM_ABSENT) && f->ahead.launched_end > page + n)
+		a.n = n = f->ahead.launched_end - page;
 
 	if (slot < 0) {
 		if ((flags & STREAM_FIRST) == 0)
@@ -399,6 +436,8 @@ void stream_access(struct filler *f, struct range *r, uint64_t page, uint64_t n,
 	}
 	if (!judged && !access_judge(r, &a))
 		return;
+	if (a.n > a.item_end - page)
+		a.n = n = a.item_end - page;
 	pthread_mutex_lock(&ss->lock);
 	if (slot < 0) {
 		uint64_t window = pages_of(r, WINDOW_MIN_BYTES);

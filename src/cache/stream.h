@@ -30,6 +30,7 @@ struct stream {
 	uint64_t behind, done; /* SEQUENTIAL: pages from `behind` to `done` are to leave */
 	uint64_t used;         /* the clock when the reader was last seen */
 	uint32_t window;       /* pages to be ahead of the reader */
+	uint8_t unit;          /* enum unit_size, of his item */
 };
 
 struct streams {
@@ -78,8 +79,8 @@ struct stream_job {
 struct stream_ahead {
 	struct stream_job jobs[STREAM_JOBS];
 	unsigned n_jobs;
-	unsigned n_fills, n_pages; /* of fills under way that nobody has asked for */
-	unsigned n_started;        /* pages of the last */
+	unsigned n_fills, n_pages, n_staged; /* under way that nobody has asked for; buffers and staging that they have */
+	uint64_t launched_end;     /* where the filler's last fill ends, whoever asked for it */
 	bool starting;
 };
 

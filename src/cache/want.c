@@ -4,6 +4,7 @@
 #include "core.h"
 #include "evict.h"
 #include "filler.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 /* Pages whose fills are started ahead of the cursor: enough to keep a fast device busy, and never
  * more than an eighth of the budget. */
 #define AHEAD_MAX_PAGES 256
+#define AHEAD_2M_UNITS 2u /* beside the cursor's */
 
 static void want_start(struct quire_op *op);
 static void want_cancel(struct quire_op *op);
@@ -121,13 +123,14 @@ out:
 }
 
 /* Starts fills of pages behind the cursor's. What can't be started is left to the cursor. */
-static void want_look_ahead(struct want *w, struct filler *f)
+static void want_look_ahead(struct want *w, struct filler *f, enum unit_size unit)
 {
 	struct range *r = w->range;
 	uint64_t window = (budget_limit(&f->cache->budget) >> f->cache->page_shift) / 8, n_hits = 0;
+	uint64_t most = unit == UNIT_2M ? AHEAD_2M_UNITS << unit_shift(f->cache, UNIT_2M) : AHEAD_MAX_PAGES;
 
-	if (window > AHEAD_MAX_PAGES)
-		window = AHEAD_MAX_PAGES;
+	if (window > most)
+		window = most;
 	if (w->ahead_index < w->index || (w->ahead_index == w->index && w->ahead_page <= w->page)) {
 		w->ahead_index = w->index;
 		w->ahead_page = w->page + 1;
@@ -235,7 +238,7 @@ static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 	if (!fill_park(f->cache, w->range, w->page, word, w))
 		return true;
 	if (ahead)
-		want_look_ahead(w, f);
+		want_look_ahead(w, f, (enum unit_size)page_unit(word));
 	return false;
 }
 
