@@ -279,16 +279,18 @@ static void stream_stop(struct range *r, unsigned slot)
 	pthread_mutex_unlock(&ss->lock);
 }
 
-static void stream_drop_behind(struct range *r, unsigned slot)
+/* What its reader has left behind leaves, if it is as much as that. */
+static void stream_drop_behind(struct range *r, unsigned slot, uint64_t least)
 {
 	struct streams *ss = &r->streams;
 	struct stream *s = &ss->slots[slot];
 
 	pthread_mutex_lock(&ss->lock);
 	uint64_t first = s->behind, n = s->done - first;
-	s->behind = s->done;
+	if (n >= least)
+		s->behind = s->done;
 	pthread_mutex_unlock(&ss->lock);
-	if (n > 0)
+	if (n >= least)
 		evict_range(r, first, n);
 }
 
@@ -298,7 +300,7 @@ static bool job_run(struct filler *f, const struct stream_job *job)
 	struct stream_ahead *a = &f->ahead;
 	struct range *r = job->range;
 
-	stream_drop_behind(r, job->slot);
+	stream_drop_behind(r, job->slot, 1);
 	while (!range_dying(r)) {
 		uint64_t page;
 		int n = stream_take(f, r, job->slot, &page);
@@ -389,12 +391,16 @@ static void stream_start(struct filler *f, struct range *r, unsigned slot)
 	if (f != NULL) {
 		ahead_enlist(f, r, slot);
 		stream_pump(f);
-	} else if (!atomic_exchange(&ss->posted, true)) {
+		return;
+	}
+	if (!atomic_exchange(&ss->posted, true)) {
 		if (range_get(r))
 			loop_post(r->cache->service, &ss->task);
 		else
 			atomic_store(&ss->posted, false);
 	}
+	/* A thread that fills what it misses can be far ahead of the service. */
+	stream_drop_behind(r, slot, pages_of(r, 2 * BEHIND_BYTES));
 }
 
 /* ---- what is seen ---- */
