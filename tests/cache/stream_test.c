@@ -212,7 +212,7 @@ static void units_at_random_come_alone(void **state)
 	file_sparse("f", 4 * GIB);
 	for (unsigned i = 0; i < N_SIZES; i++) {
 		struct quire_map *m = map_of_size("f", sizes[i]);
-		const unsigned n = sizes[i] == QUIRE_PAGE_2M ? 50 : 500;
+		const unsigned n = sizes[i] == QUIRE_PAGE_2M ? 12 : 200;
 
 		for (unsigned k = 0; k < n; k++)
 			read_pages(m, item_ptr(m, 0) + next_random(&seed) % (4 * GIB / page_size()) * page_size(), 0, 1);
@@ -224,14 +224,14 @@ static void units_at_random_come_alone(void **state)
 
 static void a_sequential_item_keeps_the_unit_of_its_reader(void **state)
 {
-	file_sparse("f", 64 * MIB);
+	file_sparse("f", 24 * MIB);
 	for (unsigned i = 0; i < N_SIZES; i++) {
 		struct quire_map *m = map_of_size("f", sizes[i]);
 
 		assert_int_equal(quire_map_stream(m, 0, QUIRE_STREAM_SEQUENTIAL), 0);
-		read_pages(m, item_ptr(m, 0), 0, 64 * MIB);
+		read_pages(m, item_ptr(m, 0), 0, 24 * MIB);
 		settle(m);
-		assert_int_equal(map_stat(m).n_fills, 64 * MIB / page_size()); /* none had to come twice */
+		assert_int_equal(map_stat(m).n_fills, 24 * MIB / page_size()); /* none had to come twice */
 		assert_true(map_stat(m).resident <= 5 * QUIRE_PAGE_2M);
 		map_end(m);
 	}
