@@ -6,11 +6,12 @@
  *   beside   random pages by want, one thread; then the same with a thread beside it that scans by raw
  *            loads, through the same map, at up to 2 GiB/s
  *   last     random pages by want for a long time, second by second
+ *   kernel-* the same by the kernel: map_scan_kernel.c
  *
- * load and want have a hot set beside them, half of the budget, of pages used three times, and tell how
- * much of it is left. The file is that of map_miss.h.
+ * load and want have a hot set beside them, the start of the file, half of the memory, of pages used three times, and
+ * tell how much of it is left. The file is that of map_miss.h.
  */
-#include "map_miss.h"
+#include "map_scan.h"
 
 #include <quire/quire.h>
 
@@ -18,32 +19,14 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-#define MIB (UINT64_C(1) << 20)
 #define ASIDE_BYTES (8u << 20)
-#define SCAN_BYTES_PER_SECOND (2048.0 * 1048576)
 #define MAX_SECONDS 600
 #define RANDOM_DEPTH 128
-
-struct scan {
-	const char *path;
-	uint64_t bytes, memory_bytes;
-	size_t page_bytes;
-	unsigned depth;
-	double seconds;
-	bool signal, advised;
-	struct quire_cache *cache;
-	struct quire_map *map;
-	const unsigned char *base;
-	_Atomic uint64_t n_scanned; /* bytes */
-	_Atomic uint64_t n_wrong;
-	atomic_bool stop;
-};
 
 double now_seconds(void)
 {
@@ -53,7 +36,7 @@ double now_seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void die(const char *what, int rc)
+void die(const char *what, int rc)
 {
 	fprintf(stderr, "bench-map-scan: %s: %s\n", what, strerror(rc < 0 ? -rc : rc));
 	exit(1);
@@ -87,7 +70,7 @@ static void *device_read(void *arg)
 static void run_device(struct scan *s)
 {
 	struct reader readers[64];
-	_Atomic uint64_t at = 0;
+	_Atomic uint64_t at = s->from;
 	double start = now_seconds();
 
 	for (unsigned i = 0; i < s->depth; i++) {
@@ -99,7 +82,7 @@ static void run_device(struct scan *s)
 	}
 	for (unsigned i = 0; i < s->depth; i++)
 		pthread_join(readers[i].thread, NULL);
-	printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)s->bytes, now_seconds() - start);
+	printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)(s->bytes - s->from), now_seconds() - start);
 }
 
 /* ---- a map ---- */
@@ -141,17 +124,6 @@ static void close_map(struct scan *s)
 	quire_cache_close(s->cache);
 }
 
-static void check_page(struct scan *s, uint64_t n)
-{
-	const unsigned char *page = s->base + n * s->page_bytes;
-	uint64_t first, last;
-
-	memcpy(&first, page, sizeof(first));
-	memcpy(&last, page + s->page_bytes - sizeof(last), sizeof(last));
-	if (first != n || last != ~n)
-		atomic_fetch_add(&s->n_wrong, 1);
-}
-
 /* ---- reading through once ---- */
 
 static struct quire_map *make_hot(struct scan *s, uint64_t bytes)
@@ -174,27 +146,25 @@ static struct quire_map *make_hot(struct scan *s, uint64_t bytes)
 static void run_through(struct scan *s, bool by_want)
 {
 	open_map(s);
-	uint64_t hot_bytes = s->memory_bytes / 2 / MIB * MIB, pages = MIB / s->page_bytes;
-	struct quire_map *hot = make_hot(s, hot_bytes);
+	struct quire_map *hot = make_hot(s, s->from);
 	struct quire_map_stat stat;
 	double start = now_seconds();
 
-	for (uint64_t at = 0; at < s->bytes; at += MIB) {
+	for (uint64_t at = s->from; at < s->bytes; at += MIB) {
 		struct iovec v = {(void *)(uintptr_t)(s->base + at), MIB};
 		int rc = by_want ? quire_map_want(s->map, &v, 1, 0, NULL) : 0;
 
 		if (rc < 0)
 			die("wanting", rc);
-		for (uint64_t i = 0; i < pages; i++)
-			check_page(s, at / s->page_bytes + i);
+		check_pages(s, s->base + at, at);
 	}
 	double seconds = now_seconds() - start;
 	quire_map_stat(hot, &stat);
-	double kept = (double)stat.resident / (double)hot_bytes;
+	double kept = (double)stat.resident / (double)s->from;
 	quire_map_stat(s->map, &stat);
 	printf("{\"bytes\": %llu, \"seconds\": %.6f, \"hot_kept\": %.4f, \"n_ahead\": %llu, \"n_fills\": %llu, "
 	       "\"n_faults\": %llu, \"wrong\": %llu}\n",
-	       (unsigned long long)s->bytes, seconds, kept, (unsigned long long)stat.n_ahead,
+	       (unsigned long long)(s->bytes - s->from), seconds, kept, (unsigned long long)stat.n_ahead,
 	       (unsigned long long)stat.n_fills, (unsigned long long)stat.n_faults, (unsigned long long)s->n_wrong);
 	quire_map_destroy(hot, NULL);
 	close_map(s);
@@ -220,7 +190,7 @@ struct walker {
 
 static void walked(struct walk *w, uint64_t page)
 {
-	check_page(w->scan, page);
+	check_page(w->scan, w->scan->base + page * w->scan->page_bytes, page);
 	if (++w->n % 64 != 0)
 		return;
 	double passed = now_seconds() - w->start;
@@ -314,20 +284,26 @@ static void run_last(struct scan *s)
 
 /* ---- random pages beside a scan ---- */
 
-static void *scan_on(void *arg)
+void *scan_on(void *arg)
 {
 	struct scan *s = arg;
 	double start = now_seconds();
 
 	for (uint64_t at = 0; !atomic_load(&s->stop); at = at + MIB < s->bytes ? at + MIB : 0) {
-		for (uint64_t i = 0; i < MIB / s->page_bytes; i++)
-			check_page(s, at / s->page_bytes + i);
+		check_pages(s, s->base + at, at);
 		double due = (double)atomic_fetch_add(&s->n_scanned, MIB) / SCAN_BYTES_PER_SECOND,
 		       early = due - (now_seconds() - start);
 		if (early > 0.001)
 			nanosleep(&(struct timespec){0, (long)(early * 1e9) % 1000000000}, NULL);
 	}
 	return NULL;
+}
+
+void print_beside(const struct scan *s, uint64_t alone, uint64_t beside, uint64_t scanned)
+{
+	printf("{\"seconds\": %.3f, \"alone\": %llu, \"beside\": %llu, \"scanned\": %llu, \"wrong\": %llu}\n",
+	       s->seconds, (unsigned long long)alone, (unsigned long long)beside, (unsigned long long)scanned,
+	       (unsigned long long)s->n_wrong);
 }
 
 static void run_beside(struct scan *s)
@@ -346,11 +322,43 @@ static void run_beside(struct scan *s)
 	uint64_t scanned = atomic_load(&s->n_scanned);
 	atomic_store(&s->stop, true);
 	pthread_join(thread, NULL);
-	printf("{\"seconds\": %.3f, \"alone\": %llu, \"beside\": %llu, \"scanned\": %llu, \"wrong\": %llu}\n",
-	       s->seconds, (unsigned long long)sum(alone, 0, MAX_SECONDS),
-	       (unsigned long long)sum(beside, 0, MAX_SECONDS), (unsigned long long)scanned,
-	       (unsigned long long)s->n_wrong);
+	print_beside(s, sum(alone, 0, MAX_SECONDS), sum(beside, 0, MAX_SECONDS), scanned);
 	close_map(s);
+}
+
+static void run_load(struct scan *s)
+{
+	run_through(s, false);
+}
+
+static void run_want(struct scan *s)
+{
+	run_through(s, true);
+}
+
+typedef void (*run_fn)(struct scan *s);
+
+static run_fn find_run(const char *name)
+{
+	static const struct {
+		const char *name;
+		run_fn run;
+	} runs[] = {
+		{"device", run_device},
+		{"load", run_load},
+		{"want", run_want},
+		{"beside", run_beside},
+		{"last", run_last},
+		{"kernel-read", run_kernel_read},
+		{"kernel-map", run_kernel_map},
+		{"kernel-sequential", run_kernel_sequential},
+		{"kernel-beside", run_kernel_beside},
+	};
+
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
+		if (strcmp(runs[i].name, name) == 0)
+			return runs[i].run;
+	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -383,21 +391,14 @@ int main(int argc, char **argv)
 			return 2;
 	}
 	const char *what = optind + 1 == argc ? argv[optind] : "";
-	if (s.path == NULL || s.bytes == 0 || s.memory_bytes < 32 * MIB || s.depth == 0 || s.depth > 64 ||
-	    s.seconds > MAX_SECONDS) {
+	if (s.path == NULL || s.bytes < 64 * MIB || s.memory_bytes < 32 * MIB || s.memory_bytes > s.bytes || s.depth == 0 ||
+	    s.depth > 64 || s.seconds > MAX_SECONDS || find_run(what) == NULL) {
 		fprintf(stderr, "usage: bench-map-scan --file F --bytes N --memory N [--seconds S] [--depth N] "
-		                "[--signal] [--advised] device|load|want|beside|last\n");
+		                "[--signal] [--advised] device|load|want|beside|last|kernel-read|kernel-map|"
+		                "kernel-sequential|kernel-beside\n");
 		return 2;
 	}
-	if (strcmp(what, "device") == 0)
-		run_device(&s);
-	else if (strcmp(what, "load") == 0 || strcmp(what, "want") == 0)
-		run_through(&s, strcmp(what, "want") == 0);
-	else if (strcmp(what, "beside") == 0)
-		run_beside(&s);
-	else if (strcmp(what, "last") == 0)
-		run_last(&s);
-	else
-		return 2;
+	s.from = s.memory_bytes / 2 / MIB * MIB;
+	find_run(what)(&s);
 	return s.n_wrong != 0;
 }
