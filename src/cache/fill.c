@@ -307,9 +307,12 @@ static void fill_pass_error(struct fill *fill, struct want *waiters)
 {
 	for (struct want *w = waiters; w != NULL; w = w->next) {
 		w->where = WANT_NOWHERE;
-		if (fill->vague)
+		uint64_t bad = fill->page + fill->n_good;
+
+		/* Behind a bad page: the next read of the unit would end at it again. */
+		if (fill->vague || (fill->result < 0 && w->page > bad))
 			w->flags |= WANT_SINGLE;
-		else if (fill->result < 0 && w->page == fill->page + fill->n_good)
+		else if (fill->result < 0 && w->page == bad)
 			w->error = fill->result;
 	}
 }

@@ -5,6 +5,8 @@
  * 2. A page that enters says RESIDENT, then sets QUEUED in the first page's word, and makes an entry if it was
  *    not set. Whoever takes or forgets an entry clears QUEUED, then looks at all words. All four are
  *    sequentially consistent, so that one of the two sees the other, and no page is without an entry for long.
+ * 3. An entry may be of a map that is gone, and units of another size may have its place: what is there says its
+ *    size itself, and counts. The entry is then that of the unit that begins with its page, if one does.
  */
 #include "unit.h"
 
@@ -89,6 +91,20 @@ static bool forget(struct arena *a, uint64_t first, unsigned n_pages)
 	return all_at_rest(a, first, n_pages) || (atomic_fetch_or(word, PAGE_QUEUED) & PAGE_QUEUED) != 0;
 }
 
+/* Invariant 3: the size of what has the entry's place now, by the first of its pages that is there. */
+static enum unit_size size_of_now(const struct arena *a, uint64_t first, unsigned n_pages, enum unit_size size,
+                                  uint64_t *ret_page)
+{
+	for (unsigned i = 0; i < n_pages; i++) {
+		uint32_t w = page_load(arena_word(a, first + i));
+
+		*ret_page = first + i;
+		if (page_state(w) == PAGE_RESIDENT || page_state(w) == PAGE_FILLING)
+			return (enum unit_size)page_unit(w);
+	}
+	return size;
+}
+
 /* What all its words say: the most uses of one; or that it can't leave now. */
 static bool look(const struct arena *a, uint64_t first, unsigned n_pages, bool spare_hot, unsigned *ret_uses)
 {
@@ -121,12 +137,19 @@ static void lower_uses(const struct arena *a, uint64_t first, unsigned n_pages)
 enum policy_answer unit_ask(struct quire_cache *c, uint64_t entry, unsigned threshold, bool spare_hot,
                             struct victim *ret)
 {
-	uint64_t first = unit_entry_page(entry);
+	uint64_t first = unit_entry_page(entry), there;
 	struct arena *a = cache_arena_of(c, first);
-	unsigned shift = unit_shift(c, unit_entry_size(entry)), uses;
+	enum unit_size size = unit_entry_size(entry), now;
+	unsigned shift = unit_shift(c, size), uses;
 
 	if (forget(a, first, 1u << shift))
 		return POLICY_GONE;
+	now = size_of_now(a, first, 1u << shift, size, &there);
+	if (now != size) {
+		shift = unit_shift(c, now);
+		if (unit_first(a, there, shift) != first)
+			return forget(a, first, (unsigned)(there - first)) ? POLICY_GONE : POLICY_BUSY;
+	}
 	if (!look(a, first, 1u << shift, spare_hot, &uses))
 		return POLICY_BUSY;
 	if (threshold > 0 && uses >= threshold) {
