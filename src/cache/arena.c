@@ -298,6 +298,9 @@ int arena_move(struct arena *a, uint64_t page, uint64_t n, void *src)
 		.len = n << a->page_shift,
 	};
 
+	/* A page table there, as a fault leaves it, would have the kernel split a huge page and move it page by page. */
+	if (a->reclaims)
+		madvise(arena_address(a, page), m.len, a->locked ? MADV_DONTNEED_LOCKED : MADV_DONTNEED);
 	for (unsigned tries = 0; ioctl(a->uffd, UFFDIO_MOVE, &m) < 0; tries++) {
 		uint64_t done = m.move > 0 ? (uint64_t)m.move : 0;
 

@@ -104,8 +104,9 @@ uint32_t arena_region_count(const struct arena *a, uint64_t page);
  * that is there already stays as it is (its content is the same). Negative errno of UFFDIO_COPY. */
 int arena_install(struct arena *a, uint64_t page, uint64_t n, const void *src);
 
-/* The same for memory that is moved there instead of copied, a 2 MiB page whole: src is private, writable and
- * anonymous, under no I/O, and empty afterwards, but for what was there already. Of arenas that move. */
+/* The same for memory that is moved there instead of copied, a 2 MiB page whole (where a cold load has been before and
+ * page tables are not reclaimed, it becomes small ones): src is private, writable and anonymous, under no I/O, and
+ * empty afterwards, but for what was there already. Of arenas that move; the words of all n pages are the caller's. */
 int arena_move(struct arena *a, uint64_t page, uint64_t n, void *src);
 
 /* Pages that the caller has moved to EVICTING (runs in any order, which changes) leave memory, in as few
