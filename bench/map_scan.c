@@ -208,7 +208,7 @@ static void walker_go(struct walker *wr)
 	struct scan *s = w->scan;
 
 	while (!w->stop) {
-		wr->page = (uint64_t)(((unsigned __int128)run_random(&w->rng) * (s->bytes / s->page_bytes)) >> 64);
+		wr->page = random_below(&w->rng, s->bytes / s->page_bytes);
 		wr->range = (struct iovec){(void *)(uintptr_t)(s->base + wr->page * s->page_bytes), s->page_bytes};
 		if (!quire_map_resident(s->map, wr->range.iov_base, 1)) {
 			quire_op_init_callback(&wr->op, w->loop, walker_wanted, wr);

@@ -133,7 +133,7 @@ static void *walk(void *arg)
 	uint64_t rng = 0x9e3779b97f4a7c15u * (1 + atomic_fetch_add(&n_walkers, 1)), n = 0;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
-		uint64_t page = (uint64_t)(((unsigned __int128)run_random(&rng) * (s->bytes / s->page_bytes)) >> 64);
+		uint64_t page = random_below(&rng, s->bytes / s->page_bytes);
 
 		check_page(s, w->map + page * s->page_bytes, page);
 		n++;
