@@ -101,14 +101,19 @@ static bool candidate_step(struct streams *ss, uint64_t page, uint64_t n)
 	return false;
 }
 
+static bool stream_expects(struct streams *ss, unsigned slot, uint64_t page)
+{
+	return page >= atomic_load_explicit(&ss->next[slot], memory_order_relaxed) &&
+	       page <= atomic_load_explicit(&ss->end[slot], memory_order_relaxed);
+}
+
 /* The stream whose reader may have come to `page`, or -1. */
 static int stream_find(struct streams *ss, uint64_t page)
 {
 	unsigned n = atomic_load_explicit(&ss->n, memory_order_relaxed);
 
 	for (unsigned i = 0; i < n; i++)
-		if (page >= atomic_load_explicit(&ss->next[i], memory_order_relaxed) &&
-		    page <= atomic_load_explicit(&ss->end[i], memory_order_relaxed))
+		if (stream_expects(ss, i, page))
 			return (int)i;
 	return -1;
 }
@@ -182,8 +187,6 @@ static void stream_follow(struct range *r, struct streams *ss, int slot, const s
 
 	s->used = ++ss->clock;
 	s->unit = (uint8_t)a->unit;
-	if (s->window == 0)
-		s->window = 1; /* forgotten since it was found */
 	stream_pass(r, s, a);
 	if (a->n > a->max) {
 		/* A want so long needs nobody to look ahead for it before it has come near its end. */
@@ -419,6 +422,18 @@ static bool access_judge(struct range *r, struct access *a)
 	return a->mode != STREAM_RANDOM;
 }
 
+/* A new stream; under lock. */
+static int stream_begin(const struct range *r, struct streams *ss, const struct access *a)
+{
+	uint64_t window = pages_of(r, WINDOW_MIN_BYTES);
+
+	if (window < 2 * a->n)
+		window = 2 * a->n;
+	int slot = stream_make(ss, a->page, (uint32_t)(window < a->max ? window : a->max));
+	ss->slots[slot].grow_at = a->page + a->n + 1;
+	return slot;
+}
+
 void stream_access(struct filler *f, struct range *r, uint64_t page, uint64_t n, unsigned flags)
 {
 	struct streams *ss = &r->streams;
@@ -445,17 +460,14 @@ void stream_access(struct filler *f, struct range *r, uint64_t page, uint64_t n,
 	if (a.n > a.item_end - page)
 		a.n = n = a.item_end - page;
 	pthread_mutex_lock(&ss->lock);
-	if (slot < 0) {
-		uint64_t window = pages_of(r, WINDOW_MIN_BYTES);
-
-		if (window < 2 * n)
-			window = 2 * n;
-		slot = stream_make(ss, page, (uint32_t)(window < a.max ? window : a.max));
-		ss->slots[slot].grow_at = page + n + 1;
-	}
-	stream_follow(r, ss, slot, &a);
+	if (slot < 0)
+		slot = stream_begin(r, ss, &a);
+	bool expected = stream_expects(ss, (unsigned)slot, page); /* or forgotten since it was found, or another's */
+	if (expected)
+		stream_follow(r, ss, slot, &a);
 	pthread_mutex_unlock(&ss->lock);
-	stream_start(f, r, (unsigned)slot);
+	if (expected)
+		stream_start(f, r, (unsigned)slot);
 }
 
 void stream_meet(struct range *r, struct streams *ss, uint64_t page)

@@ -497,6 +497,25 @@ static void threads_that_read_the_same_and_other_parts(void **state)
 	map_end(m);
 }
 
+static void modes_change_while_it_is_read(void **state)
+{
+	struct reading readings[3];
+
+	file_write("f", 1, LEN);
+	struct quire_map *m = map_name("f");
+	for (unsigned i = 0; i < 3; i++) {
+		readings[i] = (struct reading){.map = m, .from = 0, .to = LEN};
+		assert_int_equal(pthread_create(&readings[i].thread, NULL, read_part, &readings[i]), 0);
+	}
+	for (unsigned i = 0; map_stat(m).n_fills < LEN / page_size() / 2; i++)
+		assert_int_equal(quire_map_stream(m, 0, (enum quire_stream)(i % 2)), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		pthread_join(readings[i].thread, NULL);
+		assert_true(readings[i].right);
+	}
+	map_end(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -523,6 +542,7 @@ int main(void)
 		ON_CHECKED(a_map_ends_while_the_loop_that_reads_ahead_stands),
 		ON_CHECKED(a_growing_item_is_read_to_its_end_and_on),
 		ON_CHECKED(threads_that_read_the_same_and_other_parts),
+		ON_CHECKED(modes_change_while_it_is_read),
 	};
 
 	return cmocka_run_group_tests(tests, files_setup, files_teardown);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define WALK_PAGES 8
+#define THROUGH_PAGES 600
 
 int scratch_open(void)
 {
@@ -24,6 +25,22 @@ static void step_raw(struct walker *w, struct view *v)
 	doing(w->actor, "a raw read");
 	if (raw_allowed(v) && piece_pick(v, &w->chance, WALK_PAGES, &p))
 		piece_check(&p, "raw");
+}
+
+/* In order, which is seen, and read ahead of. */
+static void step_through(struct walker *w, struct view *v)
+{
+	struct piece all, p;
+
+	if (!raw_allowed(v) || !piece_pick(v, &w->chance, THROUGH_PAGES, &all))
+		return;
+	p = all;
+	for (size_t done = 0; done < all.len && !atomic_load(&stopping); done += p.len) {
+		doing(w->actor, "reading through");
+		p.at = all.at + done;
+		p.len = all.len - done < 2 * page_bytes ? all.len - done : 2 * page_bytes;
+		piece_check(&p, "in order");
+	}
 }
 
 /* libc's own routines over raw memory. Not where the load may be suspended: that code is not ours. */
@@ -142,7 +159,7 @@ static void step_small(struct walker *w, struct slot *s, struct view *v)
 	doing(w->actor, "purge, advice, state");
 	if (!piece_pick(v, c, MAX_RANGE_PAGES, &p))
 		return;
-	switch (chance_below(c, 6)) {
+	switch (chance_below(c, 7)) {
 	case 0:
 		CHECK(quire_map_purge(v->map, piece_address(&p), p.len) >= 0, "purge");
 		break;
@@ -167,6 +184,9 @@ static void step_small(struct walker *w, struct slot *s, struct view *v)
 		CHECK(err.code == 0 || v->prey, "%s: %d", err.text, err.code);
 		CHECK(err.code != -EBADMSG || v->items[item].blob != 0, "%s", err.text);
 		break;
+	case 6:
+		CHECK(quire_map_stream(v->map, item, (enum quire_stream)chance_below(c, 3)) == 0, "stream");
+		break;
 	}
 }
 
@@ -180,7 +200,9 @@ void walker_step(struct walker *w)
 		return;
 	}
 	unsigned what = chance_below(&w->chance, 100);
-	if (what < 35)
+	if (what < 3)
+		step_through(w, v);
+	else if (what < 35)
 		step_raw(w, v);
 	else if (what < 45)
 		step_copy(w, v);
