@@ -4,7 +4,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define BUCKET_SLOTS 16u
+#define BUCKET_WORDS 16u
+#define EPOCHS_OF_ALL 32u
+#define EPOCHS_MAX 128u /* known at once; as many have passed when a number comes again */
+#define EPOCH_BITS 8
+#define EPOCH_MASK (GHOST_EPOCHS - 1)
 
 /* splitmix64's finaliser: page numbers are anything but random. */
 static uint64_t mix(uint64_t x)
@@ -15,86 +19,164 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-/* 0 means: an empty slot. */
+/* Never 0, so that a word of 0 is an empty one. */
 static uint32_t fingerprint_of(uint64_t hash)
 {
-	uint32_t low = (uint32_t)hash;
+	uint32_t low = (uint32_t)hash >> EPOCH_BITS;
 	return low == 0 ? 1 : low;
 }
 
 static uint32_t *bucket_of(const struct ghost *ghost, uint64_t hash)
 {
 	size_t index = (size_t)((hash >> 32) * (uint64_t)ghost->n_buckets >> 32);
-	return ghost->fingerprints + index * BUCKET_SLOTS;
+	return ghost->words + index * BUCKET_WORDS;
 }
 
-static unsigned find(const uint32_t *bucket, uint32_t fingerprint)
+/* In epochs. */
+static unsigned age_of(const struct ghost *ghost, uint32_t word)
 {
-	unsigned slot = 0;
-	while (slot < BUCKET_SLOTS && bucket[slot] != fingerprint)
-		slot++;
-	return slot;
+	return (uint8_t)(ghost->newest - word);
+}
+
+static unsigned oldest_age(const struct ghost *ghost)
+{
+	return (uint8_t)(ghost->newest - ghost->oldest);
+}
+
+/* That a word outlives 256 epochs is next to impossible, but then it must not be counted off. */
+static bool is_live(const struct ghost *ghost, uint32_t word)
+{
+	return word != 0 && age_of(ghost, word) <= oldest_age(ghost) && ghost->n_live_of[(uint8_t)word] > 0;
+}
+
+/* Loops without a branch, which compilers turn into a few vector instructions: a branch for
+ * each word cost five times as much. */
+static uint32_t *find(const struct ghost *ghost, uint32_t *bucket, uint32_t fingerprint)
+{
+	unsigned found = 0;
+	for (unsigned i = 0; i < BUCKET_WORDS; i++)
+		found |= (unsigned)(bucket[i] >> EPOCH_BITS == fingerprint) << i;
+	for (; found != 0; found &= found - 1)
+		if (is_live(ghost, bucket[__builtin_ctz(found)]))
+			return &bucket[__builtin_ctz(found)];
+	return NULL;
+}
+
+/* What was forgotten is replaced before what is empty: else it would stay where much is taken, until
+ * its epoch's number comes again. What is known goes last, the oldest of it first. */
+static uint32_t *least_worthy(const struct ghost *ghost, uint32_t *bucket)
+{
+	uint32_t width = oldest_age(ghost), newest = ghost->newest, best = 0;
+	for (uint32_t i = 0; i < BUCKET_WORDS; i++) {
+		uint32_t rank = bucket[i] == 0 ? 2 * width + 1 : 2 * ((newest - bucket[i]) & EPOCH_MASK);
+		uint32_t key = rank * BUCKET_WORDS + i;
+		best = key > best ? key : best;
+	}
+	return &bucket[best % BUCKET_WORDS];
+}
+
+static void empty(struct ghost *ghost, uint32_t *word)
+{
+	if (is_live(ghost, *word)) {
+		ghost->n_live_of[(uint8_t)*word]--;
+		ghost->n_live--;
+	}
+	*word = 0;
+}
+
+static void end_oldest_epoch(struct ghost *ghost)
+{
+	ghost->n_live -= ghost->n_live_of[ghost->oldest];
+	ghost->n_live_of[ghost->oldest++] = 0;
+}
+
+static void begin_epoch(struct ghost *ghost)
+{
+	ghost->newest++;
+	ghost->n_added = 0;
+	if (oldest_age(ghost) == EPOCHS_MAX)
+		end_oldest_epoch(ghost);
+}
+
+static void forget_surplus(struct ghost *ghost)
+{
+	while (ghost->oldest != ghost->newest && ghost->n_live - ghost->n_live_of[ghost->oldest] >= ghost->n_pages)
+		end_oldest_epoch(ghost);
 }
 
 size_t ghost_bytes(const struct ghost *ghost)
 {
-	return ghost->n_buckets * BUCKET_SLOTS * sizeof(uint32_t);
+	return ghost->n_buckets * BUCKET_WORDS * sizeof(uint32_t);
 }
 
 void ghost_fini(struct ghost *ghost)
 {
-	if (ghost->fingerprints != NULL)
-		munmap(ghost->fingerprints, ghost_bytes(ghost));
-	ghost->fingerprints = NULL;
-	ghost->n_buckets = 0;
+	if (ghost->words != NULL)
+		munmap(ghost->words, ghost_bytes(ghost));
+	*ghost = (struct ghost){0};
 }
 
 void ghost_resize(struct ghost *ghost, size_t n_pages)
 {
-	size_t n = (n_pages + BUCKET_SLOTS - 1) / BUCKET_SLOTS;
+	size_t n = (n_pages + n_pages / 2 + BUCKET_WORDS - 1) / BUCKET_WORDS;
 	if (n > UINT32_MAX)
 		n = UINT32_MAX;
-	if (n <= ghost->n_buckets + ghost->n_buckets / 4 && n >= ghost->n_buckets / 2)
-		return;
-
-	ghost_fini(ghost);
-	if (n == 0)
-		return;
-	void *map = mmap(NULL, n * BUCKET_SLOTS * sizeof(uint32_t), PROT_READ | PROT_WRITE,
-	                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (map == MAP_FAILED)
-		return;
-	ghost->fingerprints = map;
-	ghost->n_buckets = n;
-}
-
-/* Slot 0 is the newest; what stands at `slot` falls out. */
-static void push_front(uint32_t *bucket, unsigned slot, uint32_t fingerprint)
-{
-	memmove(bucket + 1, bucket, slot * sizeof(*bucket));
-	bucket[0] = fingerprint;
+	if (n > ghost->n_buckets + ghost->n_buckets / 4 || n < ghost->n_buckets / 2) {
+		ghost_fini(ghost);
+		if (n == 0)
+			return;
+		void *map = mmap(NULL, n * BUCKET_WORDS * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+		                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (map == MAP_FAILED)
+			return;
+		ghost->words = map;
+		ghost->n_buckets = n;
+	}
+	ghost->n_pages = n_pages;
+	forget_surplus(ghost);
 }
 
 void ghost_add(struct ghost *ghost, uint64_t page)
 {
-	if (ghost->n_buckets == 0)
+	if (ghost->n_pages == 0)
 		return;
 	uint64_t hash = mix(page);
 	uint32_t *bucket = bucket_of(ghost, hash);
-	unsigned slot = find(bucket, fingerprint_of(hash));
-	push_front(bucket, slot < BUCKET_SLOTS ? slot : BUCKET_SLOTS - 1, fingerprint_of(hash));
+	uint32_t *word = find(ghost, bucket, fingerprint_of(hash));
+	if (word == NULL)
+		word = least_worthy(ghost, bucket);
+	empty(ghost, word);
+
+	if (ghost->n_added > ghost->n_pages / EPOCHS_OF_ALL)
+		begin_epoch(ghost);
+	*word = fingerprint_of(hash) << EPOCH_BITS | ghost->newest;
+	ghost->n_live_of[ghost->newest]++;
+	ghost->n_added++;
+	ghost->n_live++;
+	forget_surplus(ghost);
 }
 
 bool ghost_take(struct ghost *ghost, uint64_t page)
 {
-	if (ghost->n_buckets == 0)
+	if (ghost->n_pages == 0)
 		return false;
 	uint64_t hash = mix(page);
-	uint32_t *bucket = bucket_of(ghost, hash);
-	unsigned slot = find(bucket, fingerprint_of(hash));
-	if (slot == BUCKET_SLOTS)
+	uint32_t *word = find(ghost, bucket_of(ghost, hash), fingerprint_of(hash));
+	if (word == NULL)
 		return false;
-	memmove(bucket + slot, bucket + slot + 1, (BUCKET_SLOTS - 1 - slot) * sizeof(*bucket));
-	bucket[BUCKET_SLOTS - 1] = 0;
+	empty(ghost, word);
 	return true;
+}
+
+bool ghost_check(const struct ghost *ghost)
+{
+	size_t n = 0;
+	for (unsigned age = 0; age < GHOST_EPOCHS; age++) {
+		unsigned n_live = ghost->n_live_of[(uint8_t)(ghost->newest - age)];
+		if (n_live > 0 && age > (uint8_t)(ghost->newest - ghost->oldest))
+			return false;
+		n += n_live;
+	}
+	return n == ghost->n_live && (ghost->n_buckets == 0) == (ghost->words == NULL) &&
+	       (ghost->oldest == ghost->newest || n - ghost->n_live_of[ghost->oldest] < ghost->n_pages);
 }

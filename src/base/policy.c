@@ -260,5 +260,5 @@ static bool ring_is_sound(const struct page_ring *ring)
 bool policy_check(const struct policy *p)
 {
 	return ring_is_sound(&p->small) && ring_is_sound(&p->main) &&
-	       (p->ghost.n_buckets == 0) == (p->ghost.fingerprints == NULL);
+	       ghost_check(&p->ghost);
 }

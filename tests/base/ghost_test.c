@@ -24,20 +24,62 @@ static void added_twice_is_known_once(void **state)
 	ghost_fini(&ghost);
 }
 
-static void forgets_the_oldest_and_keeps_most_of_the_newest(void **state)
+static unsigned take_all(struct ghost *ghost, uint64_t from, uint64_t to)
+{
+	unsigned n = 0;
+	for (uint64_t page = from; page < to; page++)
+		n += ghost_take(ghost, page);
+	assert_true(ghost_check(ghost));
+	return n;
+}
+
+/* To a 32nd, but for the few that were in crowded buckets. */
+static void forgets_in_the_order_of_entry(void **state)
 {
 	enum { N = 10000 };
 	struct ghost ghost = {0};
-	unsigned n_new = 0, n_old = 0;
 	ghost_resize(&ghost, N);
 	for (uint64_t page = 0; page < 10 * N; page++)
 		ghost_add(&ghost, page);
-	for (uint64_t page = 0; page < N; page++)
-		n_old += ghost_take(&ghost, page);
-	for (uint64_t page = 10 * N - N / 2; page < 10 * N; page++)
-		n_new += ghost_take(&ghost, page);
-	assert_true(n_old < N / 100);
-	assert_true(n_new > N / 2 * 9 / 10);
+	assert_true(ghost_check(&ghost));
+	assert_true(take_all(&ghost, 0, 9 * N - N / 20) <= 1); /* taken for another */
+	assert_true(take_all(&ghost, 9 * N, 10 * N) > N * 98 / 100);
+	ghost_fini(&ghost);
+}
+
+/* Nine of ten are taken while they are new: the others are remembered ten times as long, or
+ * as long as there are epochs: four times. */
+static void what_was_taken_makes_room_for_older_ones(void **state)
+{
+	enum { N = 10000, ALL = 20 * N };
+	struct ghost ghost = {0};
+	ghost_resize(&ghost, N);
+	for (uint64_t page = 0; page < ALL; page++) {
+		ghost_add(&ghost, page);
+		if (page % 10 != 0)
+			assert_true(ghost_take(&ghost, page));
+	}
+	assert_true(take_all(&ghost, ALL - 3 * N, ALL) > 3 * N / 10 * 98 / 100);
+	assert_true(take_all(&ghost, 0, ALL - 4 * N - N / 10) <= 1);
+	ghost_fini(&ghost);
+}
+
+static void invariants_hold_whatever_is_done(void **state)
+{
+	struct ghost ghost = {0};
+	uint64_t random = 1;
+	for (unsigned i = 0; i < 200000; i++) {
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		uint64_t page = random >> 40 & 8191;
+		if (random >> 60 < 9)
+			ghost_add(&ghost, page);
+		else
+			ghost_take(&ghost, page);
+		if (i % 100 == 0)
+			assert_true(ghost_check(&ghost));
+		if (i % 1000 == 0)
+			ghost_resize(&ghost, random >> 33 & 2047);
+	}
 	ghost_fini(&ghost);
 }
 
@@ -55,11 +97,11 @@ static void strangers_are_hardly_ever_known(void **state)
 	ghost_fini(&ghost);
 }
 
-static void costs_four_bytes_a_page(void **state)
+static void costs_six_bytes_a_page(void **state)
 {
 	struct ghost ghost = {0};
 	ghost_resize(&ghost, 80000);
-	assert_int_equal(ghost_bytes(&ghost), 320000);
+	assert_int_equal(ghost_bytes(&ghost), 480000);
 	ghost_fini(&ghost);
 	assert_int_equal(ghost_bytes(&ghost), 0);
 }
@@ -90,9 +132,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(knows_what_left_lately_once),
 		cmocka_unit_test(added_twice_is_known_once),
-		cmocka_unit_test(forgets_the_oldest_and_keeps_most_of_the_newest),
+		cmocka_unit_test(forgets_in_the_order_of_entry),
+		cmocka_unit_test(what_was_taken_makes_room_for_older_ones),
+		cmocka_unit_test(invariants_hold_whatever_is_done),
 		cmocka_unit_test(strangers_are_hardly_ever_known),
-		cmocka_unit_test(costs_four_bytes_a_page),
+		cmocka_unit_test(costs_six_bytes_a_page),
 		cmocka_unit_test(small_changes_of_size_keep_it),
 		cmocka_unit_test(without_memory_it_knows_nothing),
 	};
