@@ -6,7 +6,7 @@
 #include "stream.h"
 
 #define N_STAGING 4
-#define FILLER_BUFFERS 512 /* pages at most; 1/64 of the budget where that is less, never under 32 */
+#define FILLER_BUFFERS 512 /* pages at most */
 
 struct filler {
 	struct loop_local local;   /* first: the loop's destructor finds us by it */

@@ -59,12 +59,21 @@ void filler_buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to
 	f->buffers_used[at / 64] |= run_mask(run_pages(to), at % 64);
 }
 
+/* All loops together have about a quarter of the budget, however many there are: each a sixteenth of what the others
+ * have left of it, and never under 32 pages. */
+static unsigned share_of_budget(const struct quire_cache *c)
+{
+	uint64_t all = budget_limit(&c->budget) / 4, taken = budget_kind_used(&c->budget, BUDGET_BUFFERS);
+	uint64_t share = all > taken ? (all - taken) / 16 >> c->page_shift : 0;
+
+	return share > FILLER_BUFFERS ? FILLER_BUFFERS : share < 32 ? 32 : (unsigned)share;
+}
+
 int filler_buffers_create(struct filler *f)
 {
 	struct quire_cache *c = f->cache;
-	uint64_t share = (budget_limit(&c->budget) >> c->page_shift) / 64;
 
-	f->n_buffers = share > FILLER_BUFFERS ? FILLER_BUFFERS : share < 32 ? 32 : (unsigned)share;
+	f->n_buffers = share_of_budget(c);
 
 	size_t bytes = (size_t)(f->n_buffers + 1) << c->page_shift;
 	f->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

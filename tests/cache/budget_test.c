@@ -188,6 +188,27 @@ static void buffers_of_loops(void **state)
 	map_end(m);
 }
 
+/* Their buffers leave room for pages. */
+static void buffers_of_many_loops(void **state)
+{
+	struct quire_loop_options o = {.size = sizeof(o), .depth = 4};
+	struct quire_loop *loops[64];
+
+	file_sparse("big", GIB);
+	struct quire_map *m = map_name("big");
+	for (unsigned i = 0; i < 64; i++) {
+		assert_int_equal(quire_loop_create(&o, &loops[i], NULL), 0);
+		quire_map_purge(m, item_ptr(m, 0), MIB);
+		assert_int_equal(quire_co_spawn(loops[i], no_op, m), 0);
+		assert_int_equal(quire_loop_run(loops[i]), 0);
+	}
+	assert_true(cache_stat().buffers <= CACHE_BUDGET / 4 + 64 * pages(33));
+	check_sum();
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(quire_loop_destroy(loops[i]), 0);
+	map_end(m);
+}
+
 /* A loop outlives the cache that it has read for. */
 static void cache_closed_before_its_loop(void **state)
 {
@@ -238,6 +259,7 @@ int main(void)
 		ON_CHECKED(comes_back),
 		ON_CHECKED(page_tables_are_charged_and_given_back),
 		ON_CHECKED(buffers_of_loops),
+		ON_SERVICE(buffers_of_many_loops),
 		ON_CHECKED(cache_closed_before_its_loop),
 		ON_CHECKED(swappable_bytes_are_reported),
 	};
