@@ -26,7 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ASIDE_BYTES (8u << 20)
+#define ASIDE_BYTES (8u << 20) /* of the memory, for the program */
+#define ASIDE_BYTES_A_THREAD (256u << 10)
 #define UNDER_WAY 128
 #define LEAST_UNDER_WAY 4
 #define COUNT_EVERY 64
@@ -281,7 +282,8 @@ static int open_mmap(struct crew *c)
 static int open_map(struct crew *c)
 {
 	const struct quire_cache_options opts = { .size = sizeof(opts),
-		                                  .budget_bytes = c->run.memory_bytes - ASIDE_BYTES,
+		                                  .budget_bytes = c->run.memory_bytes - ASIDE_BYTES -
+		                                                  c->n_members * (uint64_t)ASIDE_BYTES_A_THREAD,
 		                                  .buffered_io = c->kind == QUIRE_FILL };
 	const struct quire_item item = { .path = c->run.path, .len_bytes = c->run.n_pages * c->run.page_bytes };
 	struct quire_error err = { 0 };
@@ -349,7 +351,7 @@ int main(int argc, char **argv)
 	while (optind + 1 == argc && c.kind < N_KINDS && strcmp(argv[optind], kind_names[c.kind]) != 0)
 		c.kind++;
 	if (optind + 1 != argc || c.kind == N_KINDS || c.run.path == NULL || c.run.n_pages == 0 || c.n_members == 0 ||
-	    c.run.memory_bytes < (32u << 20)) {
+	    c.run.memory_bytes < 2 * (ASIDE_BYTES + c.n_members * (uint64_t)ASIDE_BYTES_A_THREAD)) {
 		fprintf(stderr, "usage: bench-threads --file F --bytes N --memory N [--seconds S] [--threads N] KIND\n"
 		                "       bench-threads costs\n");
 		return 2;

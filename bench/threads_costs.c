@@ -1,13 +1,15 @@
-/* threads_costs.c - what it costs two CPUs to share: a cache line, and a page that leaves.
+/* threads_costs.c - what it costs two CPUs to share: a cache line, a lock, and a page that leaves.
  *
  *   alone_ns     an atomic addition to a line that nobody else has
- *   line_ns      time between two additions, by whichever of two CPUs, to a line that both add to
+ *   add_ns       time between two additions, by whichever of two CPUs, to a line that both add to
+ *   transfer_ns  until a CPU sees what another has written to a line: half of there and back
+ *   lock_alone_ns, lock_ns  a mutex taken and given back, alone, and by whichever of two CPUs that both do
  *   drop_ns      MADV_DONTNEED of one page, while no other CPU runs this process
  *   drop_ipi_ns  the same while one other does, which is interrupted to forget the page
  *   ipi_ns       what that one loses each time
  *
- * Each is the best of many short tries in which both ran: on a machine that others use as well the rest say little. With
- * one CPU there is nothing to share: zeros.
+ * Medians of short tries; those in which one of the two did not run all the time, since others use the machine as well,
+ * do not count. What could not be measured is null: with one CPU there is nothing to share.
  */
 #include "threads.h"
 
@@ -16,18 +18,30 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
-#define N_TRIES 200
-#define TRY_SECONDS 0.005
+#define N_GOOD 25
+#define N_TRIES 300
+#define TRY_SECONDS 0.001
+#define RAN 0.97 /* of a try */
+
+enum activity { COUNT, ADD, ANSWER, LOCK };
 
 struct partner {
 	_Atomic uint64_t line __attribute__((aligned(128)));
 	_Atomic uint64_t own __attribute__((aligned(128)));
-	atomic_bool stop __attribute__((aligned(128)));
-	atomic_bool share;
+	pthread_mutex_t lock __attribute__((aligned(128)));
+	uint64_t n_locked; /* under lock */
+	_Atomic enum activity activity __attribute__((aligned(128)));
+	atomic_bool stop;
+	bool is_there;
 	int cpu;
+	pthread_t thread;
+	clockid_t clock;
+	char *page; /* that is dropped */
 };
 
 static void stay_on(int cpu)
@@ -39,90 +53,175 @@ static void stay_on(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
+static void lock_once(struct partner *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->n_locked++;
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* An odd number is a question, the next one the answer. */
+static void answer(struct partner *p)
+{
+	uint64_t n = atomic_load_explicit(&p->line, memory_order_acquire);
+
+	if (n % 2 != 0)
+		atomic_store_explicit(&p->line, n + 1, memory_order_release);
+}
+
 static void *partner_main(void *arg)
 {
 	struct partner *p = arg;
 
 	stay_on(p->cpu);
 	while (!atomic_load_explicit(&p->stop, memory_order_relaxed)) {
-		if (atomic_load_explicit(&p->share, memory_order_relaxed))
+		switch (atomic_load_explicit(&p->activity, memory_order_relaxed)) {
+		case COUNT:
+			break;
+		case ADD:
 			atomic_fetch_add_explicit(&p->line, 1, memory_order_relaxed);
+			break;
+		case ANSWER:
+			answer(p);
+			break;
+		case LOCK:
+			lock_once(p);
+			break;
+		}
 		atomic_store_explicit(&p->own, atomic_load_explicit(&p->own, memory_order_relaxed) + 1,
 		                      memory_order_relaxed);
 	}
 	return NULL;
 }
 
-static void keep_least(double *best, double value)
+/* ---- what is tried: each does some of it, and adds to n how often, by whichever of the two, to seconds how long ---- */
+
+struct tally {
+	uint64_t n;
+	double seconds;
+};
+typedef void (*try_fn)(struct partner *p, struct tally *t);
+
+static void try_nothing(struct partner *p, struct tally *t)
 {
-	if (*best == 0 || value < *best)
-		*best = value;
+	t->n += p->is_there;
 }
 
-/* with: only tries in which the partner had a third of the additions or more. */
-static double additions_ns(struct partner *p, bool with)
+static void try_add(struct partner *p, struct tally *t)
 {
-	double best = 0;
+	double start = now_seconds();
+	uint64_t before = atomic_load(&p->line);
 
-	for (int i = 0; i < N_TRIES; i++) {
-		uint64_t before = atomic_load(&p->line), own_before = atomic_load(&p->own);
-		double start = now_seconds(), now = start;
+	for (int i = 0; i < 100; i++)
+		atomic_fetch_add_explicit(&p->line, 1, memory_order_relaxed);
+	t->n += atomic_load(&p->line) - before;
+	t->seconds += now_seconds() - start;
+}
 
-		while (now - start < TRY_SECONDS) {
-			for (int k = 0; k < 100; k++)
-				atomic_fetch_add_explicit(&p->line, 1, memory_order_relaxed);
-			now = now_seconds();
-		}
-		uint64_t n = atomic_load(&p->line) - before, n_own = atomic_load(&p->own) - own_before;
-		if (!with || n_own * 3 >= n)
-			keep_least(&best, (now - start) * 1e9 / (double)n);
+static void try_lock(struct partner *p, struct tally *t)
+{
+	double start = now_seconds();
+
+	lock_once(p);
+	uint64_t before = p->n_locked; /* as it was when we had it, or a little later */
+	for (int i = 0; i < 100; i++)
+		lock_once(p);
+	t->n += p->n_locked - before + 1;
+	t->seconds += now_seconds() - start;
+}
+
+static void try_transfer(struct partner *p, struct tally *t)
+{
+	double start = now_seconds();
+
+	for (int i = 0; i < 50; i++) {
+		uint64_t question = (atomic_load_explicit(&p->line, memory_order_relaxed) | 1) + 2;
+
+		atomic_store_explicit(&p->line, question, memory_order_release);
+		while (atomic_load_explicit(&p->line, memory_order_acquire) == question)
+			;
 	}
-	return best;
+	t->n += 100;
+	t->seconds += now_seconds() - start;
 }
 
-/* undisturbed: how fast the partner counts when left alone, a second; 0: there is none. Tries in which he had less than half
- * of that say nothing. What he loses with each page that leaves: the least of all tries. */
-static double drops_ns(struct partner *p, char *page, double undisturbed, double *ret_lost_ns)
+static void try_drop(struct partner *p, struct tally *t)
 {
-	double best = 0;
+	*(volatile char *)p->page = 1;
+	double start = now_seconds();
 
-	for (int i = 0; i < N_TRIES; i++) {
-		uint64_t before = atomic_load(&p->own), n = 0;
-		double start = now_seconds(), now = start, spent = 0;
+	madvise(p->page, 1, MADV_DONTNEED);
+	t->n++;
+	t->seconds += now_seconds() - start;
+}
 
-		while (now - start < TRY_SECONDS) {
-			*(volatile char *)page = 1;
-			double from = now_seconds();
-			madvise(page, 1, MADV_DONTNEED);
-			now = now_seconds();
-			spent += now - from;
-			n++;
-		}
-		double counts = (double)(atomic_load(&p->own) - before) / (now - start);
-		if (counts < undisturbed / 2)
+/* ---- tries ---- */
+
+static double clock_seconds(clockid_t clock)
+{
+	struct timespec t = { 0 };
+
+	clock_gettime(clock, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double partner_seconds(const struct partner *p)
+{
+	return p->is_there ? clock_seconds(p->clock) : now_seconds();
+}
+
+/* True if both ran: then what one of them took, and what the partner counted a second. */
+static bool one_try(struct partner *p, try_fn fn, struct tally *ret_tally, double *ret_counts)
+{
+	double start = now_seconds(), now = start, mine = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+	double partners = partner_seconds(p);
+	uint64_t own = atomic_load(&p->own);
+	struct tally t = { 0 };
+
+	while (now - start < TRY_SECONDS) {
+		fn(p, &t);
+		now = now_seconds();
+	}
+	*ret_tally = t;
+	*ret_counts = (double)(atomic_load(&p->own) - own) / (now - start);
+	return clock_seconds(CLOCK_THREAD_CPUTIME_ID) - mine > RAN * (now - start) &&
+	       partner_seconds(p) - partners > RAN * (now - start);
+}
+
+static int ascending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+struct cost {
+	double ns;      /* one of them; below 0: not measured */
+	double counts;  /* of the partner, a second */
+	double every_ns;/* how often there was one */
+};
+
+static double median(double *values, int n)
+{
+	qsort(values, (size_t)n, sizeof(*values), ascending);
+	return n == 0 ? -1 : values[n / 2];
+}
+
+static struct cost cost_of(struct partner *p, enum activity partners, try_fn fn)
+{
+	double ns[N_GOOD], counts[N_GOOD], every[N_GOOD];
+	struct tally t;
+	int n = 0;
+
+	atomic_store(&p->activity, partners);
+	for (int i = 0; i < N_TRIES && n < N_GOOD; i++) {
+		if (!one_try(p, fn, &t, &counts[n]))
 			continue;
-		keep_least(&best, spent * 1e9 / (double)n);
-		if (undisturbed > 0 && counts < undisturbed)
-			keep_least(ret_lost_ns, (1 - counts / undisturbed) * (now - start) * 1e9 / (double)n);
+		every[n] = TRY_SECONDS * 1e9 / (double)(t.n + (t.n == 0));
+		ns[n++] = t.seconds * 1e9 / (double)(t.n + (t.n == 0));
 	}
-	return best;
-}
-
-static double undisturbed_counts(struct partner *p)
-{
-	double best = 0;
-
-	for (int i = 0; i < N_TRIES; i++) {
-		uint64_t before = atomic_load(&p->own);
-		double start = now_seconds(), now = start;
-
-		while (now - start < TRY_SECONDS)
-			now = now_seconds();
-		double counts = (double)(atomic_load(&p->own) - before) / (now - start);
-		if (counts > best)
-			best = counts;
-	}
-	return best;
+	atomic_store(&p->activity, COUNT);
+	return (struct cost){ median(ns, n), median(counts, n), median(every, n) };
 }
 
 static bool two_cpus(int *ret_cpus)
@@ -138,31 +237,48 @@ static bool two_cpus(int *ret_cpus)
 	return n == 2;
 }
 
+static void print_cost(const char *name, double ns, bool last)
+{
+	if (ns < 0)
+		printf("\"%s\": null%s", name, last ? "}\n" : ", ");
+	else
+		printf("\"%s\": %.2f%s", name, ns, last ? "}\n" : ", ");
+}
+
+static int costs_of_two(struct partner *p, const int *cpus)
+{
+	stay_on(cpus[0]);
+	p->cpu = cpus[1];
+	print_cost("alone_ns", cost_of(p, COUNT, try_add).ns, false);
+	print_cost("lock_alone_ns", cost_of(p, COUNT, try_lock).ns, false);
+	print_cost("drop_ns", cost_of(p, COUNT, try_drop).ns, false);
+	if (pthread_create(&p->thread, NULL, partner_main, p) != 0 || pthread_getcpuclockid(p->thread, &p->clock) != 0)
+		return run_failed("thread", -EAGAIN);
+	p->is_there = true;
+	print_cost("add_ns", cost_of(p, ADD, try_add).ns, false);
+	print_cost("lock_ns", cost_of(p, LOCK, try_lock).ns, false);
+	print_cost("transfer_ns", cost_of(p, ANSWER, try_transfer).ns, false);
+	double undisturbed = cost_of(p, COUNT, try_nothing).counts;
+	struct cost drop = cost_of(p, COUNT, try_drop);
+	bool known = undisturbed > 0 && drop.counts > 0 && drop.counts < undisturbed;
+	print_cost("drop_ipi_ns", drop.ns, false);
+	print_cost("ipi_ns", known ? (1 - drop.counts / undisturbed) * drop.every_ns : -1, true);
+	atomic_store(&p->stop, true);
+	pthread_join(p->thread, NULL);
+	return 0;
+}
+
 int threads_costs(void)
 {
-	static struct partner p;
-	size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-	char *page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	double alone = 0, line = 0, drop = 0, drop_ipi = 0, ipi = 0;
-	pthread_t thread;
+	static struct partner p = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	int cpus[2];
 
-	if (page == MAP_FAILED)
+	p.page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p.page == MAP_FAILED)
 		return run_failed("mmap", -errno);
-	if (two_cpus(cpus)) {
-		stay_on(cpus[0]);
-		alone = additions_ns(&p, false);
-		drop = drops_ns(&p, page, 0, &ipi);
-		p.cpu = cpus[1];
-		if (pthread_create(&thread, NULL, partner_main, &p) != 0)
-			return run_failed("thread", -EAGAIN);
-		drop_ipi = drops_ns(&p, page, undisturbed_counts(&p), &ipi);
-		atomic_store(&p.share, true);
-		line = additions_ns(&p, true);
-		atomic_store(&p.stop, true);
-		pthread_join(thread, NULL);
-	}
-	printf("{\"alone_ns\": %.2f, \"line_ns\": %.2f, \"drop_ns\": %.1f, \"drop_ipi_ns\": %.1f, \"ipi_ns\": %.1f}\n", alone,
-	       line, drop, drop_ipi, ipi);
+	printf("{");
+	if (two_cpus(cpus))
+		return costs_of_two(&p, cpus);
+	printf("}\n");
 	return 0;
 }
