@@ -7,13 +7,13 @@
  * CPU that others have), how many bytes lie on 2 MiB pages, and where the walk ended, which must be
  * the same for all, as all have read the same bytes in the same order.
  *
- *   quire-4k, quire-2m            a map with pages of that size, all wanted; raw loads
- *   quire-4k-want, quire-2m-want  the same, each load's page wanted before it
- *   mmap-random                   faulted in page by page under MADV_RANDOM
- *   mmap                          populated, without advice
- *   mmap-huge                     populated under MADV_HUGEPAGE: as large as this file system's folios get
- *   anon-huge                     no cache at all: read into anonymous memory of huge pages
- *   pread                         a system call a load, from the page cache
+ *   quire-4k, quire-2m  a map with pages of that size, all wanted; raw loads, and then the same walk with
+ *                       each load's page wanted before it ("want_ns")
+ *   mmap-random         faulted in page by page under MADV_RANDOM
+ *   mmap                populated, without advice
+ *   mmap-huge           populated under MADV_HUGEPAGE: as large as this file system's folios get
+ *   anon-huge           no cache at all: read into anonymous memory of huge pages
+ *   pread               a system call a load, from the page cache
  */
 #include <quire/quire.h>
 
@@ -42,7 +42,6 @@ struct hit {
 	const unsigned char *base; /* NULL: by pread */
 	struct quire_cache *cache;
 	struct quire_map *map;
-	bool wants;
 	uint64_t place; /* of the walk */
 };
 
@@ -182,9 +181,9 @@ static void read_into_cache(struct hit *h)
 
 static void open_as(struct hit *h, const char *system, const char *path)
 {
-	if (strncmp(system, "quire-4k", 8) == 0)
+	if (strcmp(system, "quire-4k") == 0)
 		quire_open(h, path, QUIRE_PAGE_4K);
-	else if (strncmp(system, "quire-2m", 8) == 0)
+	else if (strcmp(system, "quire-2m") == 0)
 		quire_open(h, path, QUIRE_PAGE_2M);
 	else if (strcmp(system, "mmap-random") == 0)
 		map_file(h, MADV_RANDOM);
@@ -198,7 +197,6 @@ static void open_as(struct hit *h, const char *system, const char *path)
 		read_into_cache(h);
 	else
 		die(system, -EINVAL);
-	h->wants = h->map != NULL && strstr(system, "-want") != NULL;
 }
 
 /* Bytes of the memory at base that lie on 2 MiB pages. */
@@ -267,19 +265,23 @@ static void walk_preads(struct hit *h, uint64_t n)
 	}
 }
 
-static void walk(struct hit *h, uint64_t n)
+/* Samples of a walk from its start; they follow a first round that is not counted. Returns where it ended. */
+static uint64_t measure(struct hit *h, void (*walk)(struct hit *h, uint64_t n), uint64_t n_steps, uint64_t n_samples)
 {
-	if (h->base == NULL)
-		walk_preads(h, n);
-	else if (h->wants)
-		walk_wants(h, n);
-	else
-		walk_loads(h, n);
+	h->place = 1;
+	walk(h, n_steps);
+	for (uint64_t i = 0; i < n_samples; i++) {
+		double start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+
+		walk(h, n_steps);
+		printf("%s%.2f", i > 0 ? ", " : "", (clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / (double)n_steps);
+	}
+	return h->place;
 }
 
 int main(int argc, char **argv)
 {
-	struct hit h = {.page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), .place = 1};
+	struct hit h = {.page_bytes = (uint64_t)sysconf(_SC_PAGESIZE)};
 
 	if (argc != 6) {
 		fprintf(stderr, "usage: bench-map-hit SYSTEM FILE BYTES STEPS SAMPLES\n");
@@ -292,14 +294,14 @@ int main(int argc, char **argv)
 	double start = clock_ns(CLOCK_MONOTONIC);
 	open_as(&h, argv[1], argv[2]);
 	printf("{\"fill_seconds\": %.3f, \"ns\": [", (clock_ns(CLOCK_MONOTONIC) - start) / 1e9);
-	walk(&h, n_steps); /* warms what is not counted */
-	for (uint64_t i = 0; i < n_samples; i++) {
-		start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-		walk(&h, n_steps);
-		printf("%s%.2f", i > 0 ? ", " : "", (clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / (double)n_steps);
+	uint64_t end = measure(&h, h.base == NULL ? walk_preads : walk_loads, n_steps, n_samples);
+	if (h.map != NULL) {
+		printf("], \"want_ns\": [");
+		if (measure(&h, walk_wants, n_steps, n_samples) != end)
+			die("what was wanted and what was loaded differ", -EIO);
 	}
 	printf("], \"huge_bytes\": %llu, \"end\": \"%016llx\"}\n", (unsigned long long)huge_bytes(&h),
-	       (unsigned long long)h.place);
+	       (unsigned long long)end);
 	if (h.map != NULL)
 		quire_close(&h);
 	close(h.fd);

@@ -25,8 +25,6 @@ SYSTEMS = {
     "mmap-huge": "mmap, MADV_HUGEPAGE",
     "quire-4k": "quire, 4 KiB pages",
     "mmap": "mmap, populated",
-    "quire-2m-want": "quire, 2 MiB pages, by want",
-    "quire-4k-want": "quire, 4 KiB pages, by want",
     "anon-huge": "anonymous huge pages",
     "pread": "pread",
 }
@@ -49,6 +47,8 @@ def run(build, quick):
 def one(build, name, path, size, steps, samples):
     sample = json.loads(machine.command([build / "bench" / "bench-map-hit", name, path, size, steps, samples]))
     sample["median"] = median(sample["ns"])
+    if "want_ns" in sample:
+        sample["want"] = median(sample["want_ns"])
     return sample
 
 
@@ -59,13 +59,15 @@ def summarise(found, size):
     rows = []
     for name, words in SYSTEMS.items():
         rows.append(row(words, "load", median([s["median"] for s in found[name]]), "ns"))
+        if name.startswith("quire"):
+            rows.append(row(words, "want, then the load", median([s["want"] for s in found[name]]), "ns"))
         if name != "pread":
             share = median([s["huge_bytes"] for s in found[name]]) / size
             rows.append(row(words, "on huge pages", 100 * share, "%"))
         rows.append(row(words, "brought in within", median([s["fill_seconds"] for s in found[name]]), "s"))
 
-    def times(quire, peer):
-        return median([p["median"] / q["median"] for q, p in zip(found[quire], found[peer])])
+    def times(quire, peer, key="median"):
+        return median([p["median"] / q[key] for q, p in zip(found[quire], found[peer])])
 
     ratios = {
         "quire_over_mmap_random": times("quire-2m", "mmap-random"),
@@ -73,8 +75,8 @@ def summarise(found, size):
         "quire_over_mmap": times("quire-2m", "mmap"),
         "quire_over_anon_huge": times("quire-2m", "anon-huge"),
         "quire_over_pread": times("quire-2m", "pread"),
-        "quire_want_over_mmap_random": times("quire-2m-want", "mmap-random"),
+        "quire_want_over_mmap_random": times("quire-2m", "mmap-random", "want"),
         "quire_4k_over_mmap_random": times("quire-4k", "mmap-random"),
-        "quire_4k_want_over_mmap_random": times("quire-4k-want", "mmap-random"),
+        "quire_4k_want_over_mmap_random": times("quire-4k", "mmap-random", "want"),
     }
     return rows, ratios

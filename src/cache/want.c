@@ -9,10 +9,10 @@
 #include <errno.h>
 #include <sched.h>
 
-/* Pages whose fills are started ahead of the cursor: enough to keep a fast device busy, and never
- * more than an eighth of the budget. */
+/* Pages whose fills are started ahead of the cursor: enough to keep a fast device busy (of 2 MiB, as many as there is
+ * staging for), and never more than an eighth of the budget. */
 #define AHEAD_MAX_PAGES 256
-#define AHEAD_2M_UNITS 2u /* beside the cursor's */
+#define AHEAD_2M_UNITS (N_STAGING - 1u) /* beside the cursor's */
 
 static void want_start(struct quire_op *op);
 static void want_cancel(struct quire_op *op);
