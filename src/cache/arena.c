@@ -312,11 +312,17 @@ int arena_move(struct arena *a, uint64_t page, uint64_t n, void *src)
 	return 0;
 }
 
-static int compare_runs(const void *x, const void *y)
+/* Not by qsort, which takes memory of malloc where there are many; fault handlers come here. */
+static void sort_runs(struct page_run *runs, unsigned n)
 {
-	const struct page_run *a = x, *b = y;
+	for (unsigned i = 1; i < n; i++) {
+		struct page_run run = runs[i];
+		unsigned at = i;
 
-	return (a->first > b->first) - (a->first < b->first);
+		for (; at > 0 && runs[at - 1].first > run.first; at--)
+			runs[at] = runs[at - 1];
+		runs[at] = run;
+	}
 }
 
 void arena_zap(struct arena *a, struct page_run *pages, unsigned n)
@@ -325,7 +331,7 @@ void arena_zap(struct arena *a, struct page_run *pages, unsigned n)
 	struct iovec runs[ARENA_ZAP_MAX];
 	unsigned n_runs = 0, first = 0;
 
-	qsort(pages, n, sizeof *pages, compare_runs);
+	sort_runs(pages, n);
 	for (unsigned i = 0; i < n; i++) {
 		if (n_runs > 0 && pages[i].first == pages[i - 1].first + pages[i - 1].n)
 			runs[n_runs - 1].iov_len += (size_t)(pages[i].n << a->page_shift);
