@@ -160,7 +160,7 @@ enum quire_want_flags {
  * leave again at any time; a load then faults. ranges need not be aligned; with an op
  * and n > 1 the array is borrowed until completion, and may not lie in a map. An empty range asks for nothing.
  * A range longer than the budget is read through: its last pages are there in the end, up to 1 MiB is under way at any time
- * (of pages of 2 MiB, two beside the one that is waited for),
+ * (of pages of 2 MiB, three beside the one that is waited for),
  * and used pages of others stay as long as their use says.
  * -EFAULT: a range outside the map or wrapped. -ENOMEM: more pins than the budget
  * has room for. Errors of pages: -EIO, -EBADMSG, -ESTALE, whatever the hook said. */
