@@ -42,6 +42,7 @@ test-packages:
 	@test -n "$(BUILD)"
 	@tools/install-packages build test bench
 	@tools/install-packages --optional arm64
+	@tools/install-packages --optional languages
 
 bench: all
 	@tools/install-packages bench

@@ -2,48 +2,26 @@
 """install_test.py BUILD - installs BUILD into an empty directory, and uses what is there
 as a stranger would: headers, libraries, quire.pc and the command, and nothing of the source
 tree but two small programs."""
-import os
 import pathlib
 import random
 import shutil
-import subprocess
 import sys
-import tempfile
 import unittest
+
+sys.dont_write_bytecode = True
+from installed import Installed, run  # noqa: E402 - beside this file
 
 HERE = pathlib.Path(__file__).resolve().parent
 WARNINGS = ["-pedantic", "-Wall", "-Wextra", "-Werror"]
 LANGUAGES = {"c": ("gcc", "use_c.c", ["-std=c99", *WARNINGS]), "c++": ("g++", "use_cpp.cpp", ["-std=c++11", *WARNINGS])}
 
 
-def run(*command, **more):
-    """Standard output. A failure carries what the command said."""
-    done = subprocess.run(command, capture_output=True, text=True, **more)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-class Installed(unittest.TestCase):
+class Used(Installed):
     @classmethod
     def setUpClass(cls):
-        cls.scratch = tempfile.TemporaryDirectory()
-        scratch = pathlib.Path(cls.scratch.name)
-        run("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", scratch)
-        cls.pc_file = next(scratch.rglob("quire.pc"))
-        cls.lib_dir = cls.pc_file.parent.parent
-        cls.prefix = next(path for path in cls.pc_file.parents if (path / "include" / "quire").is_dir())
-
-        cls.file = scratch / "bytes"
+        super().setUpClass()
+        cls.file = cls.scratch / "bytes"
         cls.file.write_bytes(random.Random(1).randbytes(1_000_003))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.scratch.cleanup()
-
-    def pkg_config(self, *options):
-        env = dict(os.environ, PKG_CONFIG_PATH=str(self.pc_file.parent))
-        return run("pkg-config", f"--define-variable=prefix={self.prefix}", *options, "quire", env=env).split()
 
     def program(self, language, static):
         compiler, source, flags = LANGUAGES[language]
@@ -51,15 +29,12 @@ class Installed(unittest.TestCase):
             self.skipTest(f"{compiler}: not installed")
         link = ["-static"] if static else []
         options = ["--cflags", "--libs", *(["--static"] if static else [])]
-        program = pathlib.Path(self.scratch.name) / f"{source}-{'static' if static else 'shared'}"
+        program = self.scratch / f"{source}-{'static' if static else 'shared'}"
         run(compiler, *flags, *link, HERE / source, *self.pkg_config(*options), "-o", program)
         return program
 
     def use(self, language, static):
-        env = dict(os.environ)
-        if not static:
-            env["LD_LIBRARY_PATH"] = str(self.lib_dir)
-        said = run(self.program(language, static), self.file, env=env)
+        said = run(self.program(language, static), self.file, env=None if static else self.shared())
         self.assertIn("the same bytes", said)
 
     def test_c_shared(self):
@@ -91,10 +66,9 @@ class Installed(unittest.TestCase):
         self.assertEqual(self.names("libquire.a", "-g"), self.names("libquire.so", "-D"))
 
     def test_command_runs(self):
-        env = dict(os.environ, LD_LIBRARY_PATH=str(self.lib_dir))
-        self.assertIn("quire", run(self.prefix / "bin" / "quire", "--help", env=env))
+        self.assertIn("quire", run(self.prefix / "bin" / "quire", "--help", env=self.shared()))
 
 
 if __name__ == "__main__":
-    BUILD = sys.argv.pop()
+    Installed.build = sys.argv.pop()
     unittest.main(verbosity=2)
