@@ -117,9 +117,10 @@ int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
 
 	if (rc < 0)
 		return rc;
-	struct range *r = calloc(1, sizeof(*r));
+	struct range *r = aligned_alloc(STRIPE_BYTES, sizeof(*r));
 	if (r == NULL)
 		return quire_fail(err, -ENOMEM, "map");
+	memset(r, 0, sizeof(*r));
 	r->cache = c;
 	r->arena = a;
 	r->n_pages = n_pages;

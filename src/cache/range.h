@@ -6,6 +6,7 @@
 #ifndef CACHE_RANGE_H
 #define CACHE_RANGE_H
 
+#include "../base/stripes.h"
 #include "../loop/loop.h"
 #include "arena.h"
 #include "gate.h"
@@ -24,17 +25,19 @@ struct range_ops {
 	void (*failed)(void *owner, uint64_t item, uint64_t item_offset, int error);
 };
 
+/* What every hit reads lies apart from what fills write. */
 struct range {
 	struct quire_cache *cache; /* borrowed: longer than the range */
 	struct arena *arena;       /* borrowed: as long as the cache */
 	uint64_t first_page, n_pages;
 	const struct range_ops *ops;
 	void *owner;               /* borrowed: until range_free */
-	struct gate gate;          /* operations and fills are inside; closed: dying */
+	struct gate gate __attribute__((aligned(STRIPE_BYTES))); /* operations and fills are inside; closed: dying */
 	pthread_mutex_t grow_lock; /* an item's length changes, or a page it ends in is installed */
-	_Atomic uint64_t n_resident, n_unverified;
+	_Atomic uint64_t n_resident __attribute__((aligned(STRIPE_BYTES))), n_unverified;
 	_Atomic uint64_t n_pinned; /* pages; RANGE_KILLED beside, and then no page can be pinned */
-	_Atomic uint64_t n_hits, n_faults, n_fills, n_evictions, n_errors, n_ahead;
+	_Atomic uint64_t n_faults, n_fills, n_evictions, n_errors, n_ahead;
+	struct stripes n_hits;     /* the one that is counted without a miss */
 	struct streams streams;
 };
 

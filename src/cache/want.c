@@ -118,7 +118,7 @@ static int want_advance(struct want *w)
 	}
 out:
 	if (n_hits > 0 && (w->flags & WANT_FAULT) == 0)
-		count(&r->n_hits, n_hits);
+		stripes_add(&r->n_hits, n_hits);
 	return rc;
 }
 
@@ -158,7 +158,7 @@ static void want_look_ahead(struct want *w, struct filler *f, enum unit_size uni
 		w->n_ahead++;
 	}
 	if (n_hits > 0)
-		count(&r->n_hits, n_hits);
+		stripes_add(&r->n_hits, n_hits);
 }
 
 /* How many pages one read may bring from the cursor on. */

@@ -245,7 +245,7 @@ int quire_map_stat(struct quire_map *m, struct quire_map_stat *ret_stat)
 		s.resident = atomic_load(&m->range->n_resident) << shift;
 		s.pinned = atomic_load(&m->range->n_pinned) << shift;
 		s.unverified = atomic_load(&m->range->n_unverified) << shift;
-		s.n_hits = atomic_load(&m->range->n_hits);
+		s.n_hits = stripes_sum(&m->range->n_hits);
 		s.n_faults = atomic_load(&m->range->n_faults);
 		s.n_fills = atomic_load(&m->range->n_fills);
 		s.n_evictions = atomic_load(&m->range->n_evictions);
