@@ -326,6 +326,34 @@ static void damaged_page_is_poison(void **state)
 	store_end();
 }
 
+/* Where many pages are read and verified at once, the one that is damaged is named, and alone does not come. */
+static void damaged_page_of_a_larger_unit(void **state)
+{
+	const size_t sizes[] = {QUIRE_PAGE_16K, QUIRE_PAGE_64K, QUIRE_PAGE_2M};
+	const uint64_t len = 4 * MIB + 5000, bad = 2 * MIB + pages(21);
+
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t id = damaged_blob(len, bad);
+		struct quire_map *m = map_item_of((struct quire_item){.store = store, .blob = id, .page_bytes = sizes[i]});
+		const char *p = item_ptr(m, 0);
+		struct iovec v = io(p, len);
+		struct quire_op op;
+
+		assert_int_equal(want(m, p + bad + pages(1), 1), 0);
+		quire_op_init(&op);
+		assert_int_equal(quire_map_want(m, &v, 1, 0, &op), 0);
+		assert_int_equal(quire_await(&op), -EBADMSG);
+		assert_int_equal(op.error_offset, bad);
+		read_and_compare(m, p, 9, 0, bad);
+		read_and_compare(m, p + bad + pages(1), 9, bad + pages(1), len - bad - pages(1));
+		assert_false(quire_map_resident(m, p + bad, 1));
+		if (fault != QUIRE_FAULT_PINNED)
+			assert_true(load_traps(p + bad));
+		map_end(m);
+		store_end();
+	}
+}
+
 /* Whole when it was first read, damaged when it came again. */
 static void verified_each_time(void **state)
 {
@@ -412,6 +440,25 @@ static void by_default(void **state)
 	store_end();
 }
 
+static void pages_of_the_size_that_the_blob_wishes(void **state)
+{
+	struct quire_blob_hints hints = {.size = sizeof(hints), .page_shift = 16};
+	struct quire_map_options o = {.size = sizeof(o), .fault = fault};
+	struct quire_map *m;
+	uint64_t id;
+
+	store_begin();
+	assert_int_equal(quire_blob_alloc(store, &hints, &id), 0);
+	assert_int_equal(quire_blob_commit(store, &id, 1, NULL), 0);
+	struct quire_item item = {.store = store, .blob = id};
+	for (item.page_bytes = 0; item.page_bytes <= QUIRE_PAGE_4K; item.page_bytes += QUIRE_PAGE_4K) {
+		assert_int_equal(quire_map_create(cache, &item, 1, &o, &m, NULL), 0);
+		assert_int_equal(quire_map_item_page_bytes(m, 0), item.page_bytes == 0 ? QUIRE_PAGE_64K : page_size());
+		map_end(m);
+	}
+	store_end();
+}
+
 static void beside_a_writer(void **state)
 {
 	struct quire_store *reader;
@@ -474,10 +521,12 @@ int main(void)
 		ON_CHECKED(advice_by_item),
 		ON_CHECKED(damaged_page_is_named_and_its_neighbours_spared),
 		ON_FAULTING(damaged_page_is_poison),
+		ON_CHECKED(damaged_page_of_a_larger_unit),
 		ON_CHECKED(verified_each_time),
 		ON_CHECKED(refused),
 		ON_KERNEL(kernel_maps_refuse_them),
 		ON_AUTO(by_default),
+		ON_CHECKED(pages_of_the_size_that_the_blob_wishes),
 		ON_CHECKED(beside_a_writer),
 	};
 
