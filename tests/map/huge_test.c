@@ -9,17 +9,12 @@
 #define LEN (3 * HUGE + 5000)
 #define SMALL_BUDGET (8 * HUGE) /* the least that has them */
 
-static bool can_have_huge(void)
+static void need_huge(void)
 {
 	struct quire_capabilities caps;
 
 	assert_int_equal(quire_capabilities(&caps), 0);
-	return caps.move && (fault == QUIRE_FAULT_SERVICE || fault == QUIRE_FAULT_SIGNAL);
-}
-
-static void need_huge(void)
-{
-	if (!can_have_huge())
+	if (!caps.move)
 		skip_because("no UFFDIO_MOVE");
 }
 
@@ -69,52 +64,6 @@ static bool machine_has_huge(void)
 	if (f != NULL)
 		fclose(f);
 	return line[0] != '\0' && strstr(line, "[never]") == NULL && page_size() == 4096;
-}
-
-/* ---- where ---- */
-
-static size_t size_of(struct quire_item item)
-{
-	item.page_bytes = QUIRE_PAGE_2M;
-	struct quire_map *m = map_item_of(item);
-	size_t bytes = quire_map_item_page_bytes(m, 0);
-
-	map_end(m);
-	return bytes;
-}
-
-static int copy(void *arg, const void *raw, size_t len_bytes, uint64_t offset, void *page)
-{
-	memcpy(page, raw, len_bytes);
-	return 0;
-}
-
-static void falls_back_where_it_cannot_be(void **state)
-{
-	file_sparse("f", LEN);
-	const size_t best = can_have_huge() ? QUIRE_PAGE_2M : QUIRE_PAGE_64K;
-	const struct quire_item item = {.path = file_path("f")};
-	struct quire_item part = item, hooked = item, grows = item;
-
-	assert_int_equal(size_of(item), best);
-	part.len_bytes = HUGE;
-	assert_int_equal(size_of(part), best);
-	part.len_bytes = HUGE - 1;
-	assert_int_equal(size_of(part), QUIRE_PAGE_64K);
-	hooked.fill = copy;
-	assert_int_equal(size_of(hooked), QUIRE_PAGE_64K);
-	grows.flags = QUIRE_ITEM_APPEND;
-	assert_int_equal(size_of(grows), page_size());
-	assert_int_equal(quire_cache_set_budget(cache, SMALL_BUDGET), 0);
-	assert_int_equal(size_of(item), best);
-	assert_int_equal(quire_cache_set_budget(cache, SMALL_BUDGET - page_size()), 0);
-	assert_int_equal(size_of(item), QUIRE_PAGE_64K);
-}
-
-static void the_kernel_maps_its_own(void **state)
-{
-	file_sparse("f", LEN);
-	assert_int_equal(size_of((struct quire_item){.path = file_path("f")}), page_size());
 }
 
 /* ---- whole ---- */
@@ -396,8 +345,6 @@ static void many_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		ON_CHECKED(falls_back_where_it_cannot_be),
-		ON_KERNEL(the_kernel_maps_its_own),
 		ON_FAULTING(comes_whole_by_one_want),
 		ON_FAULTING(comes_whole_by_one_load),
 		ON_FAULTING(leaves_whole),

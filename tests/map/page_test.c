@@ -1,5 +1,5 @@
-/* Pages of 4, 16 and 64 KiB: which size an item gets, and that what belongs together comes and leaves together.
- * (2 MiB: huge_test.c.) */
+/* Pages of 4, 16 and 64 KiB: what belongs together comes and leaves together. (2 MiB: huge_test.c; which size an item
+ * gets: page_size_test.c.) */
 #include "../support/maps.h"
 #include "../support/trap.h"
 
@@ -35,88 +35,7 @@ static unsigned n_resident(struct quire_map *m, const char *p, size_t n_pages)
 	return n;
 }
 
-/* ---- which size ---- */
-
-static void size_as_asked(void **state)
-{
-	file_write("f", 1, 200000);
-	for (unsigned i = 0; i < N_SIZES; i++) {
-		struct quire_map *m = map_with("f", sizes[i]);
-
-		assert_int_equal(quire_map_item_page_bytes(m, 0), had(sizes[i]));
-		assert_int_equal(quire_map_item_page_bytes(m, 1), 0); /* no such item */
-		map_end(m);
-	}
-}
-
-static void other_sizes_are_refused(void **state)
-{
-	const size_t bad[] = {1, 4095, 4097, 8192, 32768, 131072, MIB, 4 * MIB, SIZE_MAX};
-
-	file_write("f", 1, 200000);
-	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const struct quire_item items[] = {
-			{.path = file_path("f")},
-			{.path = file_path("f"), .page_bytes = bad[i]},
-		};
-		struct quire_error err = {0};
-		struct quire_map *m;
-		int rc = map_try(items, 2, &m, &err);
-
-		if (rc == -ENOTSUP)
-			skip_because("no userfaultfd");
-		assert_int_equal(rc, -EINVAL);
-		assert_non_null(strstr(err.text, "item 1"));
-	}
-}
-
-/* Past the support's maps, which choose a size of their own. */
-static size_t size_by_default(const struct quire_item *item)
-{
-	struct quire_map_options o = {.size = sizeof(o), .fault = fault};
-	struct quire_map *m;
-	int rc = quire_map_create(cache, item, 1, &o, &m, NULL);
-
-	if (rc == -ENOTSUP)
-		skip_because("no userfaultfd");
-	assert_int_equal(rc, 0);
-	size_t bytes = quire_map_item_page_bytes(m, 0);
-	map_end(m);
-	return bytes;
-}
-
-static void small_items_come_whole_by_default(void **state)
-{
-	const struct {
-		uint64_t len;
-		size_t bytes;
-	} cases[] = {
-		{0, QUIRE_PAGE_4K},      {1, QUIRE_PAGE_4K},      {4096, QUIRE_PAGE_4K},  {4097, QUIRE_PAGE_16K},
-		{16384, QUIRE_PAGE_16K}, {16385, QUIRE_PAGE_64K}, {65536, QUIRE_PAGE_64K}, {65537, QUIRE_PAGE_4K},
-		{3 * MIB, QUIRE_PAGE_4K},
-	};
-
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		file_sparse("f", cases[i].len);
-		assert_int_equal(size_by_default(&(struct quire_item){.path = file_path("f")}), had(cases[i].bytes));
-	}
-	/* Of a part of a file, the part counts. */
-	assert_int_equal(size_by_default(&(struct quire_item){.path = file_path("f"), .len_bytes = 65536}),
-	                 had(QUIRE_PAGE_64K));
-}
-
-/* Its last page changes when it grows, and what is around it should not leave for that. */
-static void growing_items_have_the_systems_page(void **state)
-{
-	file_write("f", 1, 65536);
-	for (unsigned i = 0; i < N_SIZES; i++) {
-		struct quire_map *m = map_item_of((struct quire_item){
-			.path = file_path("f"), .flags = QUIRE_ITEM_APPEND, .reserve_bytes = MIB, .page_bytes = sizes[i]});
-
-		assert_int_equal(quire_map_item_page_bytes(m, 0), page_size());
-		map_end(m);
-	}
-}
+/* ---- where ---- */
 
 static void items_are_aligned_and_share_no_unit(void **state)
 {
@@ -499,10 +418,6 @@ static void many_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		ON_EACH(size_as_asked),
-		ON_EACH(other_sizes_are_refused),
-		ON_EACH(small_items_come_whole_by_default),
-		ON_EACH(growing_items_have_the_systems_page),
 		ON_CHECKED(items_are_aligned_and_share_no_unit),
 		ON_FAULTING(what_is_between_items_is_no_page),
 		ON_CHECKED(unit_comes_by_one_want),
