@@ -5,7 +5,7 @@
  *   (knob_lock and arenas_lock may be held while the service loop is waited for, which takes neither)
  *   (a store's may be held, as it makes room for its own: no store is called under one of these)
  *   0. knob_lock  1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. fillers_lock
- *   5. a shard's, a fill's, or cold_lock (leaves)
+ *   5. a fill's, or cold_lock  6. a shard's (leaves)
  */
 #ifndef CACHE_CORE_H
 #define CACHE_CORE_H

@@ -200,12 +200,13 @@ static int sync_fill_unit(struct range *r, uint64_t page, struct fill *fill)
 
 	if (rc < 0)
 		return rc;
-	uint64_t bytes = run.n << c->page_shift;
-	budget_charge(&c->budget, BUDGET_BUFFERS, bytes);
+	uint64_t bytes = run.n << c->page_shift, charge;
 	char *buf = arena_map_aligned(bytes, PROT_READ | PROT_WRITE);
 	fill->page = run.first;
 	fill->n_pages = (uint16_t)run.n;
 	fill->staged = bytes == UNIT_2M_BYTES && arena_kind_moves(r->arena->kind);
+	charge = fill->staged ? 0 : bytes; /* what is moved is paid for by its frames */
+	budget_charge(&c->budget, BUDGET_BUFFERS, charge);
 	source_back(&fill->source, page - run.first, c->page_shift);
 	if (buf != NULL) {
 		fill->buf = buf;
@@ -217,7 +218,7 @@ static int sync_fill_unit(struct range *r, uint64_t page, struct fill *fill)
 	rc = sync_fill_claimed(r, fill, buf != NULL, page_fill.buf + cache_page_bytes(c));
 	if (buf != NULL)
 		munmap(buf, bytes);
-	budget_uncharge(&c->budget, BUDGET_BUFFERS, bytes);
+	budget_uncharge(&c->budget, BUDGET_BUFFERS, charge);
 	fill->page = page_fill.page;
 	fill->buf = page_fill.buf;
 	fill->source = page_fill.source;

@@ -57,5 +57,9 @@ void filler_buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to
 /* Memory of 2 MiB that pages can be moved from, for an arena of that kind; NULL if all is in use. */
 char *filler_staging_get(struct filler *f, const struct arena *a);
 void filler_staging_put(struct filler *f, char *buf);
+static inline bool filler_staging_is_used_up(const struct filler *f)
+{
+	return f->staging_used == (1u << N_STAGING) - 1;
+}
 
 #endif

@@ -189,8 +189,9 @@ static bool want_fill(struct want *w, struct filler *f)
 	int rc = fill_start(f, w->range, w->page, want_run(w), alone);
 
 	/* A raw load can't be told, and the memory may be in the hands of loops whose threads wait
-	 * for it: its page comes all the same. */
-	if (rc == -EAGAIN && (w->flags & WANT_FAULT))
+	 * for it: its page comes all the same. Not so staging, which this filler's own reads have: one page that came
+	 * alone would keep its 2 MiB from ever coming whole. */
+	if (rc == -EAGAIN && (w->flags & WANT_FAULT) && !filler_staging_is_used_up(f))
 		rc = fill_start(f, w->range, w->page, 1, FILL_ALONE | FILL_FORCE);
 	/* Where pins have all that there is, waiting would be for ever. Looked at twice, with another
 	 * try between, lest memory that has just become free is taken for none. */

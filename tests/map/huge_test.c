@@ -342,6 +342,36 @@ static void many_threads(void **state)
 	map_end(m);
 }
 
+/* More of them are cold at once than there is staging for: each comes whole all the same. */
+#define N_COLD 12u
+
+static void *load_one(void *arg)
+{
+	return *(const volatile char *)arg == 0 ? arg : NULL;
+}
+
+static void many_cold_loads_at_once(void **state)
+{
+	pthread_t threads[N_COLD];
+
+	need_huge();
+	file_sparse("f", N_COLD * HUGE);
+	struct quire_map *m = map_huge("f");
+	char *p = (char *)(uintptr_t)item_ptr(m, 0);
+	for (unsigned i = 0; i < N_COLD; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, load_one, p + i * HUGE + i * 10000), 0);
+	for (unsigned i = 0; i < N_COLD; i++) {
+		void *got;
+
+		pthread_join(threads[i], &got);
+		assert_ptr_equal(got, p + i * HUGE + i * 10000);
+	}
+	for (unsigned i = 0; i < N_COLD; i++)
+		assert_int_equal(want(m, p + i * HUGE + i * 10000, 1), 0);
+	assert_int_equal(map_stat(m).resident, N_COLD * HUGE);
+	map_end(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -356,6 +386,7 @@ int main(void)
 		ON_FAULTING(small_pages_and_huge_ones_take_turns),
 		ON_FAULTING(budget_that_shrinks_below_them),
 		ON_FAULTING(many_threads),
+		ON_FAULTING(many_cold_loads_at_once),
 	};
 	return cmocka_run_group_tests(tests, files_setup, files_teardown);
 }
