@@ -33,6 +33,8 @@ struct quire_cache_options {
 	bool signal_faults;      /* install the SIGBUS handler: maps may ask for QUIRE_FAULT_SIGNAL,
 	                          * loops for suspend_faults. Chains to the handler that was there. */
 	bool buffered_io;        /* read files through the kernel's page cache, not O_DIRECT */
+	bool no_probation;       /* no copies, of at most 1/16 of the budget, of pages that leave while only raw
+	                          * loads are known to use them, and that a fault would bring back without I/O */
 };
 
 /* Opens a cache; opts may be NULL. May block for milliseconds. */
@@ -50,7 +52,7 @@ int quire_cache_set_budget(struct quire_cache *cache, uint64_t bytes);
 /* Bytes unless said otherwise; counters are since open. A snapshot, not atomic as a whole. */
 struct quire_cache_stat {
 	uint64_t budget;       /* the limit in force */
-	uint64_t used;         /* sum of the next five */
+	uint64_t used;         /* sum of the next five, and of probation */
 	uint64_t frames;       /* resident pages and pages being filled */
 	uint64_t page_tables;  /* the kernel's, for the arenas, as charged */
 	uint64_t tables;       /* residency tables and replacement queues */
@@ -66,6 +68,8 @@ struct quire_cache_stat {
 	uint64_t n_duplicate;  /* fills repeated by a fault */
 	uint64_t n_errors;     /* fills that failed */
 	uint64_t n_open_files; /* descriptors held now */
+	uint64_t probation;    /* copies of pages that have left, in case a raw load comes back to them */
+	uint64_t n_probation_hits; /* pages that came back from there: no fills */
 };
 int quire_cache_stat(struct quire_cache *cache, struct quire_cache_stat *ret_stat);
 

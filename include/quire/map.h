@@ -210,6 +210,8 @@ struct quire_map_stat {
 	uint64_t n_hits;      /* pages that want found resident */
 	uint64_t n_faults, n_fills, n_evictions, n_errors; /* pages */
 	uint64_t n_ahead;     /* pages that were read ahead of a reader */
+	uint64_t probation;   /* copies of pages that are not resident */
+	uint64_t n_probation_hits; /* pages that came back from their copies: no fills */
 };
 int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
 

@@ -120,6 +120,12 @@ int policy_insert(struct policy *p, uint64_t page)
 	return page_ring_push(to_main ? &p->main : &p->small, page);
 }
 
+int policy_insert_used(struct policy *p, uint64_t page)
+{
+	ghost_take(&p->ghost, page);
+	return page_ring_push(&p->main, page);
+}
+
 /* At the first pick the oldest tenth becomes the small queue; without memory for all of it, less. */
 static void divide(struct policy *p)
 {

@@ -33,6 +33,9 @@ void policy_destroy(struct policy *p);
  * entered; the owner has to evict the page itself. */
 int policy_insert(struct policy *p, uint64_t page);
 
+/* The same for a page of which the owner knows that it was used since it was first entered. */
+int policy_insert_used(struct policy *p, uint64_t page);
+
 /* Chooses up to n pages that the owner has TAKEN; returns how many. Looks at a bounded
  * number of candidates (at most two rounds of what it holds), so 0 means: nothing can leave. */
 unsigned policy_pick(struct policy *p, uint64_t *ret_pages, unsigned n, policy_ask_fn ask, void *arg);

@@ -7,6 +7,7 @@
 #include "evict.h"
 #include "fault.h"
 #include "filler.h"
+#include "probation.h"
 
 #include <errno.h>
 #include <semaphore.h>
@@ -136,6 +137,8 @@ static int cache_build(struct quire_cache *c, const struct quire_cache_options *
 	rc = filler_create_bare(c, &bare);
 	if (rc < 0)
 		return quire_fail(err, rc, "cache");
+	if (!o->no_probation)
+		c->probation = probation_create(c);
 	rc = service_get(&c->service, err);
 	if (rc < 0)
 		return rc;
@@ -183,6 +186,7 @@ static void cache_tear_down(struct quire_cache *c)
 	for (int i = 0; i < N_ARENA_KINDS; i++)
 		arena_destroy(atomic_exchange(&c->arenas[i], NULL));
 	sync_fills_destroy(c);
+	probation_destroy(c->probation);
 	if (c->pool != NULL)
 		media_pool_destroy(c->pool);
 	shards_destroy(c);
@@ -357,6 +361,8 @@ int quire_cache_stat(struct quire_cache *c, struct quire_cache_stat *ret_stat)
 		.n_duplicate = atomic_load(&c->counters.n_duplicate),
 		.n_errors = atomic_load(&c->counters.n_errors),
 		.n_open_files = media_pool_n_open(c->pool),
+		.probation = budget_kind_used(&c->budget, BUDGET_PROBATION),
+		.n_probation_hits = atomic_load(&c->counters.n_probation_hits),
 	};
 
 	stat_arenas(c, &s);

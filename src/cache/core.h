@@ -4,8 +4,8 @@
  * caller memory is touched:
  *   (knob_lock and arenas_lock may be held while the service loop is waited for, which takes neither)
  *   (a store's may be held, as it makes room for its own: no store is called under one of these)
- *   0. knob_lock  1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. fillers_lock
- *   5. a fill's, or cold_lock  6. a shard's (leaves)
+ *   0. knob_lock  1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. a fill's, or cold_lock
+ *   5. fillers_lock  6. a shard's, a probation pool's (leaves)
  */
 #ifndef CACHE_CORE_H
 #define CACHE_CORE_H
@@ -27,6 +27,7 @@
 struct filler;
 struct fault_service;
 struct sync_fills;
+struct probation;
 
 /* One of the replacement policy's instances; pages are spread over them by their number. */
 struct shard {
@@ -43,7 +44,7 @@ struct cold_extent {
 };
 
 struct cache_counters {
-	_Atomic uint64_t n_fills, n_faults, n_evictions, n_duplicate, n_errors;
+	_Atomic uint64_t n_fills, n_faults, n_evictions, n_duplicate, n_errors, n_probation_hits;
 };
 
 struct quire_cache {
@@ -62,6 +63,7 @@ struct quire_cache {
 	struct media_pool *pool;    /* owned */
 	struct fault_service *fault_services[N_ARENA_KINDS]; /* owned; of arenas whose faults are messages */
 	struct sync_fills *sync_fills;       /* owned; for fault handlers */
+	struct probation *probation;         /* owned; NULL: not wanted, or not to be had */
 	struct loop_timer auto_timer;        /* on the service loop */
 
 	pthread_mutex_t knob_lock; /* one change of the budget at a time */

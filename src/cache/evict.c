@@ -11,6 +11,7 @@
 
 #include "core.h"
 #include "fill.h"
+#include "probation.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -160,8 +161,13 @@ static void evict_pick_cold(struct quire_cache *c, struct batch *b, unsigned n_p
 
 unsigned evict_some(struct quire_cache *c, unsigned n)
 {
+	uint64_t epoch = probation_epoch(c);
+	unsigned aside = probation_shrink(c, n, false);
+	bool grow = false;
 	struct batch b;
 
+	if (aside > 0)
+		return aside;
 	b.n = b.n_pages = 0;
 	if (n > ARENA_ZAP_MAX)
 		n = ARENA_ZAP_MAX;
@@ -171,13 +177,19 @@ unsigned evict_some(struct quire_cache *c, unsigned n)
 		evict_pick_cold(c, &b, n);
 		pthread_mutex_unlock(&c->cold_lock);
 	}
-	if (b.n == 0)
+	if (b.n == 0) {
 		evict_pick(c, &b, n, true);
+		grow = probation_admit(c, epoch, b.victims, b.n);
+	}
 	if (b.n == 0)
+		aside = probation_shrink(c, n, true);
+	if (b.n == 0 && aside == 0)
 		evict_pick(c, &b, n, false);
 	evict_drop(c, NULL, &b);
 	pthread_rwlock_unlock(&c->ranges_lock);
-	return b.n_pages;
+	if (grow)
+		probation_grow(c);
+	return b.n_pages + aside;
 }
 
 void evict_to_budget(struct quire_cache *c)
@@ -239,7 +251,7 @@ static void evict_count_resident(struct range *r, uint64_t page, uint32_t flags,
 }
 
 /* Invariant 2 of unit.c: the page says that it is resident, then its unit that it has an entry. */
-static bool evict_queue(struct quire_cache *c, struct arena *a, uint64_t page, enum unit_size size)
+static bool evict_queue(struct quire_cache *c, struct arena *a, uint64_t page, enum unit_size size, bool used)
 {
 	uint64_t first = unit_first(a, page, unit_shift(c, size));
 	struct shard *s = cache_shard(c, first);
@@ -247,7 +259,8 @@ static bool evict_queue(struct quire_cache *c, struct arena *a, uint64_t page, e
 	if (atomic_fetch_or(arena_word(a, first), PAGE_QUEUED) & PAGE_QUEUED)
 		return true;
 	pthread_mutex_lock(&s->lock);
-	int rc = policy_insert(s->policy, unit_entry(first, size));
+	int rc = used ? policy_insert_used(s->policy, unit_entry(first, size))
+	              : policy_insert(s->policy, unit_entry(first, size));
 	shard_recharge(c, s);
 	pthread_mutex_unlock(&s->lock);
 	if (rc < 0)
@@ -270,7 +283,8 @@ bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 	} while (!page_cas(word, &w, PAGE_RESIDENT | (w & (PAGE_QUEUED | PAGE_DUP | PAGE_UNIT_MASK)) | flags));
 	/* Nobody would ever choose it: it leaves now, unless it is in use; then purge or
 	 * destroy takes it. */
-	if (!evict_queue(r->cache, r->arena, page, (enum unit_size)page_unit(w)))
+	bool used = (flags & PAGE_USES_MASK) != 0;
+	if (!evict_queue(r->cache, r->arena, page, (enum unit_size)page_unit(w), used))
 		evict_range(r, page, 1);
 	return true;
 }

@@ -18,7 +18,7 @@ unsigned evict_some(struct quire_cache *c, unsigned n);
 void evict_to_budget(struct quire_cache *c);
 
 /* A page that is FILLING for fill `id` becomes RESIDENT and enters the replacement policy; one that
- * is not (any more), or is spoiled, is left alone: false. flags: PAGE_HOT, PAGE_UNVERIFIED. */
+ * is not (any more), or is spoiled, is left alone: false. flags: PAGE_HOT, PAGE_UNVERIFIED, uses that it is known to have had. */
 bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
 
 /* Drops resident pages of units that [page, page + n) touches and in which none is pinned; returns how many. */

@@ -14,6 +14,7 @@
 #include "../base/fail.h"
 #include "arena_kernel.h"
 #include "evict.h"
+#include "probation.h"
 #include "want.h"
 
 #include <errno.h>
@@ -142,6 +143,7 @@ static void fault_begin(struct fault_service *s, uint64_t address)
 		return;
 	}
 	count(&r->n_faults, 1);
+	probation_earn(r);
 
 	struct fault *f = s->free;
 	struct iovec at = {arena_address(s->arena, page), 1};

@@ -25,6 +25,7 @@
 #include "arena_kernel.h"
 #include "evict.h"
 #include "filler.h"
+#include "probation.h"
 #include "unit.h"
 #include "want.h"
 
@@ -102,7 +103,7 @@ static struct fill *sync_fill_get(struct quire_cache *c)
 	struct fill *fill = &atomic_load(&c->fillers[0])->fills[i];
 	fill->n_pages = 1;
 	fill->result = 0;
-	fill->vague = false;
+	fill->from_copy = fill->vague = false;
 	fill->staged = false;
 	fill->error_at = 0;
 	fill->waiters = NULL;
@@ -248,6 +249,19 @@ static uint64_t sync_unit_left(const struct fill *fill)
 	return unit_first(fill->range->arena, fill->page, shift) + (UINT64_C(1) << shift) - fill->page;
 }
 
+/* The page was on probation, and its unit may have been. -EBUSY: look again. */
+static int sync_from_copies(struct range *r, uint64_t page, struct fill *fill)
+{
+	struct page_source source = fill->source;
+	int rc = fill_from_copies(fill, r, page, 0, &source);
+
+	if (rc == -EAGAIN) /* as in sync_fill */
+		rc = fill_from_copies(fill, r, page, FILL_ALONE | FILL_FORCE, &source);
+	fill->page = page;
+	fill->source = source;
+	return rc;
+}
+
 /* Makes the page resident. r is referenced. */
 static int sync_fault(struct range *r, uint64_t page)
 {
@@ -262,7 +276,10 @@ static int sync_fault(struct range *r, uint64_t page)
 
 		if (page_state(w) == PAGE_RESIDENT)
 			break;
-		if (page_state(w) == PAGE_ABSENT && whole) {
+		if (page_state(w) == PAGE_ABSENT && probation_holds(r, page)) {
+			stream_access(NULL, r, page, sync_unit_left(fill), STREAM_FIRST | STREAM_ABSENT);
+			rc = sync_from_copies(r, page, fill);
+		} else if (page_state(w) == PAGE_ABSENT && whole) {
 			stream_access(NULL, r, page, sync_unit_left(fill), STREAM_FIRST | STREAM_ABSENT);
 			rc = sync_fill_unit(r, page, fill);
 			whole = rc != -EAGAIN;

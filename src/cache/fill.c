@@ -22,6 +22,7 @@
 
 #include "evict.h"
 #include "filler.h"
+#include "probation.h"
 #include "want.h"
 
 #include <errno.h>
@@ -191,11 +192,13 @@ void source_back(struct page_source *s, uint64_t n, unsigned page_shift)
 	s->len_bytes += n << page_shift;
 }
 
+/* What is aside of the page goes before its word is looked at, and what has come aside meanwhile, after. */
 int fill_outdate(struct range *r, uint64_t page)
 {
 	page_word *word = range_word(r, page);
-	uint32_t w = page_load(word);
 
+	probation_drop(r, page, 1);
+	uint32_t w = page_load(word);
 	while (page_state(w) == PAGE_FILLING)
 		if (page_cas(word, &w, w | PAGE_SPOILED))
 			break;
@@ -215,7 +218,11 @@ int fill_outdate(struct range *r, uint64_t page)
 	case PAGE_POISONED:
 		break;
 	}
-	return 0;
+	probation_drop(r, page, 1);
+	/* Whoever has claimed it since may have its old copy in hand. */
+	bool claimed = page_state(w) != PAGE_FILLING && page_state(w) != PAGE_ORPHAN &&
+	               page_state(page_load(word)) != PAGE_ABSENT && page_state(page_load(word)) != PAGE_POISONED;
+	return claimed ? -EAGAIN : 0;
 }
 
 void fill_settle_duplicate(struct range *r, uint64_t page, bool failed)
@@ -258,7 +265,7 @@ static void fill_install_pages(struct fill *fill, unsigned n_pages, char *scratc
 	int rc = 0;
 
 	fill->n_good = 0;
-	if (fill->source.fill != NULL) {
+	if (fill->source.fill != NULL && !fill->from_copy) {
 		while (fill->n_good < n_pages && rc == 0) {
 			rc = fill_install_checked(fill, scratch, fill->n_good);
 			if (rc == 0)
@@ -274,12 +281,15 @@ static void fill_install_pages(struct fill *fill, unsigned n_pages, char *scratc
 	fill->result = rc;
 }
 
+/* grow_lock is held. A copy may be of before, though the item was found to end where it does. */
 static bool fill_ends_as_before(const struct fill *fill)
 {
 	const struct page_source *then = &fill->source;
 	struct range *r = fill->range;
 	struct page_source now;
 
+	if (fill->from_copy && (page_load(range_word(r, fill->page)) & PAGE_SPOILED))
+		return false;
 	return r->ops->locate(r->owner, fill->page - r->first_page, &now) == 0 &&
 	       now.len_bytes == then->len_bytes;
 }
@@ -289,7 +299,8 @@ void fill_install(struct fill *fill, char *scratch)
 	struct range *r = fill->range;
 	unsigned n_pages = fill->n_pages;
 
-	if (!fill->source.may_grow || fill->source.len_bytes >> r->arena->page_shift >= n_pages) {
+	if (!fill->source.may_grow ||
+	    (fill->source.len_bytes >> r->arena->page_shift >= n_pages && !fill->from_copy)) {
 		fill_install_pages(fill, n_pages, scratch);
 		return;
 	}
@@ -321,7 +332,7 @@ struct want *fill_settle(struct fill *fill)
 {
 	struct range *r = fill->range;
 	uint32_t flags = (source_is_verified(&fill->source) ? 0 : PAGE_UNVERIFIED) |
-	                 (fill->source.hot ? PAGE_HOT : 0);
+	                 (fill->source.hot ? PAGE_HOT : 0) | (fill->from_copy ? PROBATION_USES : 0);
 
 	if (fill->result < 0) {
 		count(&r->n_errors, 1);
@@ -330,8 +341,8 @@ struct want *fill_settle(struct fill *fill)
 		               fill->source.item_offset + ((uint64_t)fill->n_good << r->arena->page_shift) + fill->error_at,
 		               fill->result);
 	}
-	count(&r->n_fills, fill->n_good);
-	count(&r->cache->counters.n_fills, fill->n_good);
+	count(fill->from_copy ? &r->n_probation_hits : &r->n_fills, fill->n_good);
+	count(fill->from_copy ? &r->cache->counters.n_probation_hits : &r->cache->counters.n_fills, fill->n_good);
 
 	pthread_mutex_lock(&fill->lock);
 	for (unsigned i = 0; i < fill->n_pages; i++) {

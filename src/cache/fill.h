@@ -25,6 +25,7 @@ struct fill {
 	uint64_t page;          /* first */
 	char *buf;              /* of the filler's pool, n_pages long */
 	int result;             /* negative errno of page `n_good`, or 0 */
+	bool from_copy;         /* not read: its page was on probation */
 	bool vague;             /* the error is of some page of the run: each is tried alone */
 	uint64_t error_at;      /* where the read says that it failed, in bytes from `page`; 0: it does not say */
 	uint16_t n_good;        /* pages that were installed */
@@ -45,6 +46,10 @@ int filler_get(struct quire_cache *c, struct quire_loop *loop, struct filler **r
 #define FILL_ALONE 1u /* of the unit, this page only */
 #define FILL_FORCE 2u /* take the memory, whatever the budget says */
 int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, unsigned flags);
+
+/* A page comes back from its copy (probation.h), and unless FILL_ALONE, others of its unit do: there and settled on
+ * return. fill: free, of the caller's, without a buffer; r: referenced. 0; -EBUSY: look again; -EAGAIN as above. */
+int fill_from_copies(struct fill *fill, struct range *r, uint64_t page, unsigned flags, const struct page_source *source);
 
 /* Repeats the fill that another loop owns. 0; -EALREADY: a repeat is under way and will wake
  * who waits for the page; -EAGAIN, -EBUSY as above. The filler's thread. */

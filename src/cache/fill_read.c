@@ -5,6 +5,7 @@
  */
 #include "evict.h"
 #include "filler.h"
+#include "probation.h"
 #include "unit.h"
 #include "want.h"
 
@@ -70,7 +71,7 @@ static void fill_init(struct fill *fill, char *buf, bool staged, unsigned n)
 	fill->n_pages = (uint16_t)n;
 	fill->result = 0;
 	fill->n_good = 0;
-	fill->vague = false;
+	fill->from_copy = fill->vague = false;
 	fill->error_at = 0;
 	fill->waiters = NULL;
 }
@@ -186,6 +187,28 @@ static int fill_start_part(struct filler *f, struct range *r, uint64_t page, str
 	return 0;
 }
 
+/* The page, and others of its unit, from their copies: with nothing to wait for, and no buffer. */
+static int fill_start_copied(struct filler *f, struct range *r, uint64_t page, unsigned flags,
+                             const struct page_source *source)
+{
+	unsigned shift = unit_shift(f->cache, (enum unit_size)source->unit);
+	struct fill *fill = f->free;
+
+	/* Not ahead of a reader: it takes no time, and only who comes to them tells that they are in use. */
+	if (f->ahead.starting)
+		return -EBUSY;
+	if (fill == NULL)
+		return -EAGAIN;
+	f->free = fill->next;
+	fill_init(fill, NULL, false, 1);
+	int rc = fill_from_copies(fill, r, page, flags, source);
+	fill->next = f->free;
+	f->free = fill;
+	if (rc == 0)
+		f->ahead.launched_end = unit_first(r->arena, page, shift) + (UINT64_C(1) << shift);
+	return rc;
+}
+
 int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, unsigned flags)
 {
 	struct page_source source;
@@ -195,6 +218,11 @@ int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pa
 		return rc;
 	if (!range_get(r))
 		return -ECANCELED;
+	if (probation_holds(r, page)) {
+		rc = fill_start_copied(f, r, page, flags, &source);
+		range_put(r);
+		return rc;
+	}
 	rc = source.unit == UNIT_2M && flags == 0 ? fill_start_whole(f, r, page, &source) : -EBUSY;
 	if (rc == -EBUSY)
 		rc = fill_start_part(f, r, page, fill_window(f, r, page, max_pages, flags, &source), flags, &source);

@@ -36,7 +36,8 @@ bool evict_can_fit(const struct quire_cache *c)
 
 bool evict_all_pinned(const struct quire_cache *c)
 {
-	return budget_kind_used(&c->budget, BUDGET_FRAMES) <= atomic_load(&c->pinned_bytes);
+	return budget_kind_used(&c->budget, BUDGET_FRAMES) <= atomic_load(&c->pinned_bytes) &&
+	       budget_kind_used(&c->budget, BUDGET_PROBATION) == 0;
 }
 
 static bool pin_charge(struct quire_cache *c, uint64_t bytes)

@@ -11,6 +11,7 @@
 #include "evict.h"
 #include "fault.h"
 #include "fill.h"
+#include "probation.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -165,6 +166,7 @@ void range_free(struct range *r)
 	do {
 		evict_range(r, r->first_page, r->n_pages);
 	} while (atomic_load_explicit(&r->n_resident, memory_order_acquire) > 0 && sched_yield() == 0);
+	probation_drop(r, r->first_page, r->n_pages);
 	fault_unpoison(r, r->first_page, r->n_pages);
 	range_remove(r->cache, r);
 	arena_space_put(a, r->first_page, r->n_pages);

@@ -34,9 +34,10 @@ struct range {
 	void *owner;               /* borrowed: until range_free */
 	struct gate gate __attribute__((aligned(STRIPE_BYTES))); /* operations and fills are inside; closed: dying */
 	pthread_mutex_t grow_lock; /* an item's length changes, or a page it ends in is installed */
-	_Atomic uint64_t n_resident __attribute__((aligned(STRIPE_BYTES))), n_unverified;
+	_Atomic uint64_t n_resident __attribute__((aligned(STRIPE_BYTES))), n_unverified, n_probation;
 	_Atomic uint64_t n_pinned; /* pages; RANGE_KILLED beside, and then no page can be pinned */
-	_Atomic uint64_t n_faults, n_fills, n_evictions, n_errors, n_ahead;
+	_Atomic uint64_t n_faults, n_fills, n_evictions, n_errors, n_ahead, n_probation_hits;
+	_Atomic uint32_t probation_credit;
 	struct stripes n_hits;     /* the one that is counted without a miss */
 	struct streams streams;
 };

@@ -4,6 +4,11 @@
 #include <errno.h>
 #include <stddef.h>
 
+bool source_is_as_it_was(const struct page_source *s)
+{
+	return s->object != NULL || media_file_check(s->file) == 0;
+}
+
 static void file_done(struct media_read *file, int result)
 {
 	struct source_read *read = (struct source_read *)((char *)file - offsetof(struct source_read, file));

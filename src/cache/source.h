@@ -33,6 +33,9 @@ static inline bool source_is_verified(const struct page_source *s)
 	return s->object != NULL || s->fill != NULL;
 }
 
+/* True if what was read of it before may be shown still. A file that is not open just now is not asked. */
+bool source_is_as_it_was(const struct page_source *s);
+
 /* What one read can bring at most. */
 static inline uint64_t source_read_max_bytes(const struct page_source *s)
 {

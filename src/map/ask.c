@@ -1,4 +1,5 @@
 /* ask.c - asking for pages, giving them back, and telling the cache what they are worth. */
+#include "../cache/probation.h"
 #include "map_internal.h"
 
 #include <errno.h>
@@ -82,7 +83,10 @@ int64_t quire_map_purge(struct quire_map *m, const void *addr, size_t len_bytes)
 		return kernel_map_purge(m, addr, len_bytes);
 
 	uint64_t first = want_first_page(m->range, &v);
-	return (int64_t)evict_range(m->range, first, want_end_page(m->range, &v) - first);
+	uint64_t n = want_end_page(m->range, &v) - first;
+	int64_t n_dropped = (int64_t)evict_range(m->range, first, n);
+	probation_drop(m->range, first, n);
+	return n_dropped;
 }
 
 /* ---- advice ---- */
@@ -122,7 +126,10 @@ static int item_advise(struct quire_map *m, struct item *it, enum quire_advice a
 
 	uint64_t first = m->range->first_page + it->first_page, n = map_pages(m, len);
 	evict_forget_cold(m->range, first, n);
-	return advice == QUIRE_ADVISE_COLD ? evict_cold(m->range, first, n) : 0;
+	if (advice != QUIRE_ADVISE_COLD)
+		return 0;
+	probation_drop(m->range, first, n);
+	return evict_cold(m->range, first, n);
 }
 
 int quire_map_stream(struct quire_map *m, size_t index, enum quire_stream mode)

@@ -99,6 +99,10 @@ void media_read_finish(struct media_read *read);
  * the interrupted code of this thread could hold (for fault handlers). */
 int media_read_now(struct media_file *file, uint64_t offset, uint32_t len_bytes, void *buf);
 
+/* Is the file still what it was when opened? One fstat. 0, -ESTALE; -EAGAIN: it is not open now. May be called where
+ * media_read_now may. */
+int media_file_check(struct media_file *file);
+
 enum media_state {
 	MEDIA_REPLACED = 1, /* the name leads to another file, or none */
 	MEDIA_CHANGED = 2,  /* rewritten in place */

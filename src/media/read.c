@@ -390,3 +390,15 @@ int media_read_now(struct media_file *file, uint64_t offset, uint32_t len_bytes,
 	errno = saved_errno;
 	return rc;
 }
+
+int media_file_check(struct media_file *file)
+{
+	int saved_errno = errno;
+	int fd = descriptor_get(file);
+	if (fd < 0)
+		return -EAGAIN;
+	int rc = check(file, fd, complete(file));
+	descriptor_put(file);
+	errno = saved_errno;
+	return rc;
+}
