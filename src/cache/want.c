@@ -102,7 +102,9 @@ static int want_advance(struct want *w)
 			}
 			if (page_uses(now) == 0 && atomic_load_explicit(&r->streams.n, memory_order_relaxed) > 0)
 				stream_meet(r, &r->streams, w->page);
-			page_touch(word, now);
+			/* A fault is no use beside the load itself, and the kernel may tell of one more than once. */
+			if ((w->flags & WANT_FAULT) == 0)
+				page_touch(word, now);
 			n_hits += want_is_news(w);
 			w->waited = false;
 			w->page++;

@@ -6,6 +6,7 @@
 #include "../support/trap.h"
 
 #include <quire/map.h>
+#include <sched.h>
 
 #define BUDGET (16 * MIB)
 #define BIG (3 * BUDGET)
@@ -15,9 +16,19 @@
 static struct quire_map *big; /* whose pages push out the others' */
 static uint64_t big_at;
 
-static void load(const char *p)
+/* A raw load, after which everything is counted: the loading thread may be woken a moment before that. */
+static void load(const struct quire_map *m, const char *p)
 {
 	(void)*(const volatile char *)p;
+	while (!quire_map_resident(m, p, 1))
+		sched_yield();
+}
+
+static void load_and_compare(const struct quire_map *m, const char *p, uint64_t offset, uint64_t len)
+{
+	for (uint64_t at = 0; at < len; at += page_size())
+		load(m, p + at);
+	assert_bytes(p, SEED, offset, len);
 }
 
 static uint64_t page_of(const struct quire_map *m, const char *p)
@@ -30,7 +41,7 @@ static bool is_aside(const struct quire_map *m, const char *p)
 	return probation_holds(m->range, page_of(m, p));
 }
 
-/* A cache that is full of pages which have been read by raw loads, so that there is room for copies. */
+/* A cache that is full of another map's pages, some of which raw loads have asked for, so that there is room for copies. */
 static void begin_with(struct quire_cache_options opts)
 {
 	opts.budget_bytes = BUDGET;
@@ -39,7 +50,8 @@ static void begin_with(struct quire_cache_options opts)
 	file_sparse("big", BIG);
 	big = map_name("big");
 	for (big_at = 0; big_at < BIG; big_at += 64 * KIB) {
-		load(item_ptr(big, 0) + big_at);
+		if (big_at % MIB == 0)
+			load(big, item_ptr(big, 0) + big_at);
 		assert_int_equal(want(big, item_ptr(big, 0) + big_at, 64 * KIB), 0);
 	}
 }
@@ -80,7 +92,7 @@ static void read_and_push_out(struct quire_map *m)
 {
 	size_t n = item_len(m, 0);
 
-	assert_bytes(item_ptr(m, 0), SEED, 0, n);
+	load_and_compare(m, item_ptr(m, 0), 0, n);
 	for (size_t at = 0; at < n; at += page_size())
 		push_out(m, item_ptr(m, 0) + at);
 }
@@ -108,10 +120,10 @@ static void a_fault_on_a_copy_reads_nothing(void **state)
 	const char *p = find_aside(m);
 	struct quire_map_stat before = map_stat(m);
 
-	assert_bytes(p, SEED, offset_of(m, p), page_size());
+	load_and_compare(m, p, offset_of(m, p), page_size());
 	struct quire_map_stat after = map_stat(m);
 	assert_int_equal(after.n_fills, before.n_fills);
-	assert_int_equal(after.n_faults, before.n_faults + 1);
+	assert_true(after.n_faults > before.n_faults);
 	assert_int_equal(after.n_probation_hits, before.n_probation_hits + 1);
 	assert_int_equal(after.probation, before.probation - page_size());
 	assert_int_equal(after.resident, before.resident + page_size());
@@ -128,7 +140,7 @@ static void a_want_of_a_copy_reads_nothing(void **state)
 	struct quire_map_stat before = map_stat(m);
 
 	assert_int_equal(pin(m, p, 1), 0);
-	assert_bytes(p, SEED, offset_of(m, p), page_size());
+	load_and_compare(m, p, offset_of(m, p), page_size());
 	assert_int_equal(unpin(m, p, 1), 0);
 	assert_int_equal(map_stat(m).n_fills, before.n_fills);
 	assert_int_equal(map_stat(m).n_hits, before.n_hits);
@@ -144,7 +156,7 @@ static void what_comes_back_stays_longer(void **state)
 	read_and_push_out(m);
 	const char *p = find_aside(m);
 
-	load(p);
+	load(m, p);
 	for (unsigned i = 0; i < 32; i++) {
 		big_at = (big_at + 64 * KIB) % BIG;
 		assert_int_equal(want(big, item_ptr(big, 0) + big_at, 64 * KIB), 0);
@@ -164,9 +176,9 @@ static void a_unit_comes_back_together(void **state)
 	struct quire_map_stat before = map_stat(m);
 
 	assert_int_equal(before.probation, FEW * page_size());
-	load(p + pages(5));
-	assert_bytes(p, SEED, 0, FEW * page_size());
-	assert_int_equal(map_stat(m).n_faults, before.n_faults + 1);
+	load(m, p + pages(5));
+	load_and_compare(m, p, 0, FEW * page_size());
+	assert_true(map_stat(m).n_faults > before.n_faults);
 	assert_int_equal(map_stat(m).n_fills, before.n_fills);
 	assert_int_equal(map_stat(m).n_probation_hits, before.n_probation_hits + FEW);
 	assert_int_equal(map_stat(m).probation, 0);
@@ -184,11 +196,10 @@ static void of_a_unit_what_is_missing_is_read(void **state)
 	uint64_t n_fills = map_stat(m).n_fills;
 
 	probation_drop(m->range, page_of(m, p) + 3, 4);
-	assert_bytes(p, SEED, 0, FEW * page_size());
+	load_and_compare(m, p, 0, FEW * page_size());
 	assert_int_equal(map_stat(m).n_fills, n_fills + 4);
 	assert_true(quire_map_resident(m, p, FEW * page_size()));
-	push_out(m, p + pages(4)); /* and leaves together again */
-	assert_false(quire_map_resident(m, p, 1));
+	assert_int_equal(quire_map_purge(m, p + pages(4), 1), FEW); /* it leaves together still */
 	end(m);
 }
 
@@ -213,10 +224,25 @@ static void not_where_it_is_not_wanted(void **state)
 	struct quire_map *m = map_few((struct quire_item){0});
 	uint64_t n_fills = map_stat(m).n_fills;
 	read_and_push_out(m);
-	assert_bytes(item_ptr(m, 0), SEED, 0, FEW * page_size());
+	load_and_compare(m, item_ptr(m, 0), 0, FEW * page_size());
 	assert_int_equal(map_stat(m).n_fills, n_fills + 2 * FEW);
 	assert_int_equal(cache_stat().n_probation_hits, 0);
 	end(m);
+}
+
+/* Of what is never asked for again, few copies are made. */
+static void a_scan_gets_less_and_less(void **state)
+{
+	begin();
+	assert_true(cache_stat().probation > BUDGET / 16 / 2);
+	for (unsigned i = 0; i < 4; i++)
+		for (uint64_t at = 0; at < BIG; at += 64 * KIB) {
+			load(big, item_ptr(big, 0) + at);
+			assert_int_equal(want(big, item_ptr(big, 0) + at, 64 * KIB), 0);
+		}
+	assert_in_range(cache_stat().probation, 1, BUDGET / 16 / 8);
+	assert_true(probation_check(cache->probation));
+	map_end(big);
 }
 
 /* ---- advice ---- */
@@ -231,7 +257,7 @@ static void purged_copies_are_gone(void **state)
 
 	assert_int_equal(quire_map_purge(m, item_ptr(m, 0), item_len(m, 0)), 0);
 	assert_int_equal(map_stat(m).probation, 0);
-	assert_bytes(item_ptr(m, 0), SEED, 0, FEW * page_size());
+	load_and_compare(m, item_ptr(m, 0), 0, FEW * page_size());
 	assert_int_equal(map_stat(m).n_fills, n_fills + FEW);
 	end(m);
 }
@@ -251,7 +277,7 @@ static void a_cold_item_leaves_without_copies(void **state)
 {
 	begin();
 	struct quire_map *m = map_few((struct quire_item){0});
-	assert_bytes(item_ptr(m, 0), SEED, 0, FEW * page_size());
+	load_and_compare(m, item_ptr(m, 0), 0, FEW * page_size());
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_COLD), 0);
 	for (size_t at = 0; at < FEW * page_size(); at += page_size())
 		push_out(m, item_ptr(m, 0) + at);
@@ -270,7 +296,7 @@ static void copies_leave_before_hot_pages(void **state)
 
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_HOT), 0);
 	for (uint64_t at = 0; at < BUDGET && n_evictions == 0; at += page_size()) {
-		load(item_ptr(m, 0) + at);
+		load(m, item_ptr(m, 0) + at);
 		n_evictions = map_stat(m).n_evictions;
 		assert_true(n_evictions == 0 || cache_stat().probation == 0);
 	}
@@ -285,7 +311,7 @@ static void a_pinned_item_never_leaves(void **state)
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_PINNED), 0);
 	for (unsigned i = 0; i < 2 * BUDGET / (64 * KIB); i++) {
 		big_at = (big_at + 64 * KIB) % BIG;
-		load(item_ptr(big, 0) + big_at);
+		load(big, item_ptr(big, 0) + big_at);
 		assert_int_equal(want(big, item_ptr(big, 0) + big_at, 64 * KIB), 0);
 	}
 	assert_true(quire_map_resident(m, item_ptr(m, 0), item_len(m, 0)));
@@ -345,7 +371,7 @@ static void extending_drops_the_copy_of_the_last_page(void **state)
 	assert_int_equal(now, len + 500);
 	assert_false(is_aside(m, last));
 	uint64_t n_fills = map_stat(m).n_fills;
-	assert_bytes(item_ptr(m, 0), SEED, 0, len + 500);
+	load_and_compare(m, item_ptr(m, 0), 0, len + 500);
 	assert_int_equal(map_stat(m).n_probation_hits, n_aside - 1);
 	assert_int_equal(map_stat(m).n_fills, n_fills + FEW + 1 - (n_aside - 1));
 	end(m);
@@ -370,7 +396,7 @@ static void the_hook_has_seen_it(void **state)
 	const char *p = find_aside(m);
 
 	assert_int_equal(n_hooked, FEW);
-	assert_bytes(p, SEED, offset_of(m, p), page_size());
+	load_and_compare(m, p, offset_of(m, p), page_size());
 	assert_int_equal(n_hooked, FEW);
 	assert_int_equal(map_stat(m).unverified, 0);
 	end(m);
@@ -413,15 +439,10 @@ static void pins_take_what_copies_have(void **state)
 static void copies_go_with_their_map(void **state)
 {
 	begin();
-	for (unsigned i = 0; i < 4; i++) {
-		struct quire_map *m = map_few((struct quire_item){0});
-		read_and_push_out(m);
-		find_aside(m);
-		map_end(m);
-		assert_int_equal(cache_stat().frames, map_stat(big).resident);
-	}
-	map_end(big);
-	assert_true(probation_check(cache->probation));
+	struct quire_map *few = map_few((struct quire_item){0});
+	read_and_push_out(few);
+	find_aside(few);
+	end(few);
 	/* No copy is left: all that was theirs is free for others to take. */
 	file_sparse("hot", BUDGET);
 	struct quire_map *m = map_name("hot");
@@ -438,9 +459,8 @@ static void statistics_add_up(void **state)
 	uint64_t n_wanted, n_faulted = 0, random = 1;
 
 	begin();
-	n_wanted = BIG / page_size() - BIG / (64 * KIB); /* the rest is found by the want that follows a load */
-	n_wanted += BIG / (64 * KIB);
-	n_faulted = BIG / (64 * KIB);
+	n_wanted = BIG / page_size();
+	n_faulted = BIG / MIB;
 	for (unsigned i = 0; i < 3000; i++) {
 		random = random * 6364136223846793005u + 1442695040888963407u;
 		/* Mostly of a few, which thus come back. */
@@ -452,11 +472,12 @@ static void statistics_add_up(void **state)
 			assert_int_equal(want(big, p, 1), 0);
 		} else {
 			n_faulted += !quire_map_resident(big, p, 1);
-			load(p);
+			load(big, p);
 		}
 	}
 	struct quire_map_stat s = map_stat(big);
-	assert_int_equal(s.n_faults, n_faulted);
+	/* The kernel may tell the service of a fault more than once. */
+	assert_in_range(s.n_faults, n_faulted, fault == QUIRE_FAULT_SIGNAL ? n_faulted : UINT64_MAX);
 	assert_int_equal(s.n_errors, 0);
 	assert_true(s.n_probation_hits > 0);
 	assert_int_equal(s.n_hits + s.n_fills + s.n_probation_hits, n_wanted + n_faulted);
@@ -481,6 +502,7 @@ int main(void)
 		ON_FAULTING(of_a_unit_what_is_missing_is_read),
 		ON_SERVICE(what_is_wanted_leaves_no_copies),
 		ON_SERVICE(not_where_it_is_not_wanted),
+		ON_SIGNAL(a_scan_gets_less_and_less),
 		ON_SERVICE(purged_copies_are_gone),
 		ON_SERVICE(copies_of_a_cold_item_are_gone),
 		ON_SERVICE(a_cold_item_leaves_without_copies),
