@@ -31,6 +31,21 @@ static void load_and_compare(const struct quire_map *m, const char *p, uint64_t 
 	assert_bytes(p, SEED, offset, len);
 }
 
+/* Nothing of which comes unasked. */
+static struct quire_map *map_random(struct quire_item item)
+{
+	struct quire_map *m = map_item_of(item);
+
+	assert_int_equal(quire_map_stream(m, 0, QUIRE_STREAM_RANDOM), 0);
+	return m;
+}
+
+static struct quire_map *map_sparse(const char *name, uint64_t len_bytes)
+{
+	file_sparse(name, len_bytes);
+	return map_random((struct quire_item){.path = file_path(name)});
+}
+
 static uint64_t page_of(const struct quire_map *m, const char *p)
 {
 	return (uint64_t)(uintptr_t)p >> quire_map_page_shift(m);
@@ -47,8 +62,7 @@ static void begin_with(struct quire_cache_options opts)
 	opts.budget_bytes = BUDGET;
 	opts.signal_faults = true;
 	cache_anew(&opts);
-	file_sparse("big", BIG);
-	big = map_name("big");
+	big = map_sparse("big", BIG);
 	for (big_at = 0; big_at < BIG; big_at += 64 * KIB) {
 		if (big_at % MIB == 0)
 			load(big, item_ptr(big, 0) + big_at);
@@ -84,7 +98,7 @@ static struct quire_map *map_few(struct quire_item item)
 	file_write("few", SEED, FEW * page_size());
 	file_age("few");
 	item.path = file_path("few");
-	return map_item_of(item);
+	return map_random(item);
 }
 
 /* Reads the pages by raw loads, and has them leave. */
@@ -206,8 +220,7 @@ static void of_a_unit_what_is_missing_is_read(void **state)
 static void what_is_wanted_leaves_no_copies(void **state)
 {
 	cache_anew(&(struct quire_cache_options){.budget_bytes = BUDGET, .signal_faults = true});
-	file_sparse("big", BIG);
-	big = map_name("big");
+	big = map_sparse("big", BIG);
 	for (uint64_t at = 0; at < BIG; at += MIB)
 		assert_int_equal(want(big, item_ptr(big, 0) + at, MIB), 0);
 	assert_true(cache_stat().n_evictions > 0);
@@ -290,8 +303,7 @@ static void copies_leave_before_hot_pages(void **state)
 {
 	begin();
 	assert_true(cache_stat().probation > 0);
-	file_sparse("hot", BUDGET);
-	struct quire_map *m = map_name("hot");
+	struct quire_map *m = map_sparse("hot", BUDGET);
 	uint64_t n_evictions = 0;
 
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_HOT), 0);
@@ -358,7 +370,7 @@ static void extending_drops_the_copy_of_the_last_page(void **state)
 
 	begin();
 	file_write("grows", SEED, len);
-	struct quire_map *m = map_item_of((struct quire_item){
+	struct quire_map *m = map_random((struct quire_item){
 		.path = file_path("grows"), .flags = QUIRE_ITEM_APPEND, .reserve_bytes = 2 * FEW * page_size()});
 	const char *last = item_ptr(m, 0) + (FEW - 1) * page_size();
 	read_and_push_out(m);
@@ -423,8 +435,7 @@ static void the_budget_includes_copies(void **state)
 static void pins_take_what_copies_have(void **state)
 {
 	begin();
-	file_sparse("pinned", BUDGET);
-	struct quire_map *m = map_name("pinned");
+	struct quire_map *m = map_sparse("pinned", BUDGET);
 	uint64_t n = 0;
 
 	while (pin(m, item_ptr(m, 0) + pages(n), 1) == 0)
@@ -444,8 +455,7 @@ static void copies_go_with_their_map(void **state)
 	find_aside(few);
 	end(few);
 	/* No copy is left: all that was theirs is free for others to take. */
-	file_sparse("hot", BUDGET);
-	struct quire_map *m = map_name("hot");
+	struct quire_map *m = map_sparse("hot", BUDGET);
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_HOT), 0);
 	for (uint64_t at = 0; at < BUDGET; at += MIB)
 		assert_int_equal(want(m, item_ptr(m, 0) + at, MIB), 0);
