@@ -1,8 +1,5 @@
 /* Blobs beside files in one map: shared, deleted while they are mapped. */
 #include "blobs.h"
-#include "../support/trap.h"
-
-#include <fcntl.h>
 
 static uint64_t free_bytes(enum quire_class cls)
 {
