@@ -93,7 +93,7 @@ static void run_device(struct scan *s)
 static struct quire_map *map_bytes(struct scan *s, uint64_t bytes, enum quire_fault fault)
 {
 	const struct quire_map_options opts = {.size = sizeof(opts), .fault = fault};
-	struct quire_item item = {.path = s->path, .fd = -1, .len_bytes = bytes};
+	struct quire_item item = {.path = s->path, .fd = -1, .len_bytes = bytes, .page_bytes = s->item_page_bytes};
 	struct quire_error err = {0};
 	struct quire_map *m;
 	int rc = quire_map_create(s->cache, &item, 1, &opts, &m, &err);
@@ -370,7 +370,8 @@ int main(int argc, char **argv)
 		{"file", required_argument, NULL, 'f'},    {"bytes", required_argument, NULL, 'b'},
 		{"memory", required_argument, NULL, 'm'},  {"seconds", required_argument, NULL, 's'},
 		{"depth", required_argument, NULL, 'd'},   {"signal", no_argument, NULL, 'g'},
-		{"advised", no_argument, NULL, 'a'},       {NULL, 0, NULL, 0},
+		{"advised", no_argument, NULL, 'a'},       {"page-bytes", required_argument, NULL, 'p'},
+		{NULL, 0, NULL, 0},
 	};
 	struct scan s = {.page_bytes = (size_t)sysconf(_SC_PAGESIZE), .seconds = 1, .depth = 1};
 	int option;
@@ -390,6 +391,8 @@ int main(int argc, char **argv)
 			s.signal = true;
 		else if (option == 'a')
 			s.advised = true;
+		else if (option == 'p')
+			s.item_page_bytes = strtoull(optarg, NULL, 10);
 		else
 			return 2;
 	}
@@ -397,7 +400,7 @@ int main(int argc, char **argv)
 	if (s.path == NULL || s.bytes < 64 * MIB || s.memory_bytes < 32 * MIB || s.memory_bytes > s.bytes || s.depth == 0 ||
 	    s.depth > 64 || s.seconds > MAX_SECONDS || find_run(what) == NULL) {
 		fprintf(stderr, "usage: bench-map-scan --file F --bytes N --memory N [--seconds S] [--depth N] "
-		                "[--signal] [--advised] device|load|want|beside|last|kernel-read|kernel-map|"
+		                "[--signal] [--advised] [--page-bytes N] device|load|want|beside|last|kernel-read|kernel-map|"
 		                "kernel-sequential|kernel-beside\n");
 		return 2;
 	}

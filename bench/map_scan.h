@@ -16,7 +16,8 @@ struct scan {
 	const char *path;
 	uint64_t from, bytes; /* of the file: the hot set is before `from`, what is read through behind it */
 	uint64_t memory_bytes;
-	size_t page_bytes;
+	size_t page_bytes;      /* of the system: what the file is made of */
+	size_t item_page_bytes; /* of Quire's items; 0: as they come */
 	unsigned depth;
 	double seconds;
 	bool signal, advised;

@@ -184,7 +184,7 @@ enum quire_advice {
 int quire_map_advise(struct quire_map *map, size_t index, enum quire_advice advice);
 
 /* How an item is going to be read. Whoever reads in order, by loads or by wants, is found out by the
- * cache at his third access and has up to 2 MiB (of a small budget, a 64th) read ahead of him; work at
+ * cache at his third access and has up to 2 MiB (of a small budget, a 64th; of pages of 2 MiB four, or a 16th) read ahead of him; work at
  * random has nothing read that it did not ask for. */
 enum quire_stream {
 	QUIRE_STREAM_DETECT = 0, /* the default */

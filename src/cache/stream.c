@@ -44,6 +44,7 @@
 #define WINDOW_MAX_BYTES (UINT64_C(2) << 20)
 #define WINDOW_BUDGET_SHARE 64u
 #define WINDOW_2M_BUDGET_SHARE 16u
+#define WINDOW_2M_MAX 4u
 
 /* What a SEQUENTIAL reader may look back at. */
 #define BEHIND_BYTES (UINT64_C(128) << 10)
@@ -68,13 +69,15 @@ static uint64_t pages_of(const struct range *r, uint64_t bytes)
 	return n > 0 ? n : 1;
 }
 
-/* Units of 2 MiB take larger shares, or the reader would outrun the only one under way. */
+/* Of units of 2 MiB there are more than can be under way at once: else a reader who finds all of them there, which
+ * nobody sees, would come to the end of them with none under way. */
 static uint64_t window_max(const struct range *r, enum unit_size unit)
 {
 	uint64_t budget = budget_limit(&r->cache->budget), share = budget / WINDOW_BUDGET_SHARE;
+	uint64_t units = budget / WINDOW_2M_BUDGET_SHARE / UNIT_2M_BYTES;
 
 	if (unit == UNIT_2M)
-		return pages_of(r, budget / WINDOW_2M_BUDGET_SHARE < 2 * UNIT_2M_BYTES ? UNIT_2M_BYTES : 2 * UNIT_2M_BYTES);
+		return pages_of(r, UNIT_2M_BYTES) * (units < 1 ? 1 : units < WINDOW_2M_MAX ? units : WINDOW_2M_MAX);
 	return pages_of(r, share < WINDOW_MAX_BYTES ? share : WINDOW_MAX_BYTES);
 }
 
