@@ -270,18 +270,21 @@ static uint64_t sum(const uint64_t *by_second, unsigned from, unsigned n)
 static void run_last(struct scan *s)
 {
 	static uint64_t by_second[MAX_SECONDS + 1];
-	unsigned whole = (unsigned)s->seconds, edge = whole >= 40 ? 10 : whole / 4;
+	unsigned whole = (unsigned)s->seconds, edge = whole >= 40 ? 10 : (whole + 3) / 4;
+	struct quire_map_stat before, after;
 
 	open_map(s);
 	memset(by_second, 0, sizeof(by_second));
 	/* Memory is filled first, not counted: afterwards each miss is an eviction. */
 	walk_for(s, (double)(s->memory_bytes / s->page_bytes) / 60000.0, by_second);
 	memset(by_second, 0, sizeof(by_second));
+	quire_map_stat(s->map, &before);
 	walk_for(s, s->seconds, by_second);
-	printf("{\"seconds\": %u, \"edge\": %u, \"first\": %llu, \"last\": %llu, \"all\": %llu, \"wrong\": %llu}\n",
+	quire_map_stat(s->map, &after);
+	printf("{\"seconds\": %u, \"edge\": %u, \"first\": %llu, \"last\": %llu, \"all\": %llu, \"misses\": %llu, \"wrong\": %llu}\n",
 	       whole, edge, (unsigned long long)sum(by_second, 0, edge),
 	       (unsigned long long)sum(by_second, whole - edge, edge), (unsigned long long)sum(by_second, 0, whole),
-	       (unsigned long long)s->n_wrong);
+	       (unsigned long long)(after.n_fills - before.n_fills), (unsigned long long)s->n_wrong);
 	close_map(s);
 }
 

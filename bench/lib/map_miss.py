@@ -14,12 +14,15 @@ Peers, at their best settings:
                     128 kernel workers, then the touch
 
 An *access* is a page looked at, found there or not; a *miss* is a page read.
+
+Then what map_scan.py says: the file read through in order, random pages beside that, and for a long time.
 """
 import json
 import os
 import struct
 
 import machine
+import map_scan
 from report import median, row
 
 FLOORS = {
@@ -30,6 +33,7 @@ FLOORS = {
     "quire_over_pread64": (">=", 1.05),
     "quire_over_warmtouch": (">=", 1.3),
     "cpu_quire_over_mmap64": ("<=", 0.5),
+    **map_scan.FLOORS,
 }
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -76,7 +80,17 @@ def run(build, quick):
                     raise
                 failures[name] = str(failure)
     machine.say_done()
-    return summarise(samples, failures)
+    rows, ratios = summarise(samples, failures)
+    peers = {
+        "fio": lambda seconds: per_second(fio(build, path, size, seconds)),
+        "mmap64": lambda seconds: per_second(one(build, path, size, seconds, "mmap64", "")),
+    }
+    scan_rows, scan_ratios = map_scan.run(build, path, size, quick, peers)
+    return rows + scan_rows, {**ratios, **scan_ratios}
+
+
+def per_second(sample):
+    return sample["accesses"] / sample["seconds"]
 
 
 def prepare(size):
@@ -128,7 +142,7 @@ def one(build, path, size, seconds, system, mask):
 
 
 def add(samples, name, sample):
-    sample["per_second"] = sample["accesses"] / sample["seconds"]
+    sample["per_second"] = per_second(sample)
     sample["misses_per_second"] = sample["misses"] / sample["seconds"]
     sample["cpu_us"] = sample["cpu_seconds"] * 1e6 / max(sample["accesses"], 1)
     samples.setdefault(name, []).append(sample)
