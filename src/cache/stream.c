@@ -9,8 +9,8 @@
  *
  * A stream's reader is seen again when it stalls on a page being read, when a want comes to `mark`, or when a load
  * has come to the end of all that was read; each time `end` moves to a window beyond it. The
- * window begins small and doubles as its pages are used up; where the reader finds a page gone that had been read for it,
- * memory is too short for such a window, and it is halved.
+ * window begins small and doubles as its pages are used up; where the reader finds many pages gone that had been
+ * there or were read for it, memory is too short for such a window, and it is halved.
  *
  * Fills are started by jobs of a filler: of the loop that the access was made on, else of the service
  * loop. Half of a filler's buffers and depth is left to those who wait for pages, and while one waits
@@ -45,6 +45,7 @@
 #define WINDOW_BUDGET_SHARE 64u
 #define WINDOW_2M_BUDGET_SHARE 16u
 #define WINDOW_2M_MAX 4u
+#define GONE_SHARE 16u /* of a window, are many */
 
 /* What a SEQUENTIAL reader may look back at. */
 #define BEHIND_BYTES (UINT64_C(128) << 10)
@@ -197,18 +198,15 @@ static void stream_follow(struct range *r, struct streams *ss, int slot, const s
 		stream_place(ss, slot, a->page + 1, next, 0);
 		return;
 	}
-	if (a->flags == (STREAM_FIRST | STREAM_ABSENT) && a->page < s->at) {
-		/* Gone before it was used. Or it is no stream any more, and this is some other access:
-		 * nothing is read ahead before it goes on from here. */
+	if (a->flags == (STREAM_FIRST | STREAM_ABSENT) && a->page < s->at && ++s->n_gone > s->window / GONE_SHARE) {
 		s->window = s->window > 1 ? s->window / 2 : 1;
-		s->at = next;
 		s->grow_at = next + s->window;
-		stream_place(ss, slot, next, next, 0);
-		return;
+		s->n_gone = 0;
 	}
 	if (a->page >= s->grow_at) {
 		s->window = 2 * s->window < a->max ? 2 * s->window : (uint32_t)a->max;
 		s->grow_at = next + s->window;
+		s->n_gone = 0;
 	}
 	if (s->at < next)
 		s->at = next;
@@ -448,6 +446,9 @@ void stream_access(struct filler *f, struct range *r, uint64_t page, uint64_t n,
 	if (f != NULL && (flags & STREAM_ABSENT) && f->ahead.launched_end > page + n)
 		a.n = n = f->ahead.launched_end - page;
 
+	if (slot >= 0 && (flags & STREAM_ABSENT) == 0 && page > r->first_page &&
+	    page_state(page_load(range_word(r, page - 1))) == PAGE_FILLING)
+		return; /* nobody who reads in order, since he would wait for the page before it */
 	if (slot < 0) {
 		if ((flags & STREAM_FIRST) == 0)
 			return;

@@ -30,6 +30,7 @@ struct stream {
 	uint64_t behind, done; /* SEQUENTIAL: pages from `behind` to `done` are to leave */
 	uint64_t used;         /* the clock when the reader was last seen */
 	uint32_t window;       /* pages to be ahead of the reader */
+	uint32_t n_gone;       /* accesses since it grew or shrank that found a page gone */
 	uint8_t unit;          /* enum unit_size, of his item */
 };
 
