@@ -88,10 +88,11 @@ int map_try(const struct quire_item *items, size_t n, struct quire_map **ret_map
 	struct quire_item *copies = calloc(n + 1, sizeof(*copies));
 
 	assert_non_null(copies);
-	memcpy(copies, items, n * sizeof(*copies));
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		copies[i] = items[i];
 		if (copies[i].page_bytes == 0)
 			copies[i].page_bytes = QUIRE_PAGE_4K;
+	}
 	int rc = quire_map_create(cache, copies, n, &o, ret_map, err);
 	free(copies);
 	return rc;

@@ -53,13 +53,13 @@ void skip_because(const char *why);
 /* Closes the test's cache and opens another in its place. */
 void cache_anew(const struct quire_cache_options *opts);
 
-/* Maps of the kind `fault`; each asserts success, or skips. */
+/* Maps of the kind `fault`; each asserts success, or skips. Items that name no page size have 4 KiB, so that they
+ * lie page by page. */
 struct quire_map *map_items(const struct quire_item *items, size_t n);
 struct quire_map *map_name(const char *name);
 struct quire_map *map_item_of(struct quire_item item);
 
 /* Of the kind `fault`; for what must fail. */
-/* Items that name no page size have 4 KiB, so that they lie page by page. */
 int map_try(const struct quire_item *items, size_t n, struct quire_map **ret_map,
             struct quire_error *err);
 void map_end(struct quire_map *map);
