@@ -173,6 +173,7 @@ static void cache_open(void)
 		.budget_bytes = options.budget_bytes,
 		.max_open_files = 8, /* fewer than there are files */
 		.signal_faults = caps.grade != QUIRE_GRADE_NONE,
+		.no_probation = options.seed % 4 == 0,
 	};
 	struct quire_error err;
 
@@ -189,6 +190,8 @@ static void cache_close(void)
 	      "left behind: %llu of frames, %llu pinned, %llu maps, %llu descriptors", (unsigned long long)s.frames,
 	      (unsigned long long)s.pinned, (unsigned long long)s.n_maps, (unsigned long long)s.n_open_files);
 	CHECK(quire_cache_close(cache) == 0, "close");
+	printf("%llu pages read, %llu came back from their copies\n", (unsigned long long)s.n_fills,
+	       (unsigned long long)s.n_probation_hits);
 }
 
 int main(int argc, char **argv)
