@@ -1,7 +1,7 @@
 /* threads.c - N threads on one map, or on one mmap; one line of JSON.
  *
  *   bench-threads --file F --bytes N --memory N --seconds S --threads N KIND
- *   bench-threads costs
+ *   bench-threads --file F costs
  *
  * Kinds: mmap-hit, mmap-miss; quire-hit (residency word, then a load), quire-want (want, then a load), quire-miss (each
  * thread a loop, 128 pages under way in all, four of each thread at least), quire-fill (the same of a file in the kernel's page
@@ -346,14 +346,14 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	if (optind + 1 == argc && strcmp(argv[optind], "costs") == 0)
-		return threads_costs() == 0 ? 0 : 1;
+	if (optind + 1 == argc && strcmp(argv[optind], "costs") == 0 && c.run.path != NULL)
+		return threads_costs(c.run.path) == 0 ? 0 : 1;
 	while (optind + 1 == argc && c.kind < N_KINDS && strcmp(argv[optind], kind_names[c.kind]) != 0)
 		c.kind++;
 	if (optind + 1 != argc || c.kind == N_KINDS || c.run.path == NULL || c.run.n_pages == 0 || c.n_members == 0 ||
 	    c.run.memory_bytes < 2 * (ASIDE_BYTES + c.n_members * (uint64_t)ASIDE_BYTES_A_THREAD)) {
 		fprintf(stderr, "usage: bench-threads --file F --bytes N --memory N [--seconds S] [--threads N] KIND\n"
-		                "       bench-threads costs\n");
+		                "       bench-threads --file F costs\n");
 		return 2;
 	}
 	return bench(&c) == 0 ? 0 : 1;

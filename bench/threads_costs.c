@@ -1,4 +1,4 @@
-/* threads_costs.c - what it costs two CPUs to share: a cache line, a lock, and a page that leaves.
+/* threads_costs.c - what it costs two CPUs to share: a cache line, a lock, a page that leaves, a map.
  *
  *   alone_ns     an atomic addition to a line that nobody else has
  *   add_ns       time between two additions, by whichever of two CPUs, to a line that both add to
@@ -7,6 +7,8 @@
  *   drop_ns      MADV_DONTNEED of one page, while no other CPU runs this process
  *   drop_ipi_ns  the same while one other does, which is interrupted to forget the page
  *   ipi_ns       what that one loses each time
+ *   want_ns      a want of a page that is there, by one CPU
+ *   want_own_ns, want_shared_ns  the same by each of two, of a map each, and of one map
  *
  * Medians of short tries; those in which one of the two did not run all the time, since others use the machine as well,
  * do not count. What could not be measured is null: with one CPU there is nothing to share.
@@ -26,9 +28,10 @@
 #define N_GOOD 25
 #define N_TRIES 300
 #define TRY_SECONDS 0.001
-#define RAN 0.97 /* of a try */
+#define RAN 0.97      /* of a try */
+#define RAN_LOCK 0.4  /* who finds a lock taken sleeps */
 
-enum activity { COUNT, ADD, ANSWER, LOCK };
+enum activity { COUNT, ADD, ANSWER, LOCK, WANT };
 
 struct partner {
 	_Atomic uint64_t line __attribute__((aligned(128)));
@@ -42,6 +45,7 @@ struct partner {
 	pthread_t thread;
 	clockid_t clock;
 	char *page; /* that is dropped */
+	struct wanter wanters[2];
 };
 
 static void stay_on(int cpu)
@@ -86,6 +90,9 @@ static void *partner_main(void *arg)
 			break;
 		case LOCK:
 			lock_once(p);
+			break;
+		case WANT:
+			wanter_want(&p->wanters[1]);
 			break;
 		}
 		atomic_store_explicit(&p->own, atomic_load_explicit(&p->own, memory_order_relaxed) + 1,
@@ -155,6 +162,16 @@ static void try_drop(struct partner *p, struct tally *t)
 	t->seconds += now_seconds() - start;
 }
 
+static void try_want(struct partner *p, struct tally *t)
+{
+	double start = now_seconds();
+
+	for (int i = 0; i < 100; i++)
+		wanter_want(&p->wanters[0]);
+	t->n += 100;
+	t->seconds += now_seconds() - start;
+}
+
 /* ---- tries ---- */
 
 static double clock_seconds(clockid_t clock)
@@ -171,7 +188,7 @@ static double partner_seconds(const struct partner *p)
 }
 
 /* True if both ran: then what one of them took, and what the partner counted a second. */
-static bool one_try(struct partner *p, try_fn fn, struct tally *ret_tally, double *ret_counts)
+static bool one_try(struct partner *p, double ran, try_fn fn, struct tally *ret_tally, double *ret_counts)
 {
 	double start = now_seconds(), now = start, mine = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
 	double partners = partner_seconds(p);
@@ -184,8 +201,8 @@ static bool one_try(struct partner *p, try_fn fn, struct tally *ret_tally, doubl
 	}
 	*ret_tally = t;
 	*ret_counts = (double)(atomic_load(&p->own) - own) / (now - start);
-	return clock_seconds(CLOCK_THREAD_CPUTIME_ID) - mine > RAN * (now - start) &&
-	       partner_seconds(p) - partners > RAN * (now - start);
+	return clock_seconds(CLOCK_THREAD_CPUTIME_ID) - mine > ran * (now - start) &&
+	       partner_seconds(p) - partners > ran * (now - start);
 }
 
 static int ascending(const void *a, const void *b)
@@ -215,7 +232,7 @@ static struct cost cost_of(struct partner *p, enum activity partners, try_fn fn)
 
 	atomic_store(&p->activity, partners);
 	for (int i = 0; i < N_TRIES && n < N_GOOD; i++) {
-		if (!one_try(p, fn, &t, &counts[n]))
+		if (!one_try(p, partners == LOCK ? RAN_LOCK : RAN, fn, &t, &counts[n]))
 			continue;
 		every[n] = TRY_SECONDS * 1e9 / (double)(t.n + (t.n == 0));
 		ns[n++] = t.seconds * 1e9 / (double)(t.n + (t.n == 0));
@@ -245,19 +262,28 @@ static void print_cost(const char *name, double ns, bool last)
 		printf("\"%s\": %.2f%s", name, ns, last ? "}\n" : ", ");
 }
 
-static int costs_of_two(struct partner *p, const int *cpus)
+static int costs_of_two(struct partner *p, const char *path, const int *cpus)
 {
+	int rc = wanters_open(p->wanters, path, true);
+
+	if (rc < 0)
+		return rc;
 	stay_on(cpus[0]);
 	p->cpu = cpus[1];
 	print_cost("alone_ns", cost_of(p, COUNT, try_add).ns, false);
 	print_cost("lock_alone_ns", cost_of(p, COUNT, try_lock).ns, false);
 	print_cost("drop_ns", cost_of(p, COUNT, try_drop).ns, false);
+	print_cost("want_ns", cost_of(p, COUNT, try_want).ns, false);
 	if (pthread_create(&p->thread, NULL, partner_main, p) != 0 || pthread_getcpuclockid(p->thread, &p->clock) != 0)
 		return run_failed("thread", -EAGAIN);
 	p->is_there = true;
 	print_cost("add_ns", cost_of(p, ADD, try_add).ns, false);
 	print_cost("lock_ns", cost_of(p, LOCK, try_lock).ns, false);
 	print_cost("transfer_ns", cost_of(p, ANSWER, try_transfer).ns, false);
+	print_cost("want_own_ns", cost_of(p, WANT, try_want).ns, false);
+	p->wanters[0].map = p->wanters[1].map;
+	p->wanters[0].base = p->wanters[1].base;
+	print_cost("want_shared_ns", cost_of(p, WANT, try_want).ns, false);
 	double undisturbed = cost_of(p, COUNT, try_nothing).counts;
 	struct cost drop = cost_of(p, COUNT, try_drop);
 	bool known = undisturbed > 0 && drop.counts > 0 && drop.counts < undisturbed;
@@ -268,7 +294,7 @@ static int costs_of_two(struct partner *p, const int *cpus)
 	return 0;
 }
 
-int threads_costs(void)
+int threads_costs(const char *path)
 {
 	static struct partner p = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	int cpus[2];
@@ -278,7 +304,7 @@ int threads_costs(void)
 		return run_failed("mmap", -errno);
 	printf("{");
 	if (two_cpus(cpus))
-		return costs_of_two(&p, cpus);
+		return costs_of_two(&p, path, cpus);
 	printf("}\n");
 	return 0;
 }

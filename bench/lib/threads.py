@@ -35,7 +35,7 @@ def run(build, quick):
     samples, costs = {}, []
     for number in range(rounds):
         machine.say(f"round {number + 1} of {rounds}: costs")
-        costs.append(json.loads(machine.command([build / "bench" / "bench-threads", "costs"])))
+        costs.append(json.loads(machine.command([build / "bench" / "bench-threads", "--file", path, "costs"])))
         for kind in HITS + MISSES:
             prepare(path, size, kind)
             for n in THREADS:
@@ -79,7 +79,8 @@ def summarise(samples, costs):
         if kind in MISSES:
             rows.append(row(name, "TLB interrupts", of(kind, n, "tlb_per_1000"), "per 1000 evictions"))
     known = {key: measured(costs, key) for key in ("alone_ns", "add_ns", "transfer_ns", "lock_alone_ns", "lock_ns",
-                                                   "drop_ns", "drop_ipi_ns", "ipi_ns")}
+                                                   "drop_ns", "drop_ipi_ns", "ipi_ns",
+                                                   "want_ns", "want_own_ns", "want_shared_ns")}
     rows += [row("cost", name, value, "ns" if value is not None else "not measured: one CPU, or others use it")
              for name, value in known.items()]
     ratios = {}
@@ -88,7 +89,9 @@ def summarise(samples, costs):
         ratios[f"miss_{n}threads_over_mmap"] = ratio(of("quire-miss", n, "per_second"), of("mmap-miss", n, "per_second"))
     for kind in ("quire-hit", "quire-want", "quire-fill"):
         ratios[f"{kind.removeprefix('quire-')}_2threads_over_1"] = ratio(of(kind, 2, "per_second"), of(kind, 1, "per_second"))
-    if all(known[key] is not None for key in ("transfer_ns", "drop_ns", "drop_ipi_ns", "ipi_ns")):
+    if known["want_own_ns"] and known["want_shared_ns"]:
+        ratios["want_shared_over_own"] = ratio(known["want_own_ns"], known["want_shared_ns"])
+    if all(known[key] is not None for key in ("transfer_ns", "drop_ns", "drop_ipi_ns", "ipi_ns", "want_own_ns")):
         predicted(rows, ratios, known, of)
     else:
         rows.append(row("model", "no figures: costs are missing", None, ""))
@@ -102,17 +105,15 @@ def measured(costs, key):
 
 def predicted(rows, ratios, costs, of):
     """The model's figures, and how it does where it can be held against the machine."""
-    want_ns, miss_ns, hit_ns = (of(kind, 1, "cpu_ns") for kind in ("quire-want", "quire-miss", "quire-hit"))
+    miss_ns, hit_ns = of("quire-miss", 1, "cpu_ns"), of("quire-hit", 1, "cpu_ns")
     for n in MODEL_CPUS:
         name = f"model, {n} CPU{'s' if n > 1 else ''}"
-        want, want_station = model.want(costs, n, want_ns)
-        miss, miss_station = model.miss(costs, n, miss_ns)
+        miss, station = model.miss(costs, n, miss_ns)
         rows += [row(name, "hits, word and load", n * 1e9 / hit_ns, "1/s"),
-                 row(name, "hits, want", want, "1/s, most at the " + want_station),
-                 row(name, "misses, fast device", miss, "1/s, most at the " + miss_station),
+                 row(name, "hits, want", model.want(costs, n), "1/s"),
+                 row(name, "the same counted in one place", model.want_counted_in_one_place(costs, n), "1/s"),
+                 row(name, "misses, fast device", miss, "1/s" + (f", most wait at: {station}" if n > 1 else "")),
                  row(name, "interrupts, CPU a miss", model.interrupt_ns(costs, n), "ns")]
     n = min(2, len(os.sched_getaffinity(0)))
-    ratios[f"model_over_measured_want_{n}cpus"] = ratio(
-        model.want(costs, n, want_ns)[0], n * 1e9 / of("quire-want", n, "cpu_ns"))
     ratios[f"model_over_measured_fill_{n}cpus"] = ratio(
         model.miss(costs, n, of("quire-fill", 1, "cpu_ns"))[0], n * 1e9 / of("quire-fill", n, "cpu_ns"))

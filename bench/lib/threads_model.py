@@ -4,8 +4,8 @@ A closed network of queues: each CPU works for a while by itself, then needs som
 too, one CPU at a time. Solved exactly, by mean value analysis.
 """
 
-NEAR_CPUS = 8       # that share a cache: among these a line travels as fast as was measured here
-FAR = 3             # times as long between others
+NEAR_CPUS = 8       # that share a cache: among these a line travels as was measured here
+FAR_NS = 220        # between others, or as measured if that is more
 TARGETS_AT_ONCE = 16  # CPUs that one who evicts interrupts in the time that was measured for one
 BATCH = 64          # pages that leave with one interrupt
 N_SHARDS = 8
@@ -14,30 +14,26 @@ LRU_NS = 65         # the same of the kernel's list of pages, whose lock is take
 
 # Times that a miss changes a line which all threads change.
 GATE = 4            # a range's: the operation and the fill, in and out
-FIGURES = 6         # a range's: fills, evictions, resident and unverified, up and down
+FIGURES = 6         # a range's: fills, evictions; resident and unverified, up and down
 BUDGET = 2          # the sum and the kind; batches of evictions hardly count
 COUNTERS = 1        # the cache's
 VMA = 2             # the kernel's count of those who use the one mapping
 SHARD = 4           # its lock, its queues, its figures twice: but an eighth of all pages each
-
-HIT_FIGURES = 1     # a range's hits, where a want finds all there
+STREAMS = 1         # who reads in order: one line of eight
 
 
 def transfer_ns(costs, n):
-    """Until a line is there that one of n CPUs had last."""
+    """Until a line is there that any of n CPUs, the one that needs it among them, had last."""
     if n == 1:
         return 0.0
     near = min(1.0, (NEAR_CPUS - 1) / (n - 1))
-    return costs["transfer_ns"] * (near + (1 - near) * FAR)
-
-
-def want_stations(costs, n):
-    return {"range's figures": HIT_FIGURES * transfer_ns(costs, n)}
+    here = costs["transfer_ns"]
+    return (near * here + (1 - near) * max(here, FAR_NS)) * (n - 1) / n
 
 
 def miss_stations(costs, n):
     line = transfer_ns(costs, n)
-    shards = {f"shard {i}": (SHARD_NS + SHARD * line) / N_SHARDS for i in range(N_SHARDS)}
+    shards = {f"shard {i}": (SHARD_NS + (SHARD + STREAMS) * line) / N_SHARDS for i in range(N_SHARDS)}
     return {"range's gate": GATE * line, "range's figures": FIGURES * line, "budget": BUDGET * line,
             "cache's counters": COUNTERS * line, "mapping": VMA * line, "kernel's page list": LRU_NS, **shards}
 
@@ -61,8 +57,14 @@ def throughput(n, alone_ns, stations):
     return rate * 1e9, max(stations, key=stations.get)
 
 
-def want(costs, n, alone_ns):
-    return throughput(n, alone_ns, want_stations(costs, n))
+def want(costs, n):
+    """Of pages that are there: nothing is shared."""
+    return n * 1e9 / costs["want_own_ns"]
+
+
+def want_counted_in_one_place(costs, n):
+    """Were all hits of a map counted in one place."""
+    return throughput(n, costs["want_own_ns"], {"the counter": transfer_ns(costs, n)})[0]
 
 
 def miss(costs, n, alone_ns):
