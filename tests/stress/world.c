@@ -115,6 +115,7 @@ void slot_fill(struct slot *s, struct chance *c)
 	struct quire_item items[MAX_ITEMS];
 	struct quire_error err;
 	struct view *v = &s->view;
+	char list[sizeof(directory) + 16]; /* of this slot's hot pages, whichever map left it */
 
 	v->fault = fault_pick(c);
 	v->prey = false;
@@ -127,6 +128,11 @@ void slot_fill(struct slot *s, struct chance *c)
 			item_pick(s, i, &items[i], c);
 	}
 	struct quire_map_options o = {.size = sizeof(o), .fault = v->fault};
+	if (one_in(c, 3)) {
+		snprintf(list, sizeof(list), "%s/hot%u", directory, (unsigned)(s - slots));
+		o.warm_path = list;
+		o.warm_seconds = chance_below(c, 2);
+	}
 	int rc = quire_map_create(cache, items, v->n_items, &o, &v->map, &err);
 	blobs_unlock();
 	CHECK(rc == 0, "map: %s", err.text);
