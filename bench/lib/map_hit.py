@@ -28,6 +28,7 @@ SYSTEMS = {
     "anon-huge": "anonymous huge pages",
     "pread": "pread",
 }
+FULL_ONLY = ("anon-huge",)  # takes long to fill where the machine's own memory is a host's
 
 
 def run(build, quick):
@@ -35,9 +36,9 @@ def run(build, quick):
     size = map_miss.QUICK_BYTES if quick else map_miss.FILE_BYTES
     path = map_miss.prepare(size)
     rounds, steps, samples = (1, 1000000, 5) if quick else (3, 4000000, 5)
-    found = {name: [] for name in SYSTEMS}
+    found = {name: [] for name in SYSTEMS if not quick or name not in FULL_ONLY}
     for number in range(rounds):
-        for name in SYSTEMS:
+        for name in found:
             machine.say(f"round {number + 1} of {rounds}: {name}")
             found[name].append(one(build, name, path, size, steps, samples))
     machine.say_done()
@@ -57,7 +58,8 @@ def summarise(found, size):
     if len(ends) != 1:
         raise machine.Failed(f"not all have read the same bytes: {sorted(ends)}")
     rows = []
-    for name, words in SYSTEMS.items():
+    for name in found:
+        words = SYSTEMS[name]
         rows.append(row(words, "load", median([s["median"] for s in found[name]]), "ns"))
         if name.startswith("quire"):
             rows.append(row(words, "want, then the load", median([s["want"] for s in found[name]]), "ns"))
@@ -73,10 +75,11 @@ def summarise(found, size):
         "quire_over_mmap_random": times("quire-2m", "mmap-random"),
         "quire_over_mmap_huge": times("quire-2m", "mmap-huge"),
         "quire_over_mmap": times("quire-2m", "mmap"),
-        "quire_over_anon_huge": times("quire-2m", "anon-huge"),
         "quire_over_pread": times("quire-2m", "pread"),
         "quire_want_over_mmap_random": times("quire-2m", "mmap-random", "want"),
         "quire_4k_over_mmap_random": times("quire-4k", "mmap-random"),
         "quire_4k_want_over_mmap_random": times("quire-4k", "mmap-random", "want"),
     }
+    if "anon-huge" in found:
+        ratios["quire_over_anon_huge"] = times("quire-2m", "anon-huge")
     return rows, ratios
