@@ -31,6 +31,7 @@
 #define UNDER_WAY 128
 #define LEAST_UNDER_WAY 4
 #define COUNT_EVERY 64
+#define FILL_SECONDS 60 /* at most, until the memory is full */
 
 enum kind { MMAP_HIT, MMAP_MISS, QUIRE_HIT, QUIRE_WANT, QUIRE_MISS, QUIRE_FILL, N_KINDS };
 static const char *const kind_names[N_KINDS] = { "mmap-hit",   "mmap-miss",  "quire-hit",
@@ -242,9 +243,13 @@ static int crew_run(struct crew *c)
 			crew_failed(c, -EAGAIN);
 			break;
 		}
+	/* Where the file is in somebody else's memory, mmap never misses. */
+	double give_up = now_seconds() + FILL_SECONDS;
 	do
 		sleep_seconds(0.1);
-	while (misses && !atomic_load(&c->stop) && look(c).n_misses < run_fill_accesses(&c->run));
+	while (misses && !atomic_load(&c->stop) && look(c).n_misses < run_fill_accesses(&c->run) && now_seconds() < give_up);
+	if (misses && now_seconds() >= give_up)
+		crew_failed(c, -ETIMEDOUT);
 	struct figures before = look(c);
 	if (!atomic_load(&c->stop))
 		sleep_seconds(c->run.seconds);
