@@ -63,6 +63,8 @@ def one(build, path, size, seconds, kind, n):
     sample = json.loads(out)
     if sample["wrong"]:
         raise machine.Failed(f"{kind}, {n} threads: {sample['wrong']} wrong pages")
+    if kind in MISSES and sample["misses"] == 0:
+        raise machine.Failed(f"{kind}, {n} threads: no misses: somebody else keeps {path} in memory")
     per = sample["accesses"] if kind in HITS else sample["misses"]
     sample["per_second"] = per / sample["seconds"]
     sample["cpu_ns"] = sample["cpu_seconds"] * 1e9 / max(per, 1)
