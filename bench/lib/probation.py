@@ -27,7 +27,7 @@ NAMES = {"want": "quire, want before each load", "raw": "quire, raw loads", "wit
 def run(build, quick):
     machine.command(["ninja", "-C", build, "bench/bench-probation"])
     program = build / "bench" / "bench-probation"
-    size, accesses, rounds = (64 << 20, 40000, 1) if quick else (256 << 20, 300000, 5)
+    size, accesses, rounds = (64 << 20, 30000, 1) if quick else (256 << 20, 300000, 5)
     path = map_miss.prepare(map_miss.QUICK_BYTES)
     samples = {}
     for service in ("signal",) if quick else ("signal", "service"):

@@ -173,7 +173,7 @@ static void cache_open(void)
 		.budget_bytes = options.budget_bytes,
 		.max_open_files = 8, /* fewer than there are files */
 		.signal_faults = caps.grade != QUIRE_GRADE_NONE,
-		.no_probation = options.seed % 4 == 0,
+		.no_probation = options.seed % 8 == 0,
 	};
 	struct quire_error err;
 
