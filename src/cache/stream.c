@@ -248,6 +248,9 @@ static int stream_take(struct filler *f, struct range *r, unsigned slot, uint64_
 
 	pthread_mutex_lock(&ss->lock);
 	uint64_t end = atomic_load_explicit(&ss->end[slot], memory_order_relaxed);
+	uint64_t done = s->done < end ? s->done : end; /* what he has read by himself has left, or is about to */
+	if (s->at < done)
+		s->at = done;
 	while (s->at < end && page_state(page_load(range_word(r, s->at))) != PAGE_ABSENT)
 		s->at++;
 	uint64_t room = ahead_room(f, (enum unit_size)s->unit);
@@ -283,16 +286,19 @@ static void stream_stop(struct range *r, unsigned slot)
 	pthread_mutex_unlock(&ss->lock);
 }
 
-/* What its reader has left behind leaves, if it is as much as that. */
+/* What its reader has left behind leaves, if it is as much as that: up to what is still coming, though he is past it. */
 static void stream_drop_behind(struct range *r, unsigned slot, uint64_t least)
 {
 	struct streams *ss = &r->streams;
 	struct stream *s = &ss->slots[slot];
 
 	pthread_mutex_lock(&ss->lock);
-	uint64_t first = s->behind, n = s->done - first;
+	uint64_t first = s->behind, end = first;
+	while (end < s->done && page_state(page_load(range_word(r, end))) != PAGE_FILLING)
+		end++;
+	uint64_t n = end - first;
 	if (n >= least)
-		s->behind = s->done;
+		s->behind = end;
 	pthread_mutex_unlock(&ss->lock);
 	if (n >= least)
 		evict_range(r, first, n);

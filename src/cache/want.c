@@ -100,7 +100,8 @@ static int want_advance(struct want *w)
 					goto out;
 				}
 			}
-			if (page_uses(now) == 0 && atomic_load_explicit(&r->streams.n, memory_order_relaxed) > 0)
+			if (page_uses(now) == 0 && (w->flags & WANT_LISTED) == 0 &&
+			    atomic_load_explicit(&r->streams.n, memory_order_relaxed) > 0)
 				stream_meet(r, &r->streams, w->page);
 			/* A fault is no use beside the load itself, and the kernel may tell of one more than once. */
 			if ((w->flags & WANT_FAULT) == 0)
@@ -180,7 +181,7 @@ static void want_tell_stream(const struct want *w, struct filler *f, unsigned fl
 
 	if (w->page == want_first_page(w->range, v))
 		flags |= STREAM_FIRST;
-	if ((w->flags & WANT_SINGLE) == 0)
+	if ((w->flags & (WANT_SINGLE | WANT_LISTED)) == 0)
 		stream_access(f, w->range, w->page, want_end_page(w->range, v) - w->page, flags);
 }
 

@@ -19,6 +19,7 @@
 #define WANT_FAULT (1u << 16)  /* for a raw load: the page must come, whatever the budget says */
 #define WANT_REPEAT (1u << 17) /* a thread waits in the kernel: repeat fills that loops own */
 #define WANT_SINGLE (1u << 18) /* a read of several pages failed: one at a time, to find which */
+#define WANT_LISTED (1u << 19) /* by a list of what is to come: no reader, nothing is read ahead of it */
 
 #define WANT_REPEATED 1        /* result under WANT_REPEAT: the repeat's end will wake the thread */
 

@@ -37,6 +37,8 @@
 
 #define N_FILE_SLOTS 1024u
 #define N_BUFFER_SLOTS 64u
+#define N_RING_TRIES 20u
+#define RING_PAUSE_US 10000u
 #define WORKERS_MAX 128u
 #define TRANSFER_MAX_BYTES 0x7ffff000u        /* the kernel's own limit */
 #define MADVISE_MAX_BYTES (UINT64_C(1) << 31) /* the length field has 32 bits */
@@ -444,7 +446,14 @@ static int setup_ring(struct uring *u, unsigned depth)
 		                IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 	/* A cancel and what goes ahead an I/O, and polls, which the depth does not bound. */
 	params.cq_entries = depth < 32 ? 128 : depth * 4;
-	return io_uring_queue_init_params(depth < 8 ? 8 : depth, &u->ring, &params);
+	/* What a closed ring took of the user's RLIMIT_MEMLOCK, the kernel gives back a while later. */
+	int rc = -ENOMEM;
+	for (unsigned i = 0; rc == -ENOMEM && i < N_RING_TRIES; i++) {
+		if (i > 0)
+			usleep(RING_PAUSE_US);
+		rc = io_uring_queue_init_params(depth < 8 ? 8 : depth, &u->ring, &params);
+	}
+	return rc;
 }
 
 int engine_uring_create(struct quire_loop *loop, struct engine **ret_engine)

@@ -157,7 +157,7 @@ static int replay_submit(struct replay *p, uint64_t end, uint64_t n_coming)
 	s->uses = p->uses;
 	struct iovec v = {arena_address(r->arena, s->page), (size_t)s->n_pages << r->arena->page_shift};
 	quire_op_init_queue(&s->op, p->queue, index);
-	int rc = want_submit(r, &v, 1, 0, &s->op);
+	int rc = want_submit(r, &v, 1, WANT_LISTED, &s->op);
 	if (rc < 0)
 		return rc;
 	p->n_idle--;

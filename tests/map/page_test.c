@@ -31,7 +31,7 @@ static unsigned n_resident(struct quire_map *m, const char *p, size_t n_pages)
 	unsigned n = 0;
 
 	for (size_t i = 0; i < n_pages; i++)
-		n += words[i] & QUIRE_RESIDENT;
+		n += __atomic_load_n(&words[i], __ATOMIC_ACQUIRE) & QUIRE_RESIDENT;
 	return n;
 }
 
