@@ -46,7 +46,7 @@ test-packages:
 
 bench: all
 	@tools/install-packages bench
-	@test -n "$(NAME)" || { echo "make bench: which? NAME=map-miss, vma or server" >&2; exit 2; }
+	@test -n "$(NAME)" || { echo "make bench: which? NAME=… (bench/run --help lists them)" >&2; exit 2; }
 	@QUIRE_BENCH_BUILD=$(RELEASE) bench/run $(NAME) $(ARGS)
 
 install: all
