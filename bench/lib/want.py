@@ -8,6 +8,9 @@ time from one thread, by quire_mlock_eventfd and by quire_populate with an op, b
 IORING_OP_READ of the same file through the page cache with io-wq's workers raised. All three one after
 the other in each round; rows are medians, ratios medians of each round's ratio. CPU is the whole
 process's, kernel workers included.
+
+What a loop does meanwhile: how late a coroutine is woken that asks for it every millisecond, while random cold pages are
+asked for on the same loop, by `want` or by loads of an mmap, under the same memory limit.
 """
 import json
 
@@ -20,14 +23,16 @@ FLOORS = {
     "want_resident_ns": ("<=", 50),
     "mlock_eventfd_resident_us": ("<=", 1),
     "mlock_eventfd_over_raw_read": ("<=", 1.3),
+    "stall_p9999_ms": ("<=", 2),
 }
 KINDS = ("read", "eventfd", "op")
 
 
 def run(build, quick):
-    machine.command(["ninja", "-C", build, "bench/bench-want"])
+    machine.command(["ninja", "-C", build, "bench/bench-want", "bench/bench-stall"])
     program = build / "bench" / "bench-want"
-    path = map_miss.prepare(map_miss.QUICK_BYTES if quick else map_miss.FILE_BYTES)
+    size = map_miss.QUICK_BYTES if quick else map_miss.FILE_BYTES
+    path = map_miss.prepare(size)
     rounds, pages = (5, 25000) if quick else (9, 60000)
     samples = {kind: [] for kind in KINDS}
     for number in range(rounds):
@@ -36,11 +41,19 @@ def run(build, quick):
             samples[kind].append(json.loads(machine.command([program, "cold", kind, path, pages])))
     machine.say("resident")
     hot = [json.loads(machine.command([program, "resident", path])) for _ in range(3)]
+    stalls = {kind: stall(build, kind, path, size, 5 if quick else 60) for kind in ("quire", "mmap")}
     machine.say_done()
-    return summarise(samples, {key: min(h[key] for h in hot) for key in hot[0]})
+    return summarise(samples, {key: min(h[key] for h in hot) for key in hot[0]}, stalls)
 
 
-def summarise(samples, hot):
+def stall(build, kind, path, size, seconds):
+    machine.say(f"a loop while pages are cold: {kind}")
+    machine.drop_cache(path)
+    out, _ = machine.capped(build, size // 4, [build / "bench" / "bench-stall", kind, path, size, size // 4, seconds])
+    return json.loads(out) | {"seconds": seconds}
+
+
+def summarise(samples, hot, stalls):
     names = {"read": "raw IORING_OP_READ", "eventfd": "quire_mlock_eventfd", "op": "quire_populate"}
     rows = [
         row("quire", "resident_ns", hot["resident_ns"], "ns, a load and a test"),
@@ -53,6 +66,11 @@ def summarise(samples, hot):
         rows += [row(names[kind], "cold page", median([s["us"] for s in samples[kind]]), "µs, 128 at a time"),
                  row(names[kind], "cold page, CPU", median([s["cpu_us"] for s in samples[kind]]), "µs")]
 
+    for kind, name in (("quire", "quire, want"), ("mmap", "mmap, loads")):
+        rows += [row(name, f"loop late, {what}", stalls[kind][key] / 1e3, "ms")
+                 for what, key in (("p99", "p99_us"), ("p99.99", "p9999_us"), ("longest", "max_us"))]
+        rows.append(row(name, "pages meanwhile", stalls[kind]["pages"] / stalls[kind]["seconds"], "1/s"))
+
     def over_read(kind):
         return median([s["us"] / raw["us"] for s, raw in zip(samples[kind], samples["read"])])
 
@@ -63,5 +81,7 @@ def summarise(samples, hot):
         "mlock_eventfd_resident_us": hot["mlock_eventfd_resident_ns"] / 1e3,
         "mlock_eventfd_over_raw_read": over_read("eventfd"),
         "populate_op_over_raw_read": over_read("op"),
+        "stall_p9999_ms": stalls["quire"]["p9999_us"] / 1e3,
+        "stall_p9999_over_mmap": stalls["quire"]["p9999_us"] / stalls["mmap"]["p9999_us"],
     }
     return rows, ratios
