@@ -130,13 +130,13 @@ static int fill_start_whole(struct filler *f, struct range *r, uint64_t page, co
 	char *buf = fill == NULL ? NULL : filler_staging_get(f, r->arena);
 	if (buf == NULL)
 		return f->n_active > 0 ? -EAGAIN : -EBUSY;
+	fill_init(fill, buf, true, n); /* before a word names it: from then on others wait for it */
 	int rc = fill_claim_unit(r, first, n, UNIT_2M, fill);
 	if (rc < 0) {
 		filler_staging_put(f, buf);
 		return rc == -EAGAIN && f->n_active > 0 ? -EAGAIN : -EBUSY;
 	}
 	f->free = fill->next;
-	fill_init(fill, buf, true, n);
 	fill_begin(f, fill, r, (struct page_run){first, n}, &from);
 	return 0;
 }
