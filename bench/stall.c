@@ -1,11 +1,11 @@
 /* stall.c - how long a loop stands still while pages are cold; one line of JSON.
  *
- *   bench-stall quire|mmap FILE BYTES MEMORY SECONDS
+ *   bench-stall quire|mmap|idle FILE BYTES MEMORY SECONDS
  *
  * One loop on one thread. A coroutine wants to be woken every millisecond; how much later that happens is what anything
  * else on the loop would have waited. Beside it, for as long as the run lasts, random pages of FILE are asked for, which
  * is larger than MEMORY: of a Quire map by 128 coroutines that want one and then load it; of an mmap under MADV_RANDOM
- * by one that loads it, and lets the others run after each load.
+ * by one that loads it, and lets the others run after each load; or none at all, which is what the machine itself does.
  */
 #include "latency.h"
 #include "random.h"
@@ -101,10 +101,11 @@ static void map_file(const char *path, uint64_t bytes, uint64_t memory, bool qui
 
 int main(int argc, char **argv)
 {
-	if (argc != 6 || (strcmp(argv[1], "quire") != 0 && strcmp(argv[1], "mmap") != 0)) {
-		fprintf(stderr, "usage: bench-stall quire|mmap FILE BYTES MEMORY SECONDS\n");
+	if (argc != 6 || (strcmp(argv[1], "quire") != 0 && strcmp(argv[1], "mmap") != 0 && strcmp(argv[1], "idle") != 0)) {
+		fprintf(stderr, "usage: bench-stall quire|mmap|idle FILE BYTES MEMORY SECONDS\n");
 		return 2;
 	}
+	unsigned n_walkers = argv[1][0] == 'q' ? N_WALKERS : argv[1][0] == 'm' ? 1 : 0;
 	uint64_t bytes = strtoull(argv[3], NULL, 10);
 	struct quire_cache *cache = NULL;
 	struct quire_loop *loop;
@@ -115,7 +116,7 @@ int main(int argc, char **argv)
 	run.until_ns = now_ns() + (uint64_t)(atof(argv[5]) * 1e9);
 	check(quire_loop_create(NULL, &loop, NULL), "loop");
 	check(quire_co_spawn(loop, tick, NULL), "spawn");
-	for (unsigned i = 0; i < (run.map != NULL ? N_WALKERS : 1); i++)
+	for (unsigned i = 0; i < n_walkers; i++)
 		check(quire_co_spawn(loop, walk, NULL), "spawn");
 	check(quire_loop_run(loop), "run");
 	printf("{\"ticks\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p9999_us\": %.1f, \"max_us\": %.1f, \"pages\": %llu}\n",

@@ -26,6 +26,7 @@ FLOORS = {
     "stall_p9999_ms": ("<=", 2),
 }
 KINDS = ("read", "eventfd", "op")
+STALLS = {"quire": "quire, want", "mmap": "mmap, loads", "idle": "nobody asks"}
 
 
 def run(build, quick):
@@ -41,7 +42,7 @@ def run(build, quick):
             samples[kind].append(json.loads(machine.command([program, "cold", kind, path, pages])))
     machine.say("resident")
     hot = [json.loads(machine.command([program, "resident", path])) for _ in range(3)]
-    stalls = {kind: stall(build, kind, path, size, 5 if quick else 60) for kind in ("quire", "mmap")}
+    stalls = {kind: stall(build, kind, path, size, 5 if quick else 60) for kind in STALLS}
     machine.say_done()
     return summarise(samples, {key: min(h[key] for h in hot) for key in hot[0]}, stalls)
 
@@ -66,7 +67,7 @@ def summarise(samples, hot, stalls):
         rows += [row(names[kind], "cold page", median([s["us"] for s in samples[kind]]), "µs, 128 at a time"),
                  row(names[kind], "cold page, CPU", median([s["cpu_us"] for s in samples[kind]]), "µs")]
 
-    for kind, name in (("quire", "quire, want"), ("mmap", "mmap, loads")):
+    for kind, name in STALLS.items():
         rows += [row(name, f"loop late, {what}", stalls[kind][key] / 1e3, "ms")
                  for what, key in (("p99", "p99_us"), ("p99.99", "p9999_us"), ("longest", "max_us"))]
         rows.append(row(name, "pages meanwhile", stalls[kind]["pages"] / stalls[kind]["seconds"], "1/s"))
