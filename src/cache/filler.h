@@ -13,7 +13,6 @@ struct filler {
 	struct quire_cache *cache; /* referenced while the loop lives */
 	struct quire_loop *loop;   /* borrowed: NULL when between loops; changes under fillers_lock */
 	uint32_t index;            /* in cache->fillers; never changes */
-	unsigned n_fills_limit;
 	unsigned n_active;         /* fills under way */
 	struct fill *free;
 
