@@ -1,7 +1,7 @@
 # A thin front: Meson builds, tools/test runs the test matrix, bench/run the benchmarks.
 #
 #   make demo  [ARGS=…]            builds the release, shows what it is for
-#   make test  [ONLY=…]            every test in every configuration (about 20 minutes)
+#   make test  [ONLY=…]            the tests, in fourteen configurations (about 20 minutes)
 #   make test-long                 the same, random tests much longer
 #   make bench NAME=… [ARGS=…]     one benchmark
 #   make install [PREFIX=…] [DESTDIR=…]
