@@ -61,8 +61,8 @@ bool fill_park(struct quire_cache *c, struct range *r, uint64_t page, uint32_t w
 /* Takes w back. False: it was taken off already, and its task is on the way. */
 bool fill_unpark(struct fill *fill, struct want *w);
 
-/* Operations without a fill or memory wait in order. The filler's thread. */
-void filler_enqueue(struct filler *f, struct want *w, bool in_front);
+/* Operations without a fill or memory wait, faults before others, each in order. The filler's thread. */
+void filler_enqueue(struct filler *f, struct want *w);
 void filler_dequeue(struct filler *f, struct want *w);
 
 /* True if the fill that a word names belongs to another loop (not to this one, nor to a fault

@@ -1,9 +1,10 @@
 /* filler.c - one loop's share of a cache: how it comes and goes, its turn, and its queue.
  *
  * 1. A filler belongs to its loop's thread; from outside only `feed` is posted to it.
- * 2. Whatever can't start for want of a fill, a buffer or memory is in the queue, in order,
- *    and looks again when one of its own fills ends or, where memory is what it lacks, when
- *    somebody gives some back (starved).
+ * 2. Whatever can't start for want of a fill, a buffer or memory is in the queue, and looks again when
+ *    one of its own fills ends or, where memory is what it lacks, when somebody gives some back (starved).
+ *    Faults stand before all others, since they take memory that is not there: the memory that the others wait for
+ *    may be of a loop whose thread is in such a fault. Each kind is in order.
  * 3. Struct filler is never freed before its cache, since words and waiters name its
  *    fills; when its loop ends it is kept for the next.
  * 4. Nothing is posted to a loop whose queue is empty: it may have come to its end, and a task that
@@ -143,9 +144,11 @@ static void filler_serve(struct filler *f)
 		struct want *w = f->queue_head;
 
 		filler_unlink(f, w);
+		f->served = w;
 		want_step(w);
-		if (f->queue_head == w)
-			break; /* back in front: what it waits for is not there yet */
+		if (f->served == NULL)
+			break; /* put back: what it waits for is not there yet */
+		f->served = NULL;
 	}
 }
 
@@ -161,13 +164,28 @@ static void filler_turn(struct loop_turn_hook *hook)
 
 /* ---- the queue ---- */
 
-void filler_enqueue(struct filler *f, struct want *w, bool in_front)
+/* Before whom w is to stand, NULL for the end: who was served and is put back is the first of its kind. */
+static struct want *queue_place(const struct filler *f, const struct want *w)
+{
+	bool fault = (w->flags & WANT_FAULT) != 0, first = f->served == w;
+	struct want *at = f->queue_head;
+
+	if (!first && !fault)
+		return NULL;
+	while (at != NULL && (at->flags & WANT_FAULT) && !(first && fault))
+		at = at->next;
+	return at;
+}
+
+void filler_enqueue(struct filler *f, struct want *w)
 {
 	w->where = WANT_QUEUED;
-	w->prev = in_front ? NULL : f->queue_tail;
-	w->next = in_front ? f->queue_head : NULL;
+	w->next = queue_place(f, w);
+	w->prev = w->next != NULL ? w->next->prev : f->queue_tail;
 	*(w->prev != NULL ? &w->prev->next : &f->queue_head) = w;
 	*(w->next != NULL ? &w->next->prev : &f->queue_tail) = w;
+	if (f->served == w)
+		f->served = NULL;
 	atomic_store(&f->queued, true);
 
 	/* None of our own fills will end and serve the queue: others must. Look once more after

@@ -30,6 +30,7 @@ struct filler {
 	struct stream_ahead ahead;
 
 	struct want *queue_head, *queue_tail;
+	struct want *served;       /* taken from the queue to look again; NULL once it is put back */
 	_Atomic bool queued;       /* there is somebody in the queue; false under fillers_lock */
 	_Atomic bool starved;      /* its queue waits for memory that others hold */
 	_Atomic bool feeding;      /* feed is posted */

@@ -208,7 +208,7 @@ static bool want_fill(struct want *w, struct filler *f)
 			             : fill_start(f, w->range, w->page, 1, FILL_ALONE | FILL_FORCE);
 	}
 	if (rc == -EAGAIN) {
-		filler_enqueue(f, w, true);
+		filler_enqueue(f, w);
 		return false;
 	}
 	if (rc < 0 && rc != -EBUSY) {
@@ -229,7 +229,7 @@ static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 		int rc = fill_start_duplicate(f, w->range, w->page);
 
 		if (rc == -EAGAIN)
-			filler_enqueue(f, w, true);
+			filler_enqueue(f, w);
 		else if (rc == 0 || rc == -EALREADY)
 			want_end(w, WANT_REPEATED);
 		else if (rc < 0 && rc != -EBUSY)
@@ -276,7 +276,7 @@ void want_step(struct want *w)
 		case PAGE_ORPHAN:
 			/* Not for its fill's error, which may have been another page's. The end of the
 			 * repeat gives memory back, and so is told. */
-			return filler_enqueue(f, w, true);
+			return filler_enqueue(f, w);
 		case PAGE_EVICTING:
 			sched_yield(); /* microseconds: no I/O lies between its claim and its end */
 			break;
