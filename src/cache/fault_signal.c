@@ -168,26 +168,18 @@ static int sync_fill(struct range *r, uint64_t page, struct fill *fill)
 	return sync_fill_claimed(r, fill, true, fill->buf + cache_page_bytes(r->cache));
 }
 
-/* Claims the unit of a page: as a whole, if it can be moved, or what is absent of it. */
+/* Claims the unit of a page: as a whole, if it comes so, or what is absent of it. */
 static int sync_claim_unit(struct range *r, uint64_t page, struct fill *fill, struct page_run *ret_run)
 {
-	struct page_source *s = &fill->source;
+	const struct page_source *s = &fill->source;
 	unsigned shift = unit_shift(r->cache, UNIT_2M);
-	uint64_t first = unit_first(r->arena, page, shift);
 
-	if (s->unit == UNIT_2M && arena_kind_moves(r->arena->kind) &&
-	    s->len_bytes + ((page - first) << r->cache->page_shift) >= UNIT_2M_BYTES) {
-		*ret_run = (struct page_run){first, UINT64_C(1) << shift};
-		int rc = fill_claim_unit(r, first, 1u << shift, UNIT_2M, fill);
-		if (rc == 0)
+	if (fill_comes_whole(r, page, s)) {
+		*ret_run = (struct page_run){unit_first(r->arena, page, shift), UINT64_C(1) << shift};
+		if (fill_claim_unit(r, ret_run->first, 1u << shift, UNIT_2M, fill) == 0)
 			return 0;
 	}
-	shift = unit_shift(r->cache, s->unit == UNIT_2M ? UNIT_64K : (enum unit_size)s->unit);
-	first = unit_first(r->arena, page, shift);
-	uint64_t n = UINT64_C(1) << shift, in_item = ((s->len_bytes - 1) >> r->cache->page_shift) + 1;
-	if (first + n > page + in_item)
-		n = page + in_item - first;
-	*ret_run = (struct page_run){first, n};
+	*ret_run = fill_parts(r, page, 1, s);
 	return fill_claim_around(r, ret_run, page, s->unit, fill->id, false);
 }
 

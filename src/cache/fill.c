@@ -23,6 +23,7 @@
 #include "evict.h"
 #include "filler.h"
 #include "probation.h"
+#include "unit.h"
 #include "want.h"
 
 #include <errno.h>
@@ -183,6 +184,25 @@ int fill_claim_around(struct range *r, struct page_run *run, uint64_t page, unsi
 		high++;
 	*run = (struct page_run){low, high - low};
 	return 0;
+}
+
+bool fill_comes_whole(const struct range *r, uint64_t page, const struct page_source *source)
+{
+	uint64_t before = page - unit_first(r->arena, page, unit_shift(r->cache, UNIT_2M));
+
+	return source->unit == UNIT_2M && arena_kind_moves(r->arena->kind) &&
+	       source->len_bytes + (before << r->arena->page_shift) >= UNIT_2M_BYTES;
+}
+
+struct page_run fill_parts(const struct range *r, uint64_t page, unsigned n, const struct page_source *source)
+{
+	enum unit_size size = source->unit == UNIT_2M ? UNIT_64K : (enum unit_size)source->unit;
+	unsigned shift = unit_shift(r->cache, size);
+	uint64_t first = unit_first(r->arena, page, shift);
+	uint64_t end = unit_first(r->arena, page + n - 1, shift) + (UINT64_C(1) << shift);
+	uint64_t item_end = page + ((source->len_bytes - 1) >> r->arena->page_shift) + 1;
+
+	return (struct page_run){first, (end < item_end ? end : item_end) - first};
 }
 
 void source_back(struct page_source *s, uint64_t n, unsigned page_shift)

@@ -99,6 +99,11 @@ int fill_claim_unit(struct range *r, uint64_t first, unsigned n, unsigned unit, 
  * Errors as fill_claim of `page`. */
 int fill_claim_around(struct range *r, struct page_run *run, uint64_t page, unsigned unit, uint32_t id, bool force);
 
+/* How the unit of a page comes: whole, if all of it lies in the item and can be moved there; else in parts, which
+ * are units of their own. fill_parts: those that n pages from `page` on lie in, as far as the item goes. */
+bool fill_comes_whole(const struct range *r, uint64_t page, const struct page_source *source);
+struct page_run fill_parts(const struct range *r, uint64_t page, unsigned n, const struct page_source *source);
+
 /* Lets s begin n pages before. */
 void source_back(struct page_source *s, uint64_t n, unsigned page_shift);
 struct fill *fill_of_word(struct quire_cache *c, uint32_t word);

@@ -40,16 +40,12 @@ static int fill_page_from_copy(struct fill *fill, struct range *r, uint64_t page
 int fill_from_copies(struct fill *fill, struct range *r, uint64_t page, unsigned flags,
                      const struct page_source *source)
 {
-	unsigned shift = unit_shift(r->cache, (enum unit_size)source->unit);
-	uint64_t first = unit_first(r->arena, page, shift), n = UINT64_C(1) << shift;
-	uint64_t in_item = ((source->len_bytes - 1) >> r->arena->page_shift) + 1;
+	struct page_run part = fill_parts(r, page, 1, source);
 	int rc = fill_page_from_copy(fill, r, page, (flags & FILL_FORCE) != 0, source);
 
 	if (rc < 0 || (flags & FILL_ALONE) || source->unit == UNIT_2M)
 		return rc;
-	if (n > page - first + in_item)
-		n = page - first + in_item;
-	for (uint64_t other = first; other < first + n; other++) {
+	for (uint64_t other = part.first; other < part.first + part.n; other++) {
 		struct page_source from = *source;
 
 		if (other == page || page_state(page_load(range_word(r, other))) != PAGE_ABSENT ||

@@ -124,9 +124,9 @@ static int fill_start_whole(struct filler *f, struct range *r, uint64_t page, co
 	struct page_source from = *source;
 	struct fill *fill = f->free;
 
-	source_back(&from, page - first, r->arena->page_shift);
-	if (from.len_bytes < UNIT_2M_BYTES || !arena_kind_moves(r->arena->kind))
+	if (!fill_comes_whole(r, page, source))
 		return -EBUSY;
+	source_back(&from, page - first, r->arena->page_shift);
 	char *buf = fill == NULL ? NULL : filler_staging_get(f, r->arena);
 	if (buf == NULL)
 		return f->n_active > 0 ? -EAGAIN : -EBUSY;
@@ -142,26 +142,18 @@ static int fill_start_whole(struct filler *f, struct range *r, uint64_t page, co
 }
 
 /* What is read in one go for a page: from where to where, as far as item, region and buffers go. */
-static struct page_run fill_window(const struct filler *f, const struct range *r, uint64_t page, unsigned max_pages,
-                                   unsigned flags, const struct page_source *source)
+static struct page_run fill_window(const struct range *r, uint64_t page, unsigned max_pages, unsigned flags,
+                                   const struct page_source *source)
 {
-	/* Of a unit that can't come whole, parts that can. */
-	enum unit_size size = source->unit == UNIT_2M ? UNIT_64K : (enum unit_size)source->unit;
-	unsigned shift = flags & FILL_ALONE ? 0 : unit_shift(f->cache, size);
-	uint64_t in_item = (source->len_bytes - 1) >> r->arena->page_shift;
-	uint64_t first = unit_first(r->arena, page, shift), end = first + (UINT64_C(1) << shift);
-
-	if (end < page + max_pages)
-		end = unit_first(r->arena, page + max_pages - 1, shift) + (UINT64_C(1) << shift);
-	if (end > page + in_item + 1)
-		end = page + in_item + 1;
-	if (end > arena_region_end(r->arena, page))
-		end = arena_region_end(r->arena, page);
+	struct page_run run = flags & FILL_ALONE ? (struct page_run){page, 1} : fill_parts(r, page, max_pages, source);
 	uint64_t most = source_read_max_bytes(source) >> r->arena->page_shift;
+	uint64_t in_region = arena_region_end(r->arena, page) - run.first;
+
 	most = most < FILL_MAX_PAGES ? most : FILL_MAX_PAGES;
-	if (end - first > most)
-		end = first + most;
-	return (struct page_run){first, end - first};
+	most = most < in_region ? most : in_region;
+	if (run.n > most)
+		run.n = most;
+	return run;
 }
 
 /* The part of the window around the page that is absent. */
@@ -225,7 +217,7 @@ int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pa
 	}
 	rc = source.unit == UNIT_2M && flags == 0 ? fill_start_whole(f, r, page, &source) : -EBUSY;
 	if (rc == -EBUSY)
-		rc = fill_start_part(f, r, page, fill_window(f, r, page, max_pages, flags, &source), flags, &source);
+		rc = fill_start_part(f, r, page, fill_window(r, page, max_pages, flags, &source), flags, &source);
 	if (rc < 0)
 		range_put(r);
 	return rc;
