@@ -70,6 +70,17 @@ static bool want_is_news(const struct want *w)
 	                      (w->index == w->ahead_index && w->page >= w->ahead_page));
 }
 
+/* A page that is there was wanted. A fault is no use beside the load itself, and the kernel may tell of one more than
+ * once. */
+static inline void page_wanted(struct range *r, uint64_t page, uint32_t now, unsigned flags)
+{
+	if (page_uses(now) == 0 && (flags & WANT_LISTED) == 0 &&
+	    atomic_load_explicit(&r->streams.n, memory_order_relaxed) > 0)
+		stream_meet(r, &r->streams, page);
+	if ((flags & WANT_FAULT) == 0)
+		page_touch(range_word(r, page), now);
+}
+
 /* Moves the cursor over resident pages, pinning them if asked. 1: at the end; 0: at a page that
  * is not resident; or a negative errno. */
 static int want_advance(struct want *w)
@@ -85,8 +96,7 @@ static int want_advance(struct want *w)
 		if (w->page == 0)
 			w->page = want_first_page(r, v);
 		while (w->page < end) {
-			page_word *word = range_word(r, w->page);
-			uint32_t now = page_load(word);
+			uint32_t now = page_load(range_word(r, w->page));
 
 			if (page_state(now) != PAGE_RESIDENT)
 				goto out;
@@ -100,12 +110,7 @@ static int want_advance(struct want *w)
 					goto out;
 				}
 			}
-			if (page_uses(now) == 0 && (w->flags & WANT_LISTED) == 0 &&
-			    atomic_load_explicit(&r->streams.n, memory_order_relaxed) > 0)
-				stream_meet(r, &r->streams, w->page);
-			/* A fault is no use beside the load itself, and the kernel may tell of one more than once. */
-			if ((w->flags & WANT_FAULT) == 0)
-				page_touch(word, now);
+			page_wanted(r, w->page, now, w->flags);
 			n_hits += want_is_news(w);
 			w->waited = false;
 			w->page++;
@@ -324,6 +329,22 @@ static void want_cancel(struct quire_op *op)
 	/* Else its task is on the way here, and sees that it was cancelled. */
 }
 
+/* Most wants are of one page that is there: what they need no operation for. */
+static inline bool want_is_met(struct range *r, const struct iovec *ranges, unsigned n, unsigned flags)
+{
+	if (n != 1 || flags != 0)
+		return false;
+	uint64_t page = want_first_page(r, ranges);
+	if (want_end_page(r, ranges) != page + 1)
+		return false;
+	uint32_t now = page_load(range_word(r, page));
+	if (page_state(now) != PAGE_RESIDENT)
+		return false;
+	page_wanted(r, page, now, flags);
+	stripes_add(&r->n_hits, 1);
+	return true;
+}
+
 int want_submit(struct range *r, const struct iovec *ranges, unsigned n, unsigned flags,
                 struct quire_op *op)
 {
@@ -331,7 +352,7 @@ int want_submit(struct range *r, const struct iovec *ranges, unsigned n, unsigne
 
 	if (op != NULL && !op_is_idle(op))
 		return -EBUSY;
-	if (n == 0) {
+	if (n == 0 || want_is_met(r, ranges, n, flags)) {
 		if (op != NULL)
 			op_complete_now(op, 0);
 		return 0;
