@@ -60,6 +60,7 @@ static void cache_follow(struct quire_cache *c)
 	                 memory_limit_auto_budget(&m, budget_limit(&c->budget), budget_used(&c->budget),
 	                                          QUIRE_BUDGET_MIN_BYTES));
 	evict_to_budget(c);
+	fillers_feed(c); /* there may be more of it now */
 }
 
 static void auto_tick(struct loop_timer *timer)

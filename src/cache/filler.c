@@ -133,6 +133,7 @@ static void filler_end(struct loop_local *local)
 	f->loop = NULL;
 	atomic_store(&f->feeding, false);
 	pthread_mutex_unlock(&c->fillers_lock);
+	fillers_feed(c); /* its buffers were memory */
 	cache_unref(c);
 }
 

@@ -130,11 +130,45 @@ static void those_who_wait_for_memory_get_it_in_order(void **state)
 	on_scene(play_in_order);
 }
 
+static void makes_a_filler(void *arg)
+{
+	struct filler *f;
+
+	assert_int_equal(filler_get(cache, quire_loop_self(), &f), 0);
+}
+
+static struct quire_loop *other_loop;
+
+static void play_other_loop_ends(void *arg)
+{
+	makes_a_filler(NULL);
+	take_memory();
+	wants(0, 0);
+	settle(1);
+	assert_int_equal(scene.n_ended, 0);
+	assert_int_equal(quire_loop_destroy(other_loop), 0);
+	settle(1);
+	unsigned n_ended = scene.n_ended;
+	give_memory();
+	settle(1);
+	assert_int_equal(n_ended, 1);
+}
+
+/* Nothing else may give any back for a long time. */
+static void the_buffers_of_a_loop_that_ends_are_memory(void **state)
+{
+	assert_int_equal(quire_loop_create(NULL, &other_loop, NULL), 0);
+	assert_int_equal(quire_co_spawn(other_loop, makes_a_filler, NULL), 0);
+	assert_int_equal(quire_loop_run(other_loop), 0);
+	on_scene(play_other_loop_ends);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_SERVICE(a_fault_does_not_wait_for_the_memory_that_others_wait_for),
 		ON_SERVICE(those_who_wait_for_memory_get_it_in_order),
+		ON_SERVICE(the_buffers_of_a_loop_that_ends_are_memory),
 	};
 
 	return cmocka_run_group_tests(tests, files_setup, files_teardown);
