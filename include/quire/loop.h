@@ -3,7 +3,10 @@
  * Whatever can wait takes a `struct quire_op *op` as its last parameter:
  *
  *   op == NULL   in a coroutine: suspends it. On a thread that runs no loop:
- *                blocks the thread. In a loop's callback: -EDEADLK.
+ *                blocks the thread. In a loop's callback: -EDEADLK. A thread
+ *                that embeds a loop (quire_loop_poll) should not block while
+ *                the loop has operations under way: what it waits for may wait
+ *                for them. quire_map_want sees that, and is -EDEADLK.
  *   op != NULL   returns at once: 0 if the operation was accepted, and then it
  *                completes exactly once, in the way op was initialised for; a
  *                negative errno if it was refused, and then it never completes.

@@ -74,6 +74,9 @@ bool fill_is_foreign(struct filler *f, uint32_t word);
  * page. */
 void fill_install(struct fill *fill, char *scratch);
 
+/* True if the loop that is to end the fill that a word names is this thread's own. */
+bool fill_is_of_this_thread(struct quire_cache *c, uint32_t word);
+
 /* Moves the words on, keeps the accounts, and returns the waiters that were parked, each with
  * its error. The fill may be used again; its range reference is the caller's to put. */
 struct want *fill_settle(struct fill *fill);

@@ -224,6 +224,18 @@ void filler_dequeue(struct filler *f, struct want *w)
 	filler_rest(f);
 }
 
+bool fill_is_of_this_thread(struct quire_cache *c, uint32_t word)
+{
+	struct filler *f = fill_of_word(c, word)->filler;
+
+	if (f == NULL)
+		return false;
+	pthread_mutex_lock(&c->fillers_lock);
+	bool mine = f->loop != NULL && loop_is_owned_here(f->loop);
+	pthread_mutex_unlock(&c->fillers_lock);
+	return mine;
+}
+
 static void filler_fed(struct loop_task *task)
 {
 	struct filler *f = (struct filler *)((char *)task - offsetof(struct filler, feed));

@@ -345,6 +345,30 @@ static inline bool want_is_met(struct range *r, const struct iovec *ranges, unsi
 	return true;
 }
 
+/* This thread would wait for a page that its own loop, which it would not turn meanwhile, is to bring. */
+static bool want_is_for_itself(const struct want *w)
+{
+	const struct range *r = w->range;
+
+	for (uint32_t i = w->index; i < w->n; i++) {
+		uint64_t end = want_end_page(r, &w->ranges[i]);
+
+		for (uint64_t page = i == w->index ? w->page : want_first_page(r, &w->ranges[i]); page < end; page++) {
+			uint32_t word = page_load(range_word(r, page));
+
+			if (page_state(word) == PAGE_FILLING && fill_is_of_this_thread(r->cache, word))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Waiting for it here would be for ever: in a loop's callback, and beside a loop that is embedded. */
+static bool want_may_not_block(const struct want *w)
+{
+	return quire_loop_self() != NULL ? !quire_in_coroutine() : want_is_for_itself(w);
+}
+
 int want_submit(struct range *r, const struct iovec *ranges, unsigned n, unsigned flags,
                 struct quire_op *op)
 {
@@ -367,7 +391,7 @@ int want_submit(struct range *r, const struct iovec *ranges, unsigned n, unsigne
 		w->ranges = &w->one;
 	}
 	int rc = want_advance(w);
-	if (rc == 0 && op == NULL && quire_loop_self() != NULL && !quire_in_coroutine())
+	if (rc == 0 && op == NULL && want_may_not_block(w))
 		rc = -EDEADLK;
 	if (rc == 0 && !range_get(r))
 		rc = -ECANCELED;

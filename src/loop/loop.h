@@ -71,6 +71,7 @@ int service_shared(struct quire_loop **ret_loop);
 
 /* ---- which loop, which coroutine; async-signal-safe (initial-exec TLS) ---- */
 bool loop_is_mine(const struct quire_loop *loop); /* its turn is running on this thread */
+bool loop_is_owned_here(const struct quire_loop *loop); /* by this thread, or by nobody yet */
 bool loop_suspends_faults(const struct quire_loop *loop);
 unsigned loop_depth(const struct quire_loop *loop);
 

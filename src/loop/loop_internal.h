@@ -115,9 +115,6 @@ unsigned tasks_run(struct quire_loop *loop);
 bool tasks_waiting(const struct quire_loop *loop);
 void loop_wake(struct quire_loop *loop); /* any thread; one write if the loop may be asleep */
 
-/* ---- loop.c ---- */
-bool loop_is_owned_here(const struct quire_loop *loop); /* by this thread, or by nobody yet */
-
 /* ---- io.c ---- */
 void io_list_append(struct io_list *list, struct io *io);
 void io_list_remove(struct io_list *list, struct io *io);

@@ -91,8 +91,8 @@ struct media_read *descriptor_opened(struct media_file *file, int fd);
 struct media_read *descriptor_failed(struct media_file *file);
 
 /* The process has no descriptor left. >0: one was closed, try again. 0: the file waits
- * until one is free, and is started anew then. <0: nobody could free one. */
-int descriptor_exhausted(struct media_file *file);
+ * until one is free, and is started anew then; -EAGAIN if it may not. -EMFILE: nobody could free one. */
+int descriptor_exhausted(struct media_file *file, bool may_wait);
 
 /* Puts read among those who wait for its file. Returns: */
 enum wait_outcome {

@@ -211,14 +211,14 @@ static void feed(struct media_pool *pool)
 	}
 }
 
-int descriptor_exhausted(struct media_file *file)
+int descriptor_exhausted(struct media_file *file, bool may_wait)
 {
 	struct media_pool *pool = file->pool;
 	pthread_mutex_lock(&pool->lock);
 	atomic_fetch_add(&pool->n_starved, 1);
 	int victim = evict_locked(pool);
 	bool hopeless = victim < 0 && atomic_load(&pool->n_open) == 0;
-	if (victim >= 0 || hopeless) {
+	if (victim >= 0 || hopeless || !may_wait) {
 		atomic_fetch_sub(&pool->n_starved, 1);
 	} else {
 		pool->n_reserved--;
@@ -227,7 +227,7 @@ int descriptor_exhausted(struct media_file *file)
 	pthread_mutex_unlock(&pool->lock);
 
 	close_victim(victim);
-	return victim >= 0 ? 1 : hopeless ? -EMFILE : 0;
+	return victim >= 0 ? 1 : hopeless ? -EMFILE : may_wait ? 0 : -EAGAIN;
 }
 
 /* ---- uses ---- */

@@ -155,16 +155,27 @@ static void submit(struct media_read *read)
 	loop_io_submit(read->loop, io);
 }
 
+/* With the spare descriptor that there is for reads at once: better a short stay than none. */
+static void read_at_once(struct media_read *read)
+{
+	read->done(read, media_read_now(read->file, read->offset, read->len_bytes, read->buf));
+}
+
 /* ---- by a loop: opening ---- */
 
-/* On the read's loop: its file is open, or it can't be. */
+/* On the read's loop: its file is open, or it can't be; or whoever was to open it may not wait for a descriptor, and each
+ * sees to himself. */
 static void wait_ended(struct media_read *read)
 {
 	loop_release(read->loop);
 	if (read->result == 0)
 		submit(read);
-	else
+	else if (read->result != -EAGAIN)
 		finish_with(read, read->result);
+	else if (read->independent)
+		read_at_once(read);
+	else
+		media_read_start(read->loop, read);
 }
 
 static void wait_ended_task(struct loop_task *task)
@@ -193,7 +204,7 @@ static void release(struct media_read *list, struct quire_loop *loop, int fd, in
 
 static void open_failed(struct media_file *file, struct quire_loop *loop, int rc)
 {
-	release(descriptor_failed(file), loop, -1, media_open_error(rc));
+	release(descriptor_failed(file), loop, -1, rc == -EAGAIN ? rc : media_open_error(rc));
 }
 
 /* Whether an open that ended like this should be tried once more. */
@@ -218,7 +229,7 @@ static void open_done(struct io *io, int64_t answer)
 		return;
 	}
 	if (rc == -EMFILE || rc == -ENFILE) {
-		rc = descriptor_exhausted(file);
+		rc = descriptor_exhausted(file, !opener->independent);
 		if (rc > 0)
 			media_open_start(file);
 		else if (rc < 0)
@@ -271,8 +282,7 @@ static void open_alone_done(struct io *io, int64_t answer)
 		return;
 	}
 	if (exhausted) {
-		/* There is a spare one for reads at once: better a short stay than none. */
-		read->done(read, media_read_now(file, read->offset, read->len_bytes, read->buf));
+		read_at_once(read);
 		return;
 	}
 	int fd = rc;

@@ -163,11 +163,57 @@ static void the_buffers_of_a_loop_that_ends_are_memory(void **state)
 	on_scene(play_other_loop_ends);
 }
 
+/* ---- a loop that is embedded ---- */
+
+static void asks_for_all(void *arg)
+{
+	for (unsigned i = 0; i < N_PAGES; i++)
+		wants(i, 0);
+}
+
+/* The first page that is on its way; N_PAGES: none. */
+static unsigned find_filling(void)
+{
+	unsigned i = 0;
+
+	while (i < N_PAGES && page_state(page_load(range_word(scene.range, scene.range->first_page + i))) != PAGE_FILLING)
+		i++;
+	return i;
+}
+
+/* The page is brought by the very loop that this thread would not turn while it waits. */
+static void nobody_blocks_for_what_his_own_loop_is_to_bring(void **state)
+{
+	/* One I/O at a time, so that one poll is not enough. */
+	const struct quire_loop_options opts = {.size = sizeof(opts), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1};
+	size_t page_bytes = cache_page_bytes(cache);
+
+	file_sparse("queue", N_PAGES * page_bytes);
+	struct quire_map *m = map_name("queue");
+	scene = (struct scene){.base = item_ptr(m, 0)};
+	scene.range = range_find(cache, (uintptr_t)scene.base >> cache->page_shift);
+	assert_int_equal(quire_loop_create(&opts, &scene.loop, NULL), 0);
+	assert_int_equal(quire_co_spawn(scene.loop, asks_for_all, NULL), 0);
+	assert_true(quire_loop_poll(scene.loop) >= 0);
+	unsigned page = find_filling();
+	if (page < N_PAGES) /* or the medium was very quick */
+		assert_int_equal(want(m, scene.base, N_PAGES * page_bytes), -EDEADLK);
+	while (scene.n_ended < N_PAGES)
+		assert_true(quire_loop_poll(scene.loop) >= 0);
+	assert_int_equal(want(m, scene.base, N_PAGES * page_bytes), 0);
+	assert_int_equal(quire_loop_destroy(scene.loop), 0);
+	range_put(scene.range);
+	map_end(m);
+	if (page == N_PAGES)
+		skip_because("every page was there at once");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_SERVICE(a_fault_does_not_wait_for_the_memory_that_others_wait_for),
 		ON_SERVICE(those_who_wait_for_memory_get_it_in_order),
+		ON_SERVICE(nobody_blocks_for_what_his_own_loop_is_to_bring),
 		ON_SERVICE(the_buffers_of_a_loop_that_ends_are_memory),
 	};
 

@@ -75,6 +75,7 @@ static void start_all(void *arg)
 			.len_bytes = r->len_bytes,
 			.buf = env_buffer(r->len_bytes),
 			.buffer_slot = -1,
+			.independent = r->independent,
 			.done = read_done,
 		};
 		r->n_done = 0;

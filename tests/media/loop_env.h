@@ -15,6 +15,7 @@ struct env_read {
 	unsigned seed;
 	uint64_t offset;
 	uint32_t len_bytes;
+	bool independent;
 
 	int result;  /* of done() */
 	int checked; /* of media_read_check, if result is 0 */

@@ -1,5 +1,6 @@
 /* Answers that a healthy disk never gives: each I/O of the layer goes through here first. */
 #include "loop_env.h"
+#include "../../src/media/media_internal.h"
 
 #include "../../src/loop/io.h"
 
@@ -231,6 +232,30 @@ static void exhausted_process_waits_for_a_descriptor_in_use(void **state)
 	media_pool_destroy(roomy);
 }
 
+/* Whose descriptors are in use may be waiting for this very read. */
+static void exhausted_process_keeps_no_independent_read_waiting(void **state)
+{
+	struct media_pool *roomy = env_pool(2, false);
+	struct media_file *closed = env_open(roomy, "f", 0);
+	struct media_file *first = env_open(roomy, "other", 0);
+	struct media_file *second = env_open(roomy, "other", 0);
+	struct env_read reads[] = {
+		{.file = closed, .seed = 1, .len_bytes = 40000, .independent = true},
+		{.file = closed, .seed = 1, .offset = 8192, .len_bytes = 100},
+	};
+	int fd = descriptor_get(second); /* in use all the time */
+	assert_true(fd >= 0);
+	media_file_close(first);
+	planned[OPENS][0] = -EMFILE;
+	env_run(reads, 2, NULL);
+	assert_int_equal(reads[0].result, 0);
+	assert_int_equal(reads[1].result, 0);
+	descriptor_put(second);
+	media_file_close(closed);
+	media_file_close(second);
+	media_pool_destroy(roomy);
+}
+
 #define WITH_FILES(test) cmocka_unit_test_setup_teardown(test, make_files, drop_files)
 
 int main(void)
@@ -249,6 +274,7 @@ int main(void)
 		WITH_FILES(exhausted_process_gives_up_an_idle_descriptor),
 		WITH_FILES(exhausted_process_without_any_of_ours_is_an_error),
 		WITH_FILES(exhausted_process_waits_for_a_descriptor_in_use),
+		WITH_FILES(exhausted_process_keeps_no_independent_read_waiting),
 	};
 	return env_on_each_engine(tests);
 }
