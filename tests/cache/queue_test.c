@@ -19,16 +19,16 @@ static struct scene {
 	struct quire_op ops[N_PAGES];
 } scene;
 
-static void take_buffers(void)
+/* All but n. */
+static void take_buffers(unsigned n)
 {
-	for (unsigned i = 0; i < scene.filler->n_buffers; i++)
+	for (unsigned i = n; i < scene.filler->n_buffers; i++)
 		assert_non_null(scene.buffers[i] = filler_buffers_get(scene.filler, 1));
-	assert_null(filler_buffers_get(scene.filler, 1));
 }
 
-static void give_buffers(void)
+static void give_buffers(unsigned n)
 {
-	for (unsigned i = 0; i < scene.filler->n_buffers; i++)
+	for (unsigned i = n; i < scene.filler->n_buffers; i++)
 		filler_buffers_put(scene.filler, scene.buffers[i], 1);
 }
 
@@ -89,10 +89,10 @@ static void play_fault_behind_the_starving(void *arg)
 {
 	assert_int_equal(filler_get(cache, quire_loop_self(), &scene.filler), 0);
 	take_memory();
-	take_buffers();
+	take_buffers(0);
 	wants(0, WANT_FAULT);
 	wants(1, 0);
-	give_buffers();
+	give_buffers(0);
 	settle(1);
 	assert_int_equal(scene.n_ended, 1);
 	assert_int_equal(scene.ended[0], 0);
@@ -111,6 +111,7 @@ static void play_in_order(void *arg)
 {
 	assert_int_equal(filler_get(cache, quire_loop_self(), &scene.filler), 0);
 	take_memory();
+	take_buffers(1); /* one read at a time, as reads end in any order */
 	for (unsigned i = 0; i < N_PAGES; i++)
 		wants(i, 0);
 	settle(1);
@@ -123,6 +124,7 @@ static void play_in_order(void *arg)
 	for (unsigned i = 0; i < N_PAGES; i++)
 		assert_int_equal(scene.ended[i], i);
 	assert_int_equal(scene.n_ended, N_PAGES);
+	give_buffers(1);
 }
 
 static void those_who_wait_for_memory_get_it_in_order(void **state)
