@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define BUCKET_WORDS 16u
 #define EPOCHS_OF_ALL 32u
@@ -116,11 +117,18 @@ void ghost_fini(struct ghost *ghost)
 	*ghost = (struct ghost){0};
 }
 
-void ghost_resize(struct ghost *ghost, size_t n_pages)
+/* A third more words than pages; whole pages of memory, which is what they take. */
+static size_t buckets_for(size_t n_pages)
 {
 	size_t n = (n_pages + n_pages / 2 + BUCKET_WORDS - 1) / BUCKET_WORDS;
-	if (n > UINT32_MAX)
-		n = UINT32_MAX;
+	size_t in_page = (size_t)sysconf(_SC_PAGESIZE) / (BUCKET_WORDS * sizeof(uint32_t));
+	size_t most = UINT32_MAX / in_page * in_page;
+	return n > most ? most : (n + in_page - 1) / in_page * in_page;
+}
+
+void ghost_resize(struct ghost *ghost, size_t n_pages)
+{
+	size_t n = buckets_for(n_pages);
 	if (n > ghost->n_buckets + ghost->n_buckets / 4 || n < ghost->n_buckets / 2) {
 		ghost_fini(ghost);
 		if (n == 0)
