@@ -8,6 +8,7 @@
  * nothing waits; one more client reads beyond the end of the file.
  */
 #include <quire/async_map.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,17 +100,27 @@ static void set_up(struct server *s, const char *path)
 	watch(s, s->timer);
 }
 
+/* The descriptor of the next event. epoll_wait may be interrupted in any program, with io_uring also without a signal. */
+static int next_event(const struct server *s)
+{
+	struct epoll_event event;
+	int n;
+	do
+		n = epoll_wait(s->epoll, &event, 1, -1);
+	while (n < 0 && errno == EINTR);
+	check(n, "epoll");
+	return event.data.fd;
+}
+
 /* With no status word, what failed is asked of the eventfd. */
 static void read_beyond_the_end(struct server *s)
 {
 	struct quire_eventfd_failure failure;
-	struct epoll_event event;
 	int own = eventfd(0, EFD_CLOEXEC);
 	watch(s, own);
 	check(quire_mlock_eventfd(s->map + s->len + s->page, 1, own), "mlock_eventfd");
-	do
-		check(epoll_wait(s->epoll, &event, 1, -1), "epoll");
-	while (event.data.fd != own);
+	while (next_event(s) != own)
+		;
 	if (quire_eventfd_failures(own, &failure, 1) != 1)
 		check(-1, "expecting a failure");
 	printf("beyond the end: %s, where a load gets SIGBUS\n", strerror(-failure.error));
@@ -123,10 +134,9 @@ int main(int argc, char **argv)
 	for (int i = 0; i < N_CLIENTS; i++)
 		ask_for_next(&s, &s.clients[i]);
 	while (s.n_done < N_CLIENTS || s.n_ticks == 0) {
-		struct epoll_event event;
 		uint64_t ticks;
-		check(epoll_wait(s.epoll, &event, 1, -1), "epoll");
-		if (event.data.fd == s.efd)
+		int fd = next_event(&s);
+		if (fd == s.efd)
 			on_pages(&s);
 		else if (read(s.timer, &ticks, sizeof(ticks)) > 0)
 			s.n_ticks++;
