@@ -25,6 +25,7 @@
  *    only while it is opening.
  * 4. Reads wait at a file only while it is opening. The first of them drives the open, on
  *    its own loop; the others are posted to theirs.
+ *    Where that one may not wait for a descriptor (an independent read), nobody waits for him.
  * 5. A file starves only while another's descriptor is in use: whoever gives back the last
  *    use of a descriptor looks at n_starved after that, whoever starves looks for idle ones
  *    after having raised n_starved; so one of the two sees the other.

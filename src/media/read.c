@@ -163,14 +163,16 @@ static void read_at_once(struct media_read *read)
 
 /* ---- by a loop: opening ---- */
 
-/* On the read's loop: its file is open, or it can't be; or whoever was to open it may not wait for a descriptor, and each
- * sees to himself. */
+/* A result of waiting: whoever was to open the file may not wait for a descriptor. */
+#define WAIT_IS_OFF 1
+
+/* On the read's loop: its file is open, or it can't be; or each sees to himself. */
 static void wait_ended(struct media_read *read)
 {
 	loop_release(read->loop);
 	if (read->result == 0)
 		submit(read);
-	else if (read->result != -EAGAIN)
+	else if (read->result != WAIT_IS_OFF)
 		finish_with(read, read->result);
 	else if (read->independent)
 		read_at_once(read);
@@ -204,7 +206,7 @@ static void release(struct media_read *list, struct quire_loop *loop, int fd, in
 
 static void open_failed(struct media_file *file, struct quire_loop *loop, int rc)
 {
-	release(descriptor_failed(file), loop, -1, rc == -EAGAIN ? rc : media_open_error(rc));
+	release(descriptor_failed(file), loop, -1, media_open_error(rc));
 }
 
 /* Whether an open that ended like this should be tried once more. */
@@ -232,6 +234,8 @@ static void open_done(struct io *io, int64_t answer)
 		rc = descriptor_exhausted(file, !opener->independent);
 		if (rc > 0)
 			media_open_start(file);
+		else if (rc == -EAGAIN)
+			release(descriptor_failed(file), loop, -1, WAIT_IS_OFF);
 		else if (rc < 0)
 			open_failed(file, loop, rc);
 		return;

@@ -181,27 +181,53 @@ static void errors_of_open_reach_the_reader(void **state)
 	assert_int_equal(read_file(), -EACCES);
 	planned[OPENS][1] = -ENOENT;
 	assert_int_equal(read_file(), -ESTALE);
-	planned[OPENS][2] = -EINTR;
+	planned[OPENS][2] = -EAGAIN;
+	assert_int_equal(read_file(), -EAGAIN);
+	planned[OPENS][3] = -EINTR;
 	assert_int_equal(read_file(), 0);
 	assert_int_equal(n_seen[READS], 1);
 }
 
+/* Two descriptors for three files: `closed` has none, and its next open finds that the process has none left. */
+static struct {
+	struct media_pool *pool;
+	struct media_file *closed, *first, *second;
+} few;
+
+static void few_begin(void)
+{
+	few.pool = env_pool(2, false);
+	few.closed = env_open(few.pool, "f", 0);
+	few.first = env_open(few.pool, "other", 0);
+	few.second = env_open(few.pool, "other", 0); /* closes `closed` */
+	planned[OPENS][0] = -EMFILE;
+}
+
+/* So that the open is not for want of a place. */
+static void few_make_room(void)
+{
+	media_file_close(few.first);
+	few.first = NULL;
+}
+
+static void few_end(void)
+{
+	media_file_close(few.closed);
+	if (few.first != NULL)
+		media_file_close(few.first);
+	media_file_close(few.second);
+	media_pool_destroy(few.pool);
+}
+
 static void exhausted_process_gives_up_an_idle_descriptor(void **state)
 {
-	struct media_pool *roomy = env_pool(2, false);
-	struct media_file *closed = env_open(roomy, "f", 0);
-	struct media_file *first = env_open(roomy, "other", 0);
-	struct media_file *second = env_open(roomy, "other", 0); /* closes `closed` */
-	struct env_read read = {.file = closed, .seed = 1, .len_bytes = 40000};
-	planned[OPENS][0] = -EMFILE;
+	few_begin();
+	struct env_read read = {.file = few.closed, .seed = 1, .len_bytes = 40000};
 	env_run(&read, 1, NULL);
 	assert_int_equal(read.result, 0);
 	assert_int_equal(n_seen[OPENS], 2);
-	assert_int_equal(media_pool_n_open(roomy), 1);
-	media_file_close(closed);
-	media_file_close(first);
-	media_file_close(second);
-	media_pool_destroy(roomy);
+	assert_int_equal(media_pool_n_open(few.pool), 1);
+	few_end();
 }
 
 static void exhausted_process_without_any_of_ours_is_an_error(void **state)
@@ -213,47 +239,34 @@ static void exhausted_process_without_any_of_ours_is_an_error(void **state)
 
 static void exhausted_process_waits_for_a_descriptor_in_use(void **state)
 {
-	struct media_pool *roomy = env_pool(2, false);
-	struct media_file *closed = env_open(roomy, "f", 0);
-	struct media_file *first = env_open(roomy, "other", 0);
-	struct media_file *second = env_open(roomy, "other", 0);
+	few_begin();
 	struct env_read reads[] = {
-		{.file = second, .seed = 2, .len_bytes = 100},
-		{.file = closed, .seed = 1, .len_bytes = 40000},
+		{.file = few.second, .seed = 2, .len_bytes = 100},
+		{.file = few.closed, .seed = 1, .len_bytes = 40000},
 	};
-	media_file_close(first); /* so that the open is not for want of a place */
-	planned[OPENS][0] = -EMFILE;
+	few_make_room();
 	env_run(reads, 2, NULL);
 	assert_int_equal(reads[0].result, 0);
 	assert_int_equal(reads[1].result, 0);
 	assert_int_equal(n_seen[OPENS], 2);
-	media_file_close(closed);
-	media_file_close(second);
-	media_pool_destroy(roomy);
+	few_end();
 }
 
 /* Whose descriptors are in use may be waiting for this very read. */
 static void exhausted_process_keeps_no_independent_read_waiting(void **state)
 {
-	struct media_pool *roomy = env_pool(2, false);
-	struct media_file *closed = env_open(roomy, "f", 0);
-	struct media_file *first = env_open(roomy, "other", 0);
-	struct media_file *second = env_open(roomy, "other", 0);
+	few_begin();
 	struct env_read reads[] = {
-		{.file = closed, .seed = 1, .len_bytes = 40000, .independent = true},
-		{.file = closed, .seed = 1, .offset = 8192, .len_bytes = 100},
+		{.file = few.closed, .seed = 1, .len_bytes = 40000, .independent = true},
+		{.file = few.closed, .seed = 1, .offset = 8192, .len_bytes = 100},
 	};
-	int fd = descriptor_get(second); /* in use all the time */
-	assert_true(fd >= 0);
-	media_file_close(first);
-	planned[OPENS][0] = -EMFILE;
+	assert_true(descriptor_get(few.second) >= 0); /* in use all the time */
+	few_make_room();
 	env_run(reads, 2, NULL);
 	assert_int_equal(reads[0].result, 0);
 	assert_int_equal(reads[1].result, 0);
-	descriptor_put(second);
-	media_file_close(closed);
-	media_file_close(second);
-	media_pool_destroy(roomy);
+	descriptor_put(few.second);
+	few_end();
 }
 
 #define WITH_FILES(test) cmocka_unit_test_setup_teardown(test, make_files, drop_files)
