@@ -107,37 +107,32 @@ static void forget_surplus(struct ghost *ghost)
 
 size_t ghost_bytes(const struct ghost *ghost)
 {
-	return ghost->n_buckets * BUCKET_WORDS * sizeof(uint32_t);
+	return ghost->bytes;
 }
 
 void ghost_fini(struct ghost *ghost)
 {
 	if (ghost->words != NULL)
-		munmap(ghost->words, ghost_bytes(ghost));
+		munmap(ghost->words, ghost->bytes);
 	*ghost = (struct ghost){0};
-}
-
-/* A third more words than pages; whole pages of memory, which is what they take. */
-static size_t buckets_for(size_t n_pages)
-{
-	size_t n = (n_pages + n_pages / 2 + BUCKET_WORDS - 1) / BUCKET_WORDS;
-	size_t in_page = (size_t)sysconf(_SC_PAGESIZE) / (BUCKET_WORDS * sizeof(uint32_t));
-	size_t most = UINT32_MAX / in_page * in_page;
-	return n > most ? most : (n + in_page - 1) / in_page * in_page;
 }
 
 void ghost_resize(struct ghost *ghost, size_t n_pages)
 {
-	size_t n = buckets_for(n_pages);
+	size_t n = (n_pages + n_pages / 2 + BUCKET_WORDS - 1) / BUCKET_WORDS;
+	if (n > UINT32_MAX)
+		n = UINT32_MAX;
 	if (n > ghost->n_buckets + ghost->n_buckets / 4 || n < ghost->n_buckets / 2) {
 		ghost_fini(ghost);
 		if (n == 0)
 			return;
-		void *map = mmap(NULL, n * BUCKET_WORDS * sizeof(uint32_t), PROT_READ | PROT_WRITE,
-		                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		size_t page = (size_t)sysconf(_SC_PAGESIZE);
+		size_t bytes = (n * BUCKET_WORDS * sizeof(uint32_t) + page - 1) / page * page;
+		void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (map == MAP_FAILED)
 			return;
 		ghost->words = map;
+		ghost->bytes = bytes;
 		ghost->n_buckets = n;
 	}
 	ghost->n_pages = n_pages;

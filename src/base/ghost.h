@@ -27,6 +27,7 @@
 /* Zeroed, it remembers nothing and owns nothing. */
 struct ghost {
 	uint32_t *words; /* owned; NULL: no memory, remembers nothing */
+	size_t bytes;    /* of their mapping: whole pages */
 	size_t n_buckets;
 	size_t n_pages;  /* to be remembered */
 	size_t n_live;   /* remembered */
