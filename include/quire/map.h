@@ -163,7 +163,8 @@ enum quire_want_flags {
  * (of pages of 2 MiB, three beside the one that is waited for),
  * and used pages of others stay as long as their use says.
  * -EFAULT: a range outside the map or wrapped. -ENOMEM: more pins than the budget
- * has room for. Errors of pages: -EIO, -EBADMSG, -ESTALE, whatever the hook said. */
+ * has room for. -EDEADLK, with op == NULL: in a loop's callback, or where a page is being brought by a loop that
+ * this thread embeds. Errors of pages: -EIO, -EBADMSG, -ESTALE, whatever the hook said. */
 int quire_map_want(struct quire_map *map, const struct iovec *ranges, unsigned n,
                    unsigned flags, struct quire_op *op);
 

@@ -69,13 +69,13 @@ void filler_dequeue(struct filler *f, struct want *w);
  * handler, which ends without help). */
 bool fill_is_foreign(struct filler *f, uint32_t word);
 
+/* True if the loop that is to end the fill that a word names is this thread's own. */
+bool fill_is_of_this_thread(struct quire_cache *c, uint32_t word);
+
 /* The pages of a fill are in buf, checked against the file: hooks, zeroes behind the end,
  * installs. Sets n_good and result: fewer good ones without an error if the item has grown. scratch: a
  * page. */
 void fill_install(struct fill *fill, char *scratch);
-
-/* True if the loop that is to end the fill that a word names is this thread's own. */
-bool fill_is_of_this_thread(struct quire_cache *c, uint32_t word);
 
 /* Moves the words on, keeps the accounts, and returns the waiters that were parked, each with
  * its error. The fill may be used again; its range reference is the caller's to put. */

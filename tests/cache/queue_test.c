@@ -9,6 +9,7 @@
 /* On a loop of the test's own, whose filler has no buffers or whose cache has no memory at will. */
 static struct scene {
 	struct quire_loop *loop;
+	struct quire_map *map;
 	struct range *range;
 	struct filler *filler;
 	const char *base;
@@ -70,19 +71,30 @@ static void settle(unsigned n_ended)
 		assert_int_equal(quire_sleep_ns(1000000, NULL), 0);
 }
 
-static void on_scene(void (*play)(void *arg))
+/* Runs play in a coroutine of the scene's loop, until nothing is left to do or the loop is stopped. */
+static void scene_begin(void (*play)(void *arg))
 {
 	file_sparse("queue", N_PAGES * cache_page_bytes(cache));
 	struct quire_map *m = map_name("queue");
 
-	scene = (struct scene){.base = item_ptr(m, 0)};
+	scene = (struct scene){.map = m, .base = item_ptr(m, 0)};
 	scene.range = range_find(cache, (uintptr_t)scene.base >> cache->page_shift);
 	assert_int_equal(quire_loop_create(NULL, &scene.loop, NULL), 0);
 	assert_int_equal(quire_co_spawn(scene.loop, play, NULL), 0);
 	assert_int_equal(quire_loop_run(scene.loop), 0);
+}
+
+static void scene_end(void)
+{
 	assert_int_equal(quire_loop_destroy(scene.loop), 0);
 	range_put(scene.range);
-	map_end(m);
+	map_end(scene.map);
+}
+
+static void on_scene(void (*play)(void *arg))
+{
+	scene_begin(play);
+	scene_end();
 }
 
 static void play_fault_behind_the_starving(void *arg)
@@ -179,22 +191,14 @@ static void nobody_blocks_for_what_his_own_loop_is_to_bring(void **state)
 {
 	size_t bytes = N_PAGES * cache_page_bytes(cache);
 
-	file_sparse("queue", bytes);
-	struct quire_map *m = map_name("queue");
-	scene = (struct scene){.base = item_ptr(m, 0)};
-	scene.range = range_find(cache, (uintptr_t)scene.base >> cache->page_shift);
-	assert_int_equal(quire_loop_create(NULL, &scene.loop, NULL), 0);
-	assert_int_equal(quire_co_spawn(scene.loop, asks_and_stops, NULL), 0);
-	assert_int_equal(quire_loop_run(scene.loop), 0);
+	scene_begin(asks_and_stops);
 	assert_int_equal(scene.n_ended, 0);
-	assert_int_equal(want(m, scene.base, bytes), -EDEADLK);
-	assert_int_equal(want(m, scene.base + bytes - 1, 1), -EDEADLK);
+	assert_int_equal(want(scene.map, scene.base, bytes), -EDEADLK);
+	assert_int_equal(want(scene.map, scene.base + bytes - 1, 1), -EDEADLK);
 	assert_int_equal(quire_loop_run(scene.loop), 0);
 	assert_int_equal(scene.n_ended, N_PAGES);
-	assert_int_equal(want(m, scene.base, bytes), 0);
-	assert_int_equal(quire_loop_destroy(scene.loop), 0);
-	range_put(scene.range);
-	map_end(m);
+	assert_int_equal(want(scene.map, scene.base, bytes), 0);
+	scene_end();
 }
 
 int main(void)
