@@ -25,7 +25,8 @@ struct quire_blob_hints {
 	enum quire_class cls;     /* -ENOENT if the store has no such class */
 	uint64_t expected_bytes;  /* reserved at once, so that writes up to it can't fail for space; 0: as they come */
 	unsigned page_shift;      /* wish for maps: 12, 14, 16, 21; 0: by length */
-	uint8_t tag;              /* a mark of the owner's, kept in the catalogue: quire_blob_list_tagged finds by it */
+	uint8_t tag;              /* a mark of the owner's, kept in the catalogue: quire_blob_list_tagged finds by it.
+	                           * 255 is the store's: -EINVAL */
 };
 
 /* Begins a blob. hints may be NULL. -ENOSPC: what is expected is not there (nothing was promised). */

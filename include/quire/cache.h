@@ -35,6 +35,9 @@ struct quire_cache_options {
 	bool buffered_io;        /* read files through the kernel's page cache, not O_DIRECT */
 	bool no_probation;       /* no copies, of at most 1/16 of the budget, of pages that leave while only raw
 	                          * loads are known to use them, and that a fault would bring back without I/O */
+	bool no_second_chance;   /* no compressed copies of pages that have left. How much of the budget they
+	                          * take is found out by what they save, and is next to nothing where they save
+	                          * nothing: where data don't get smaller, or fit */
 };
 
 /* Opens a cache; opts may be NULL. May block for milliseconds. */
@@ -49,17 +52,23 @@ int quire_cache_close(struct quire_cache *cache);
  * would not fit; -EINVAL below QUIRE_BUDGET_MIN_BYTES. */
 int quire_cache_set_budget(struct quire_cache *cache, uint64_t bytes);
 
+/* Pools of pages (quire/tmem.h) on the cache's budget: what they hold, and what the maps hold, are under one limit. Where that is
+ * not enough for all, ephemeral pools have their part by weight, beside one of 100 for the maps with all that is theirs;
+ * persistent pages may take all but an eighth of what the maps have. What is free is anybody's. Borrowed: it goes, with its pools, when the cache is closed; not to be destroyed. The same one at each call. -ENOMEM. */
+struct quire_tmem;
+int quire_cache_tmem(struct quire_cache *cache, struct quire_tmem **ret_tmem, struct quire_error *err);
+
 /* Bytes unless said otherwise; counters are since open. A snapshot, not atomic as a whole. */
 struct quire_cache_stat {
 	uint64_t budget;       /* the limit in force */
-	uint64_t used;         /* sum of the next five, and of probation */
+	uint64_t used;         /* sum of the next five, of probation, and of tmem */
 	uint64_t frames;       /* resident pages and pages being filled */
 	uint64_t page_tables;  /* the kernel's, for the arenas, as charged */
 	uint64_t tables;       /* residency tables and replacement queues */
 	uint64_t buffers;      /* I/O buffers */
 	uint64_t other;        /* descriptor cache, maps */
 	uint64_t pinned;       /* part of frames */
-	uint64_t swappable;    /* resident bytes that the kernel could swap out: 0 if locked or no swap is on */
+	uint64_t swappable;    /* of frames and tmem, what the kernel could swap out: 0 if locked or no swap is on */
 	uint64_t n_maps;
 	uint64_t n_vmas;       /* VMAs that the arenas take */
 	uint64_t n_fills;      /* pages read and made resident */
@@ -70,6 +79,13 @@ struct quire_cache_stat {
 	uint64_t n_open_files; /* descriptors held now */
 	uint64_t probation;    /* copies of pages that have left, in case a raw load comes back to them */
 	uint64_t n_probation_hits; /* pages that came back from there: no fills */
+	uint64_t tmem;         /* pools of pages: quire_cache_tmem, and the second chance */
+	uint64_t second_chance;       /* part of tmem: compressed copies of pages, of what has left and of what came back since */
+	uint64_t second_chance_pages; /* how many: a number */
+	uint64_t second_chance_part;  /* what they may take, as things are */
+	uint64_t n_second_chance_hits;    /* pages that came back from there: no fills */
+	uint64_t n_second_chance_puts;    /* pages that were compressed to stay there, */
+	uint64_t n_second_chance_refused; /* and of them, those that didn't get smaller, or found no room */
 };
 int quire_cache_stat(struct quire_cache *cache, struct quire_cache_stat *ret_stat);
 
@@ -110,6 +126,8 @@ struct quire_capabilities {
 	bool memory_locked;          /* arenas may be locked against swap */
 	bool defer_taskrun;
 	bool direct_io_default;
+	bool anon;                   /* memory larger than RAM: quire_anon_create (quire/anon.h) */
+	bool anon_tracks_writes;     /* its clean pages leave for nothing */
 };
 
 /* Probes on first use (milliseconds, may open descriptors for a moment). */

@@ -213,6 +213,7 @@ struct quire_map_stat {
 	uint64_t n_ahead;     /* pages that were read ahead of a reader */
 	uint64_t probation;   /* copies of pages that are not resident */
 	uint64_t n_probation_hits; /* pages that came back from their copies: no fills */
+	uint64_t n_second_chance_hits; /* the same from compressed copies, which stay where they are */
 };
 int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
 

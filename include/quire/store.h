@@ -62,15 +62,47 @@ int quire_store_rename(const char *from, const char *to, struct quire_error *err
  * Durable when it returns. Blocks. */
 int quire_store_class_add(struct quire_store *store, enum quire_class cls, const char *device,
                           uint64_t bytes, struct quire_error *err);
+
+/* What shall be left of what is durable. Of QUIRE_CLASS_PMEM alone; it is kept with the class. */
+enum quire_durable {
+	QUIRE_DURABLE_DEFAULT = 0, /* mapped if that outlives the power (DAX); if not, a file or device like any other */
+	QUIRE_DURABLE_POWER = 1,   /* mapped, and outlives the power, or refused: -ENOTSUP */
+	QUIRE_DURABLE_PROCESS = 2, /* mapped, whatever the file system; outlives the process, perhaps not the machine's stop */
+};
+/* Of a new file: whether the file system gives it DAX. XFS and ext4 leave that to each file unless they are mounted with -o dax;
+ * the file keeps it (FS_XFLAG_DAX), and it was looked at whether it is so (STATX_ATTR_DAX). */
+enum quire_dax {
+	QUIRE_DAX_DEFAULT = 0, /* as it comes: what the file system, or the store's directory, gives to new files */
+	QUIRE_DAX_ON = 1,      /* or refused: -ENOTSUP. Of QUIRE_CLASS_PMEM alone */
+	QUIRE_DAX_OFF = 2,     /* or refused: -ENOTSUP. Not with QUIRE_DURABLE_POWER */
+};
+struct quire_class_options {
+	size_t size;        /* sizeof(struct quire_class_options) */
+	const char *device; /* NULL: a file of the store, of `bytes` */
+	uint64_t bytes;
+	enum quire_durable durable; /* mapping needs libpmem2 where the store is: -ENOTSUP without it */
+	enum quire_dax dax;         /* not with `device` */
+};
+/* The same, with more to choose from. */
+int quire_store_class_add_with(struct quire_store *store, enum quire_class cls, const struct quire_class_options *opts,
+                               struct quire_error *err);
 /* Makes it larger; for a device, takes what the device has. -EINVAL if smaller. Blocks. */
 int quire_store_class_grow(struct quire_store *store, enum quire_class cls, uint64_t bytes,
                            struct quire_error *err);
 
+enum quire_medium {
+	QUIRE_MEDIUM_DIRECT = 0,   /* past the kernel's page cache */
+	QUIRE_MEDIUM_BUFFERED = 1, /* through it */
+	QUIRE_MEDIUM_PMEM = 2,     /* mapped */
+};
 struct quire_class_stat {
 	bool present;
 	uint64_t bytes, used_bytes, free_bytes; /* in use: objects, their checksums, the catalogue */
 	uint64_t pending_bytes;                 /* of deleted objects that are mapped still */
 	char path[256];                         /* of the file, or of what it is a link to; cut if longer */
+	enum quire_medium medium;
+	enum quire_durable durable;             /* POWER or PROCESS: as it is */
+	uint32_t granularity_bytes;             /* flushed at least to make a byte durable: 1, 64 (a cache line), a page or block */
 };
 struct quire_store_stat {
 	uint8_t uuid[16];

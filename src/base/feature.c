@@ -69,6 +69,7 @@ static const char *const names[N_FEATURES] = {
 	[FEATURE_PROCESS_MADVISE] = "process_madvise",
 	[FEATURE_UFFD_MOVE] = "uffd_move",
 	[FEATURE_UFFD_POISON] = "uffd_poison",
+	[FEATURE_UFFD_WP] = "uffd_wp",
 	[FEATURE_CACHESTAT] = "cachestat",
 	[FEATURE_PT_RECLAIM] = "pt_reclaim",
 	[FEATURE_DEFER_TASKRUN] = "defer_taskrun",
@@ -209,6 +210,8 @@ static unsigned probe_uffd(void)
 			found |= BIT(FEATURE_UFFD_MOVE);
 		if (features & UFFD_FEATURE_POISON)
 			found |= BIT(FEATURE_UFFD_POISON);
+		if (features & UFFD_FEATURE_PAGEFAULT_FLAG_WP)
+			found |= BIT(FEATURE_UFFD_WP);
 	}
 	close(fd);
 	return found;
@@ -222,7 +225,8 @@ int feature_userfaultfd(bool want_kernel, unsigned long long uffd_features)
 		return -EPERM;
 	/* As the kernel answers to features that it does not have. */
 	if ((uffd_features & UFFD_FEATURE_MOVE && !feature_have(FEATURE_UFFD_MOVE)) ||
-	    (uffd_features & UFFD_FEATURE_POISON && !feature_have(FEATURE_UFFD_POISON)))
+	    (uffd_features & UFFD_FEATURE_POISON && !feature_have(FEATURE_UFFD_POISON)) ||
+	    (uffd_features & UFFD_FEATURE_PAGEFAULT_FLAG_WP && !feature_have(FEATURE_UFFD_WP)))
 		return -EINVAL;
 
 	int fd = uffd_open(want_kernel);

@@ -12,6 +12,7 @@ enum feature {
 	FEATURE_PROCESS_MADVISE,    /* "process_madvise": MADV_DONTNEED on oneself, vectored */
 	FEATURE_UFFD_MOVE,          /* "uffd_move" */
 	FEATURE_UFFD_POISON,        /* "uffd_poison" */
+	FEATURE_UFFD_WP,            /* "uffd_wp": write protection of anonymous pages */
 	FEATURE_CACHESTAT,          /* "cachestat" */
 	FEATURE_PT_RECLAIM,         /* "pt_reclaim": MADV_DONTNEED frees empty page tables */
 	FEATURE_DEFER_TASKRUN,      /* "defer_taskrun" */

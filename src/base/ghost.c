@@ -171,6 +171,23 @@ bool ghost_take(struct ghost *ghost, uint64_t page)
 	return true;
 }
 
+bool ghost_take_ranked(struct ghost *ghost, uint64_t page, size_t *ret_rank)
+{
+	if (ghost->n_pages == 0)
+		return false;
+	uint64_t hash = mix(page);
+	uint32_t *word = find(ghost, bucket_of(ghost, hash), fingerprint_of(hash));
+	if (word == NULL)
+		return false;
+	uint8_t epoch = (uint8_t)*word;
+	size_t rank = ghost->n_live_of[epoch] / 2;
+	while (epoch++ != ghost->newest)
+		rank += ghost->n_live_of[epoch];
+	empty(ghost, word);
+	*ret_rank = rank;
+	return true;
+}
+
 bool ghost_check(const struct ghost *ghost)
 {
 	size_t n = 0;

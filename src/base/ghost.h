@@ -45,6 +45,10 @@ void ghost_add(struct ghost *ghost, uint64_t page);
 /* True if page was there; then it is there no more. */
 bool ghost_take(struct ghost *ghost, uint64_t page);
 
+/* The same, and how many of those that it knows came after that one: as many as there are in newer epochs, and half of those
+ * in its own. */
+bool ghost_take_ranked(struct ghost *ghost, uint64_t page, size_t *ret_rank);
+
 size_t ghost_bytes(const struct ghost *ghost);
 
 /* True if the invariants hold. */

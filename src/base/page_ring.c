@@ -57,11 +57,27 @@ static int move_to(struct page_ring *ring, size_t capacity)
 	return 0;
 }
 
+/* The slot so many behind the oldest; at most capacity. */
+static size_t slot_at(const struct page_ring *ring, size_t n)
+{
+	size_t slot = ring->head + n;
+
+	return slot < ring->capacity ? slot : slot - ring->capacity;
+}
+
+/* Room for so many, a quarter more, and what fills the last page. */
+static size_t capacity_for(size_t count)
+{
+	size_t smallest = min_capacity();
+
+	return (count + count / 4) / smallest * smallest + smallest;
+}
+
 int page_ring_push(struct page_ring *ring, uint64_t page)
 {
-	if (ring->count == ring->capacity && move_to(ring, 2 * ring->capacity) < 0)
+	if (ring->count == ring->capacity && move_to(ring, capacity_for(ring->count)) < 0)
 		return -ENOMEM;
-	ring->slots[(ring->head + ring->count) & (ring->capacity - 1)] = page;
+	ring->slots[slot_at(ring, ring->count)] = page;
 	ring->count++;
 	return 0;
 }
@@ -69,7 +85,7 @@ int page_ring_push(struct page_ring *ring, uint64_t page)
 uint64_t page_ring_pop(struct page_ring *ring)
 {
 	uint64_t page = page_ring_oldest(ring);
-	ring->head = (ring->head + 1) & (ring->capacity - 1);
+	ring->head = slot_at(ring, 1);
 	ring->count--;
 	return page;
 }
@@ -77,17 +93,15 @@ uint64_t page_ring_pop(struct page_ring *ring)
 void page_ring_rotate(struct page_ring *ring)
 {
 	uint64_t page = page_ring_oldest(ring);
-	ring->slots[(ring->head + ring->count) & (ring->capacity - 1)] = page;
-	ring->head = (ring->head + 1) & (ring->capacity - 1);
+	ring->slots[slot_at(ring, ring->count)] = page;
+	ring->head = slot_at(ring, 1);
 }
 
 void page_ring_trim(struct page_ring *ring)
 {
-	size_t capacity = ring->capacity;
-	size_t smallest = min_capacity();
-	while (capacity > smallest && ring->count <= capacity / 4)
-		capacity /= 2;
+	size_t capacity = capacity_for(ring->count);
+
 	/* Without memory for the smaller one, the larger one serves as well. */
-	if (capacity < ring->capacity)
+	if (capacity < ring->capacity - ring->capacity / 4)
 		(void)move_to(ring, capacity);
 }

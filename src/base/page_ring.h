@@ -1,4 +1,4 @@
-/* page_ring.h - a queue of 64-bit page numbers that grows and shrinks by halves.
+/* page_ring.h - a queue of 64-bit page numbers that grows and shrinks by quarters.
  *
  * Memory comes from mmap, never from malloc: so it may be used in a signal handler, what
  * is given back is really gone, and its size is known to the byte. Not thread-safe.
@@ -12,7 +12,7 @@
 
 struct page_ring {
 	uint64_t *slots; /* owned */
-	size_t capacity; /* a power of two */
+	size_t capacity; /* what fills pages of memory */
 	size_t head;     /* slot of the oldest */
 	size_t count;
 };

@@ -15,18 +15,20 @@
  * still knows it goes to the main queue at once. Hits cost the owner one relaxed store and
  * the policy nothing.
  *
- * Three things differ from the paper. The policy is never told how much fits, so the tenth
+ * Four things differ from the paper. The policy is never told how much fits, so the tenth
  * is of what is held now. All enter the main queue until the first pick, which makes the oldest
  * tenth the small one. The authors' own code, which knows the size, sends the first tenth to the
  * small queue and the others to the main one at once. Were all in the small queue, the first
  * picks would throw out what only waits for its second use; were its tenth taken from all
  * ages, a tenth of every loop that fits would leave. And where a round through the main queue
  * finds nothing but used pages, the threshold rises with every LOOKS_PER_STEP look-ups: a pick
- * then costs a bounded time, and takes the least used page of a sample.
+ * then costs a bounded time, and takes the least used page of a sample. And there may be pages that are read without
+ * being entered, where they lie; of these the owner tells, and a second ghost, of its own size, says which
+ * come back. A scan of such pages makes others forgotten by that ghost alone.
  *
  * Invariants:
  * 1. An entry is in exactly one ring; policy_n_entries is the sum of both.
- * 2. A ring's count never passes its capacity, a power of two.
+ * 2. A ring's count never passes its capacity.
  * 3. The ghost holds about as many fingerprints as the main queue may hold pages, and only
  *    pages that left from the small queue.
  * 4. A page is handed out at most once for each time it was entered.
@@ -61,6 +63,7 @@ struct policy {
 	struct page_ring small;
 	struct page_ring main;
 	struct ghost ghost;
+	struct ghost outside; /* keys of pages that were used while absent */
 	bool has_picked;
 };
 
@@ -95,6 +98,7 @@ void policy_destroy(struct policy *p)
 	page_ring_fini(&p->small);
 	page_ring_fini(&p->main);
 	ghost_fini(&p->ghost);
+	ghost_fini(&p->outside);
 	free(p);
 }
 
@@ -106,12 +110,22 @@ size_t policy_n_entries(const struct policy *p)
 size_t policy_bytes(const struct policy *p)
 {
 	return sizeof(*p) + page_ring_bytes(&p->small) + page_ring_bytes(&p->main) +
-	       ghost_bytes(&p->ghost);
+	       ghost_bytes(&p->ghost) + ghost_bytes(&p->outside);
 }
 
 static size_t small_target(const struct policy *p)
 {
 	return policy_n_entries(p) / 10;
+}
+
+bool policy_use_absent(struct policy *p, uint64_t key, size_t n_fits)
+{
+	if (ghost_take(&p->outside, key))
+		return true;
+	if (p->outside.n_pages != n_fits)
+		ghost_resize(&p->outside, n_fits);
+	ghost_add(&p->outside, key);
+	return false;
 }
 
 int policy_insert(struct policy *p, uint64_t page)
@@ -260,11 +274,11 @@ size_t policy_forget(struct policy *p, policy_gone_fn gone, void *arg)
 static bool ring_is_sound(const struct page_ring *ring)
 {
 	return ring->slots != NULL && ring->count <= ring->capacity &&
-	       ring->head < ring->capacity && (ring->capacity & (ring->capacity - 1)) == 0;
+	       ring->head < ring->capacity;
 }
 
 bool policy_check(const struct policy *p)
 {
 	return ring_is_sound(&p->small) && ring_is_sound(&p->main) &&
-	       ghost_check(&p->ghost);
+	       ghost_check(&p->ghost) && ghost_check(&p->outside);
 }

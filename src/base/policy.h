@@ -3,7 +3,7 @@
  * A policy holds 64-bit page numbers only; whether a page was used, is pinned or
  * is long gone is asked of the owner when its turn comes (the owner keeps a two-bit
  * use count a page, raised by hits with one relaxed store). Not thread-safe: the
- * caller locks. Memory: 12 bytes an entry, up to 20 as queues grow by doubling; mapped, not
+ * caller locks. Memory: 14 bytes an entry, up to 16 as queues grow by quarters; mapped, not
  * malloc'ed, so insert and pick may be called in a fault handler.
  */
 #ifndef BASE_POLICY_H
@@ -35,6 +35,11 @@ int policy_insert(struct policy *p, uint64_t page);
 
 /* The same for a page of which the owner knows that it was used since it was first entered. */
 int policy_insert_used(struct policy *p, uint64_t page);
+
+/* A page that is not resident was used all the same, since it can be read where it lies. key: of that page alone, for good, unlike
+ * its number. True: it was so used before, not too long ago; that is forgotten with this. False: it will be remembered,
+ * as one of about n_fits, which is how many pages fit. Without memory nothing is. */
+bool policy_use_absent(struct policy *p, uint64_t key, size_t n_fits);
 
 /* Chooses up to n pages that the owner has TAKEN; returns how many. Looks at a bounded
  * number of candidates (at most two rounds of what it holds), so 0 means: nothing can leave. */

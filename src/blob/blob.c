@@ -33,6 +33,8 @@ int quire_blob_alloc(struct quire_store *store, const struct quire_blob_hints *h
 	}
 	if (h.page_shift != 0 && h.page_shift != 12 && h.page_shift != 14 && h.page_shift != 16 && h.page_shift != 21)
 		return -EINVAL;
+	if (h.tag == FORMAT_TAG_VOLUMES)
+		return -EINVAL;
 	if (face_of(s)->pid != getpid())
 		return -ECHILD;
 	if (call_would_block_loop())
@@ -52,8 +54,19 @@ int quire_blob_write(struct quire_store *store, uint64_t id, const struct iovec 
 	return (int)call_start(&call, op);
 }
 
+/* What is the store's own is no blob. */
+static bool is_blob(struct store *s, uint64_t id)
+{
+	struct object_properties p;
+
+	return object_properties(s, id, &p) < 0 || p.tag != FORMAT_TAG_VOLUMES;
+}
+
 static int64_t run_apply(struct call *c)
 {
+	for (unsigned i = 0; i < c->apply.n_remove; i++)
+		if (!is_blob(c->store, c->apply.remove[i]))
+			return -ESTALE;
 	return store_apply(c->store, c->apply.commit, c->apply.n_commit, c->apply.remove, c->apply.n_remove);
 }
 
@@ -329,7 +342,7 @@ int quire_blob_list(struct quire_store *store, uint64_t after, uint64_t *ret_ids
 
 	if (face_of(s)->pid != getpid())
 		return -ECHILD;
-	return (int)object_list(s, after, ret_ids, n <= INT32_MAX ? n : INT32_MAX);
+	return (int)object_list_others(s, FORMAT_TAG_VOLUMES, after, ret_ids, n <= INT32_MAX ? n : INT32_MAX);
 }
 
 int quire_blob_list_tagged(struct quire_store *store, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n)

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static_assert((int)QUIRE_N_CLASSES == STORE_N_CLASSES, "one set of classes, two names");
 
@@ -211,17 +212,77 @@ static int remove_leftover(const struct class_file *how, const char *path, struc
 	return rc;
 }
 
+/* What the class on d says of how it is to be opened; nothing, if there is none. */
+static uint32_t wish_of(struct device *d, unsigned cls)
+{
+	int results[SUPERBLOCK_COPIES];
+	struct superblock sb;
+
+	return superblock_read(d, cls, NULL, true, &sb, results, NULL) == 0 ? sb.compat : 0;
+}
+
+int class_file_open(const char *path, unsigned cls, bool read_only, uint32_t wish, struct quire_loop *service,
+                    struct device **ret_device, struct quire_error *err)
+{
+	const uint32_t known = FORMAT_COMPAT_POWER | FORMAT_COMPAT_PROCESS;
+	unsigned flags = read_only ? DEVICE_READ_ONLY : 0;
+	struct device *d;
+	int rc = device_open(path, flags, 0, service, &d, err);
+
+	if (rc < 0 || cls != QUIRE_CLASS_PMEM) {
+		if (rc == 0)
+			*ret_device = d;
+		return rc;
+	}
+	if (wish == 0)
+		wish = wish_of(d, cls) & known;
+	/* One at a time: a block device is opened exclusively. */
+	device_close(d);
+	rc = device_open_pmem(path, flags, 0, wish & FORMAT_COMPAT_PROCESS ? DEVICE_DURABLE_PROCESS : DEVICE_DURABLE_POWER,
+	                      service, ret_device, err);
+	return rc < 0 && wish == 0 ? device_open(path, flags, 0, service, ret_device, err) : rc;
+}
+
+/* A new class's file is opened as it will be the next time. */
+static int open_as_wished(const struct class_file *how, const char *path, struct device **device, struct quire_error *err)
+{
+	if (how->cls != QUIRE_CLASS_PMEM)
+		return 0;
+	device_close(*device);
+	int rc = class_file_open(path, how->cls, false, how->wish, how->service, device, err);
+	if (rc < 0)
+		(void)unlink(path);
+	return rc;
+}
+
+static int make_file(const struct class_file *how, const char *path, struct device **ret, struct quire_error *err)
+{
+	uint64_t bytes = how->bytes & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
+	int rc = device_open(path, DEVICE_CREATE, bytes, how->service, ret, err);
+
+	if (rc < 0 || how->dax == QUIRE_DAX_DEFAULT)
+		return rc;
+	/* It takes effect between the one and the other. */
+	device_close(*ret);
+	rc = device_file_dax(path, how->dax == QUIRE_DAX_ON, err);
+	if (rc == 0)
+		rc = device_open(path, 0, 0, how->service, ret, err);
+	if (rc < 0)
+		(void)unlink(path);
+	return rc;
+}
+
 int class_file_make(const struct class_file *how, struct device **ret_device, struct quire_error *err)
 {
 	char *path = directory_path(how->dir, store_class_names[how->cls]);
-	uint64_t bytes = how->bytes & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
 
 	if (path == NULL)
 		return quire_fail(err, -ENOMEM, "%s", how->dir);
 	int rc = remove_leftover(how, path, err);
 	if (rc == 0)
-		rc = how->device != NULL ? link_device(how, path, ret_device, err)
-		                         : device_open(path, DEVICE_CREATE, bytes, how->service, ret_device, err);
+		rc = how->device != NULL ? link_device(how, path, ret_device, err) : make_file(how, path, ret_device, err);
+	if (rc == 0)
+		rc = open_as_wished(how, path, ret_device, err);
 	free(path);
 	return rc;
 }

@@ -53,11 +53,16 @@ int directory_sync_parent(const char *path);
 struct class_file {
 	const char *dir, *device; /* device: NULL for a new file */
 	unsigned cls;
+	uint32_t wish; /* FORMAT_COMPAT_*, or 0 */
+	enum quire_dax dax; /* of a new file */
 	uint64_t bytes;
 	const uint8_t *uuid;
 	bool leftover; /* what a creation that was killed has left is removed, if it is plainly that */
 	struct quire_loop *service;
 };
+/* The file of a class, whatever there is: by what its superblock wishes (FORMAT_COMPAT_*), or `wish`, if not 0. */
+int class_file_open(const char *path, unsigned cls, bool read_only, uint32_t wish, struct quire_loop *service,
+                    struct device **ret_device, struct quire_error *err);
 int class_file_make(const struct class_file *how, struct device **ret_device, struct quire_error *err);
 int class_file_remove(const char *dir, unsigned cls);
 

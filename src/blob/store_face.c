@@ -8,11 +8,15 @@
 
 #include "../base/fail.h"
 #include "../cache/evict.h"
+#include "../store/format.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static_assert((int)QUIRE_MEDIUM_DIRECT == DEVICE_MEDIUM_DIRECT && (int)QUIRE_MEDIUM_BUFFERED == DEVICE_MEDIUM_BUFFERED &&
+              (int)QUIRE_MEDIUM_PMEM == DEVICE_MEDIUM_PMEM, "one set of media, two names");
 
 /* ---- open ---- */
 
@@ -62,7 +66,7 @@ static int open_devices(struct face *f, struct store_media *ret, struct quire_er
 		char *path = directory_path(f->path, store_class_names[i]);
 		if (path == NULL)
 			return quire_fail(err, -ENOMEM, "%s", f->path);
-		rc = device_open(path, f->read_only ? DEVICE_READ_ONLY : 0, 0, f->cache->service, &ret->classes[i], err);
+		rc = class_file_open(path, i, f->read_only, 0, f->cache->service, &ret->classes[i], err);
 		free(path);
 		if (rc == -ENOENT && i != QUIRE_CLASS_CAPACITY)
 			rc = 0;
@@ -76,6 +80,7 @@ static int open_with(struct face *f, struct store **ret, struct quire_error *err
 	struct store_config config = {
 		.budget = &f->cache->budget,
 		.service = f->cache->service,
+		.cache = f->cache,
 		.read_only = f->read_only,
 		.face = f,
 	};
@@ -145,8 +150,9 @@ static int may_change(struct store *s, struct quire_error *err)
 	return call_would_block_loop() ? quire_fail(err, -EDEADLK, "%s", f->path) : 0;
 }
 
-static int add_class(struct store *s, unsigned cls, const char *device, uint64_t bytes, struct quire_error *err)
+static int add_class(struct store *s, unsigned cls, const struct quire_class_options *o, struct quire_error *err)
 {
+	static const uint32_t wishes[] = {0, FORMAT_COMPAT_POWER, FORMAT_COMPAT_PROCESS};
 	struct face *f = face_of(s);
 	struct store_stat stat;
 	struct device *d;
@@ -155,12 +161,13 @@ static int add_class(struct store *s, unsigned cls, const char *device, uint64_t
 	if (stat.classes[cls].present)
 		return quire_fail(err, -EEXIST, "%s: the class %s", f->path, store_class_names[cls]);
 	struct class_file how = {
-		.dir = f->path, .device = device, .cls = cls, .bytes = bytes, .uuid = stat.uuid, .service = f->cache->service};
+		.dir = f->path, .device = o->device, .cls = cls, .wish = wishes[o->durable], .dax = o->dax, .bytes = o->bytes,
+		.uuid = stat.uuid, .service = f->cache->service};
 	int rc = class_file_make(&how, &d, err);
 	if (rc < 0)
 		return rc;
 	rc = directory_sync(f->path);
-	rc = rc < 0 ? quire_fail(err, rc, "%s", f->path) : store_class_add(s, cls, d, err);
+	rc = rc < 0 ? quire_fail(err, rc, "%s", f->path) : store_class_add(s, cls, d, how.wish, err);
 	if (rc == 0)
 		return 0;
 	device_close(d);
@@ -170,9 +177,10 @@ static int add_class(struct store *s, unsigned cls, const char *device, uint64_t
 	return rc;
 }
 
-int quire_store_class_add(struct quire_store *store, enum quire_class cls, const char *device, uint64_t bytes,
-                          struct quire_error *err)
+int quire_store_class_add_with(struct quire_store *store, enum quire_class cls, const struct quire_class_options *opts,
+                               struct quire_error *err)
 {
+	struct quire_class_options o = {0};
 	struct store *s = store_inside(store);
 	struct face *f = face_of(s);
 	int rc = may_change(s, err);
@@ -181,16 +189,34 @@ int quire_store_class_add(struct quire_store *store, enum quire_class cls, const
 		return rc;
 	if ((unsigned)cls >= QUIRE_N_CLASSES)
 		return quire_fail(err, -EINVAL, "%s: class %d", f->path, (int)cls);
+	if (opts->size == 0 || opts->size > sizeof(o))
+		return quire_fail(err, -EINVAL, "class options of %zu bytes", opts->size);
+	memcpy(&o, opts, opts->size);
+	if ((unsigned)o.durable > QUIRE_DURABLE_PROCESS || (o.durable != QUIRE_DURABLE_DEFAULT && cls != QUIRE_CLASS_PMEM))
+		return quire_fail(err, -EINVAL, "%s: durability %d of the class %s", f->path, (int)o.durable,
+		                  store_class_names[cls]);
+	if ((unsigned)o.dax > QUIRE_DAX_OFF || (o.dax != QUIRE_DAX_DEFAULT && o.device != NULL) ||
+	    (o.dax == QUIRE_DAX_ON && cls != QUIRE_CLASS_PMEM) ||
+	    (o.dax == QUIRE_DAX_OFF && o.durable == QUIRE_DURABLE_POWER))
+		return quire_fail(err, -EINVAL, "%s: DAX %d of the class %s", f->path, (int)o.dax, store_class_names[cls]);
 	atomic_fetch_add(&f->n_calls, 1);
 	/* One at a time: a second would take the first one's file for a leftover. */
 	if (atomic_exchange(&f->adding, true)) {
 		rc = quire_fail(err, -EBUSY, "%s: another class is being added", f->path);
 	} else {
-		rc = add_class(s, (unsigned)cls, device, bytes, err);
+		rc = add_class(s, (unsigned)cls, &o, err);
 		atomic_store(&f->adding, false);
 	}
 	atomic_fetch_sub(&f->n_calls, 1);
 	return rc;
+}
+
+int quire_store_class_add(struct quire_store *store, enum quire_class cls, const char *device, uint64_t bytes,
+                          struct quire_error *err)
+{
+	const struct quire_class_options o = {.size = sizeof(o), .device = device, .bytes = bytes};
+
+	return quire_store_class_add_with(store, cls, &o, err);
 }
 
 int quire_store_class_grow(struct quire_store *store, enum quire_class cls, uint64_t bytes, struct quire_error *err)
@@ -247,6 +273,9 @@ int quire_store_stat(struct quire_store *store, struct quire_store_stat *ret_sta
 		to->used_bytes = from->used_bytes;
 		to->free_bytes = from->free_bytes;
 		to->pending_bytes = from->pending_bytes;
+		to->medium = (enum quire_medium)from->medium;
+		to->durable = from->durable == DEVICE_DURABLE_POWER ? QUIRE_DURABLE_POWER : QUIRE_DURABLE_PROCESS;
+		to->granularity_bytes = from->granularity_bytes;
 		class_path(face_of(s), i, to->path, sizeof(to->path));
 	}
 	return 0;

@@ -10,6 +10,7 @@
 
 #include "../base/fail.h"
 #include "../base/feature.h"
+#include "arena_anon.h"
 #include "arena_kernel.h"
 
 #include <errno.h>
@@ -59,7 +60,9 @@ bool arena_swap_is_on(void)
 
 static int arena_protection(const struct arena *a)
 {
-	return a->kind == ARENA_PINNED || arena_kind_moves(a->kind) ? PROT_READ | PROT_WRITE : PROT_READ;
+	bool writable = a->kind == ARENA_PINNED || a->kind == ARENA_ANON || arena_kind_moves(a->kind);
+
+	return writable ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
 static int arena_register(struct arena *a, void *start, uint64_t bytes)
@@ -71,6 +74,8 @@ static int arena_register(struct arena *a, void *start, uint64_t bytes)
 
 	if (a->uffd < 0)
 		return 0;
+	if (arena_tracks_writes(a))
+		r.mode |= UFFDIO_REGISTER_MODE_WP;
 	return ioctl(a->uffd, UFFDIO_REGISTER, &r) < 0 ? -errno : 0;
 }
 
@@ -101,8 +106,10 @@ static int arena_open_uffd(struct arena *a)
 		return 0;
 	if (!feature_have(FEATURE_USERFAULTFD))
 		return -ENOTSUP;
-	if (arena_kind_moves(a->kind) && !feature_have(FEATURE_UFFD_MOVE))
+	if ((arena_kind_moves(a->kind) || a->kind == ARENA_ANON) && !feature_have(FEATURE_UFFD_MOVE))
 		return -ENOTSUP;
+	if (arena_tracks_writes(a))
+		features |= UFFD_FEATURE_PAGEFAULT_FLAG_WP;
 	if (arena_kind_is_signal(a->kind))
 		features |= UFFD_FEATURE_SIGBUS;
 	if (feature_have(FEATURE_UFFD_POISON))
@@ -186,6 +193,13 @@ int arena_create(enum arena_kind kind, uint64_t reserve_bytes, struct budget *bu
 		a->locked = true;
 	if (feature_have(FEATURE_PROCESS_MADVISE))
 		a->self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (kind == ARENA_ANON) {
+		rc = arena_staging_create(a);
+		if (rc < 0) {
+			quire_fail(err, rc, "arena");
+			goto fail;
+		}
+	}
 	*ret_arena = a;
 	return 0;
 fail:
@@ -262,6 +276,11 @@ void arena_space_put(struct arena *a, uint64_t first_page, uint64_t n_pages)
 
 int arena_install(struct arena *a, uint64_t page, uint64_t n, const void *src)
 {
+	return arena_copy(a, page, n, src, 0);
+}
+
+int arena_copy(struct arena *a, uint64_t page, uint64_t n, const void *src, uint64_t mode)
+{
 	char *dst = arena_address(a, page);
 	uint64_t page_bytes = (uint64_t)1 << a->page_shift, done = 0, len = n << a->page_shift;
 
@@ -274,6 +293,7 @@ int arena_install(struct arena *a, uint64_t page, uint64_t n, const void *src)
 			.dst = (uintptr_t)dst + done,
 			.src = (uintptr_t)src + done,
 			.len = len - done,
+			.mode = mode,
 		};
 
 		if (ioctl(a->uffd, UFFDIO_COPY, &c) == 0)

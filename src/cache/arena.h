@@ -19,6 +19,7 @@ enum arena_kind {
 	ARENA_SIGNAL,       /* userfaultfd, faults are SIGBUS */
 	ARENA_SIGNAL_MOVE,
 	ARENA_PINNED,       /* no userfaultfd: writable memory that nobody may touch unasked */
+	ARENA_ANON,         /* as SERVICE_MOVE, for the program to write to; clean pages are write-protected (arena_anon.h) */
 	N_ARENA_KINDS
 };
 
@@ -28,7 +29,7 @@ static inline bool arena_kind_is_signal(enum arena_kind kind)
 }
 static inline bool arena_kind_is_service(enum arena_kind kind)
 {
-	return kind == ARENA_SERVICE || kind == ARENA_SERVICE_MOVE;
+	return kind == ARENA_SERVICE || kind == ARENA_SERVICE_MOVE || kind == ARENA_ANON;
 }
 static inline bool arena_kind_moves(enum arena_kind kind)
 {
@@ -52,6 +53,8 @@ struct arena {
 	_Atomic uint8_t *zones;   /* owned mapping, one a GiB: upper page tables charged */
 	struct budget *budget;    /* borrowed: as long as the arena */
 	_Atomic bool has_strays;  /* poison where no map is */
+	uint64_t staging_page;    /* of ANON: the first of a region through which pages leave */
+	_Atomic uint64_t staging_used; /* bit i: its i-th group of STAGING_PAGES */
 	pthread_mutex_t space_lock;
 	struct space space;       /* in regions */
 };

@@ -4,9 +4,12 @@
 #include "../base/fail.h"
 #include "../base/feature.h"
 #include "../base/memory_limit.h"
+#include "anon_back.h"
+#include "chance.h"
 #include "evict.h"
 #include "fault.h"
 #include "filler.h"
+#include "memory.h"
 #include "probation.h"
 
 #include <errno.h>
@@ -55,10 +58,13 @@ static void cache_follow(struct quire_cache *c)
 {
 	struct memory_limit m;
 
+	uint64_t before = budget_limit(&c->budget);
+
 	memory_limit_read("", &m);
 	budget_set_limit(&c->budget,
 	                 memory_limit_auto_budget(&m, budget_limit(&c->budget), budget_used(&c->budget),
 	                                          QUIRE_BUDGET_MIN_BYTES));
+	chance_rebudget(c, before);
 	evict_to_budget(c);
 	fillers_feed(c); /* there may be more of it now */
 }
@@ -140,6 +146,10 @@ static int cache_build(struct quire_cache *c, const struct quire_cache_options *
 		return quire_fail(err, rc, "cache");
 	if (!o->no_probation)
 		c->probation = probation_create(c);
+	if (!o->no_second_chance)
+		rc = chance_create(c, &c->chance, err);
+	if (rc < 0)
+		return quire_fail(err, rc, "second chance");
 	rc = service_get(&c->service, err);
 	if (rc < 0)
 		return rc;
@@ -187,7 +197,10 @@ static void cache_tear_down(struct quire_cache *c)
 	for (int i = 0; i < N_ARENA_KINDS; i++)
 		arena_destroy(atomic_exchange(&c->arenas[i], NULL));
 	sync_fills_destroy(c);
+	anon_back_destroy(atomic_load(&c->anon_back));
 	probation_destroy(c->probation);
+	quire_tmem_destroy(atomic_load(&c->tmem));
+	chance_destroy(c->chance);
 	if (c->pool != NULL)
 		media_pool_destroy(c->pool);
 	shards_destroy(c);
@@ -202,12 +215,6 @@ static uint64_t initial_budget(const struct quire_cache_options *o)
 		return o->budget_bytes;
 	memory_limit_read("", &m);
 	return memory_limit_auto_budget(&m, 0, 0, QUIRE_BUDGET_MIN_BYTES);
-}
-
-/* For stores, whose memory is of this budget too. */
-static bool cache_reclaim(void *arg)
-{
-	return evict_some(arg, ARENA_ZAP_MAX) > 0;
 }
 
 int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
@@ -241,7 +248,7 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 	pthread_mutex_init(&c->fillers_lock, NULL);
 	pthread_mutex_init(&c->cold_lock, NULL);
 	budget_init(&c->budget, initial_budget(&o));
-	c->budget.reclaim = cache_reclaim;
+	c->budget.reclaim = memory_reclaim;
 	c->budget.reclaim_arg = c;
 
 	int rc = cache_build(c, &o, err);
@@ -293,17 +300,20 @@ static int cache_fix_budget(struct quire_cache *c, uint64_t bytes)
 
 int quire_cache_set_budget(struct quire_cache *c, uint64_t bytes)
 {
+	uint64_t before;
 	int rc = 0;
 
 	if (bytes < QUIRE_BUDGET_MIN_BYTES)
 		return -EINVAL;
 	pthread_mutex_lock(&c->knob_lock);
+	before = budget_limit(&c->budget);
 	if (bytes != QUIRE_BUDGET_AUTO)
 		rc = cache_fix_budget(c, bytes);
 	else if (!atomic_load(&c->auto_budget))
 		cache_follow_again(c);
 	pthread_mutex_unlock(&c->knob_lock);
 	if (rc == 0 && bytes != QUIRE_BUDGET_AUTO) {
+		chance_rebudget(c, before);
 		evict_to_budget(c);
 		fillers_feed(c);
 	}
@@ -331,6 +341,7 @@ static uint64_t count_vmas(uint64_t start, uint64_t end)
 
 static void stat_arenas(struct quire_cache *c, struct quire_cache_stat *s)
 {
+	struct quire_tmem *t = atomic_load(&c->tmem);
 	bool locked = true;
 
 	for (int i = 0; i < N_ARENA_KINDS; i++) {
@@ -341,7 +352,11 @@ static void stat_arenas(struct quire_cache *c, struct quire_cache_stat *s)
 		locked &= a->locked;
 		s->n_vmas += count_vmas((uintptr_t)a->base, (uintptr_t)a->base + a->bytes);
 	}
-	s->swappable = locked || !arena_swap_is_on() ? 0 : s->frames;
+	if (!arena_swap_is_on())
+		return;
+	s->swappable = locked ? 0 : s->frames;
+	if (t != NULL && !tmem_is_locked(t))
+		s->swappable += s->tmem;
 }
 
 int quire_cache_stat(struct quire_cache *c, struct quire_cache_stat *ret_stat)
@@ -363,10 +378,12 @@ int quire_cache_stat(struct quire_cache *c, struct quire_cache_stat *ret_stat)
 		.n_errors = atomic_load(&c->counters.n_errors),
 		.n_open_files = media_pool_n_open(c->pool),
 		.probation = budget_kind_used(&c->budget, BUDGET_PROBATION),
+		.tmem = budget_kind_used(&c->budget, BUDGET_TMEM),
 		.n_probation_hits = atomic_load(&c->counters.n_probation_hits),
 	};
 
 	stat_arenas(c, &s);
+	chance_stat(c, &s);
 	*ret_stat = s;
 	return 0;
 }

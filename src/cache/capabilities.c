@@ -38,6 +38,8 @@ int quire_capabilities(struct quire_capabilities *ret_caps)
 		.memory_locked = can_lock(),
 		.defer_taskrun = feature_have(FEATURE_DEFER_TASKRUN),
 		.direct_io_default = feature_have(FEATURE_DIRECT),
+		.anon = uffd && feature_have(FEATURE_UFFD_MOVE),
+		.anon_tracks_writes = feature_have(FEATURE_UFFD_MOVE) && feature_have(FEATURE_UFFD_WP),
 	};
 	return 0;
 }

@@ -5,7 +5,7 @@
  *   (knob_lock and arenas_lock may be held while the service loop is waited for, which takes neither)
  *   (a store's may be held, as it makes room for its own: no store is called under one of these)
  *   0. knob_lock  1. arenas_lock  2. ranges_lock  3. a range's grow_lock  4. a fill's, or cold_lock
- *   5. fillers_lock  6. a shard's, a probation pool's (leaves)
+ *   5. fillers_lock  6. the second chance's, then tmem's  7. a shard's, a probation pool's (leaves)
  */
 #ifndef CACHE_CORE_H
 #define CACHE_CORE_H
@@ -28,6 +28,9 @@ struct filler;
 struct fault_service;
 struct sync_fills;
 struct probation;
+struct chance;
+struct quire_tmem;
+struct anon_back;
 
 /* One of the replacement policy's instances; pages are spread over them by their number. */
 struct shard {
@@ -45,6 +48,7 @@ struct cold_extent {
 
 struct cache_counters {
 	_Atomic uint64_t n_fills, n_faults, n_evictions, n_duplicate, n_errors, n_probation_hits;
+	_Atomic uint64_t n_chance_hits, n_chance_puts, n_chance_refused;
 };
 
 struct quire_cache {
@@ -63,7 +67,15 @@ struct quire_cache {
 	struct media_pool *pool;    /* owned */
 	struct fault_service *fault_services[N_ARENA_KINDS]; /* owned; of arenas whose faults are messages */
 	struct sync_fills *sync_fills;       /* owned; for fault handlers */
+	_Atomic uint64_t n_serials;          /* of ranges, given out so far */
+	_Atomic uint64_t promoting;          /* bit i: a fill of promote.c */
 	struct probation *probation;         /* owned; NULL: not wanted, or not to be had */
+	struct chance *chance;               /* owned; NULL: not wanted, or not to be had */
+	_Atomic(struct quire_tmem *) tmem;   /* owned; NULL until it is asked for. Of this budget: see memory.c */
+	_Atomic unsigned n_anons;            /* ranges with a pool */
+	_Atomic bool anon_refused;           /* the last page that was to leave for a pool could not */
+	_Atomic unsigned n_spilling;         /* ranges whose pool is made to spill: see anon_room.c */
+	_Atomic(struct anon_back *) anon_back; /* owned; NULL until a region's pool may spill */
 	struct loop_timer auto_timer;        /* on the service loop */
 
 	pthread_mutex_t knob_lock; /* one change of the budget at a time */

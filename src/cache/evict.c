@@ -6,11 +6,17 @@
  * 3. A page whose unit is QUEUED has an entry in its shard's policy. Taking it by the policy consumes the
  *    entry; dropping it otherwise leaves a stale one, which the policy forgets when it
  *    meets it, or the sweep does.
+ * 4. LEAST_PAGES leave together if as many can, hot ones among them as the last: one instruction may need that many pages at once
+ *    (a load across two, a gather). Where all else is hot, and they left one by one, each would come in the place of
+ *    another, and that instruction would never end.
  */
 #include "evict.h"
 
+#include "chance.h"
 #include "core.h"
+#include "depart.h"
 #include "fill.h"
+#include "memory.h"
 #include "probation.h"
 #include "unit.h"
 
@@ -20,12 +26,28 @@
 
 #define SWEEP_SLACK 1024
 #define MAX_VICTIMS ARENA_ZAP_MAX
+#define MAX_ROUNDS 4 /* of victims that all had to stay */
+#define LEAST_PAGES 16 /* that leave together, if there are as many: invariant 4 */
 
 /* Units that are on their way out together. */
 struct batch {
 	unsigned n, n_pages;
+	bool put_back; /* pages of a unit were claimed, another could not be, and they are as before */
 	struct victim victims[MAX_VICTIMS];
 };
+
+static void batch_init(struct batch *b)
+{
+	b->n = b->n_pages = 0;
+	b->put_back = false;
+}
+
+/* Who looked for victims meanwhile found those that were put back in somebody's hands, and may wait for them now. */
+static void batch_end(struct quire_cache *c, const struct batch *b)
+{
+	if (b->put_back)
+		fillers_feed(c);
+}
 
 struct ask {
 	struct quire_cache *cache;
@@ -38,11 +60,14 @@ static enum policy_answer evict_ask(void *arg, uint64_t entry, unsigned threshol
 {
 	const struct ask *ask = arg;
 	struct batch *b = ask->batch;
+
+	b->victims[b->n].n_claimed = 0;
 	enum policy_answer answer =
 		unit_ask(ask->cache, entry, threshold, ask->spare_hot, &b->victims[b->n]);
-
 	if (answer == POLICY_TAKEN)
 		b->n_pages += b->victims[b->n++].n_claimed;
+	else
+		b->put_back |= b->victims[b->n].n_claimed > 0;
 	return answer;
 }
 
@@ -97,41 +122,46 @@ static void evict_zap(const struct batch *b)
 		arena_zap(a, runs, n);
 }
 
-static void evict_settle(struct range *r, struct arena *a, uint64_t page)
+void evict_settle(struct range *r, uint64_t page)
 {
-	page_word *word = arena_word(a, page);
+	page_word *word = range_word(r, page);
 
 	if (page_load(word) & PAGE_UNVERIFIED)
 		atomic_fetch_sub_explicit(&r->n_unverified, 1, memory_order_relaxed);
 	count(&r->n_evictions, 1);
 	atomic_fetch_sub_explicit(&cache_shard(r->cache, page)->n_resident, 1, memory_order_relaxed);
 	page_move(word, PAGE_ABSENT, 0, PAGE_QUEUED);
-	arena_region_leave(a, page, 1);
+	arena_region_leave(r->arena, page, 1);
 	atomic_fetch_sub_explicit(&r->n_resident, 1, memory_order_release);
 }
 
 /* What was claimed leaves. ranges_lock is held, or `known`, the range of all of it. */
-static void evict_drop(struct quire_cache *c, struct range *known, const struct batch *b)
+static void evict_drop(struct quire_cache *c, struct range *known, struct batch *b)
 {
 	if (b->n == 0)
 		return;
+	unsigned n_departed = depart(c, known, b->victims, b->n, &b->n_pages);
 	evict_zap(b);
 	for (const struct victim *v = b->victims; v < b->victims + b->n; v++) {
 		struct range *r = known != NULL ? known : range_find_locked(c, v->first);
 
 		for (unsigned i = 0; i < v->n_pages; i++)
 			if (victim_has(v, i))
-				evict_settle(r, v->arena, v->first + i);
+				evict_settle(r, v->first + i);
 	}
-	count(&c->counters.n_evictions, b->n_pages);
 	evict_uncharge_frames(c, b->n_pages);
+	b->n_pages += n_departed;
+	count(&c->counters.n_evictions, b->n_pages);
 }
 
 /* True: the unit of a page is in the batch now. */
 static bool evict_claim(struct quire_cache *c, struct arena *a, uint64_t page, struct batch *b)
 {
-	if (!unit_claim(c, a, page, &b->victims[b->n]))
+	b->victims[b->n].n_claimed = 0;
+	if (!unit_claim(c, a, page, &b->victims[b->n])) {
+		b->put_back |= b->victims[b->n].n_claimed > 0;
 		return false;
+	}
 	b->n_pages += b->victims[b->n++].n_claimed;
 	return true;
 }
@@ -159,16 +189,18 @@ static void evict_pick_cold(struct quire_cache *c, struct batch *b, unsigned n_p
 	atomic_store_explicit(&c->has_cold, c->n_cold > 0, memory_order_relaxed);
 }
 
-unsigned evict_some(struct quire_cache *c, unsigned n)
+/* *ret_stayed: there were victims, but all had to stay. */
+static unsigned evict_round(struct quire_cache *c, unsigned n, bool *ret_stayed)
 {
-	uint64_t epoch = probation_epoch(c);
-	unsigned aside = probation_shrink(c, n, false);
+	uint64_t epoch = probation_epoch(c), chance = chance_epoch(c);
+	unsigned aside = probation_shrink(c, n, chance_serves(c));
 	bool grow = false;
 	struct batch b;
 
+	*ret_stayed = false;
 	if (aside > 0)
 		return aside;
-	b.n = b.n_pages = 0;
+	batch_init(&b);
 	if (n > ARENA_ZAP_MAX)
 		n = ARENA_ZAP_MAX;
 	pthread_rwlock_rdlock(&c->ranges_lock);
@@ -179,17 +211,32 @@ unsigned evict_some(struct quire_cache *c, unsigned n)
 	}
 	if (b.n == 0) {
 		evict_pick(c, &b, n, true);
+		chance_admit(c, chance, b.victims, b.n);
 		grow = probation_admit(c, epoch, b.victims, b.n);
 	}
 	if (b.n == 0)
 		aside = probation_shrink(c, n, true);
-	if (b.n == 0 && aside == 0)
-		evict_pick(c, &b, n, false);
+	if (b.n_pages + aside > 0 && n > LEAST_PAGES)
+		n = LEAST_PAGES;
+	if (b.n_pages + aside < n)
+		evict_pick(c, &b, n - aside, false);
 	evict_drop(c, NULL, &b);
 	pthread_rwlock_unlock(&c->ranges_lock);
 	if (grow)
 		probation_grow(c);
+	batch_end(c, &b);
+	*ret_stayed = b.n > 0;
 	return b.n_pages + aside;
+}
+
+unsigned evict_some(struct quire_cache *c, unsigned n)
+{
+	bool stayed = true;
+	unsigned got = 0;
+
+	for (unsigned i = 0; got == 0 && stayed && i < MAX_ROUNDS; i++)
+		got = evict_round(c, n, &stayed);
+	return got;
 }
 
 void evict_to_budget(struct quire_cache *c)
@@ -199,16 +246,36 @@ void evict_to_budget(struct quire_cache *c)
 	while ((excess = budget_excess(&c->budget)) > 0) {
 		uint64_t n = (excess >> c->page_shift) + 1;
 
-		if (evict_some(c, n < ARENA_ZAP_MAX ? (unsigned)n : ARENA_ZAP_MAX) == 0)
+		chance_shrink(c);
+		if (evict_some(c, n < ARENA_ZAP_MAX ? (unsigned)n : ARENA_ZAP_MAX) == 0 && !memory_yield(c))
 			break;
 	}
 }
 
+/* Copies that are about to come find room, as long as there is any other way. */
+static bool evict_charge_beside(struct quire_cache *c, uint64_t bytes, uint64_t reserve)
+{
+	return budget_used(&c->budget) + bytes + reserve <= budget_limit(&c->budget) &&
+	       budget_try_charge(&c->budget, BUDGET_FRAMES, bytes);
+}
+
+/* Piece by piece, each kept: a unit of 2 MiB in a small budget would wait for ever for all at once, while others, whose pages come back
+ * from copies in microseconds, take what leaves for it, and lose it again before they have read it. */
 int evict_charge_frames(struct quire_cache *c, unsigned n)
 {
-	while (!budget_try_charge(&c->budget, BUDGET_FRAMES, (uint64_t)n << c->page_shift))
-		if (evict_some(c, ARENA_ZAP_MAX) == 0)
+	for (unsigned i = 0, step; i < n; i += step) {
+		step = n - i < ARENA_ZAP_MAX ? n - i : ARENA_ZAP_MAX;
+		uint64_t bytes = (uint64_t)step << c->page_shift;
+		while (!evict_charge_beside(c, bytes, chance_reserve(c))) {
+			if (memory_reclaim(c))
+				continue;
+			if (budget_try_charge(&c->budget, BUDGET_FRAMES, bytes))
+				break;
+			if (i > 0)
+				evict_uncharge_frames(c, i);
 			return -ENOMEM;
+		}
+	}
 	return 0;
 }
 
@@ -223,7 +290,7 @@ int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, un
 	int rc;
 
 	while ((rc = arena_region_enter(a, page, n, false)) == -ENOMEM) {
-		if (evict_some(c, ARENA_ZAP_MAX) > 0)
+		if (memory_reclaim(c))
 			continue;
 		/* Page tables that the kernel will not take back must not stop the program for good. */
 		return a->reclaims && !force ? rc : arena_region_enter(a, page, n, true);
@@ -268,6 +335,12 @@ static bool evict_queue(struct quire_cache *c, struct arena *a, uint64_t page, e
 	return rc == 0;
 }
 
+void evict_stay(struct range *r, uint64_t page)
+{
+	page_move(range_word(r, page), PAGE_RESIDENT, 0, PAGE_DIRTY | PAGE_HOT | PAGE_QUEUED);
+	evict_queue(r->cache, r->arena, page, UNIT_PAGE, true);
+}
+
 bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 {
 	page_word *word = range_word(r, page);
@@ -287,6 +360,24 @@ bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags)
 	if (!evict_queue(r->cache, r->arena, page, (enum unit_size)page_unit(w), used))
 		evict_range(r, page, 1);
 	return true;
+}
+
+bool evict_use_absent(struct range *r, uint64_t page)
+{
+	struct quire_cache *c = r->cache;
+	uint64_t key = r->serial << RANGE_KEY_SHIFT | (page - r->first_page);
+	struct shard *s = cache_shard(c, key);
+	size_t n_fits = (size_t)(budget_limit(&c->budget) >> c->page_shift) / N_SHARDS;
+
+	pthread_mutex_lock(&s->lock);
+	uint64_t charged_bytes = s->charged_bytes;
+	bool known = policy_use_absent(s->policy, key, n_fits);
+	shard_recharge(c, s);
+	bool grew = s->charged_bytes > charged_bytes;
+	pthread_mutex_unlock(&s->lock);
+	if (grew)
+		evict_to_budget(c);
+	return known;
 }
 
 static bool evict_is_gone(void *arg, uint64_t entry)
@@ -313,7 +404,7 @@ uint64_t evict_range(struct range *r, uint64_t page, uint64_t n)
 	uint64_t end = page + n, dropped = 0;
 	struct batch b;
 
-	b.n = b.n_pages = 0;
+	batch_init(&b);
 	while (page < end) {
 		uint64_t region_end = arena_region_end(a, page);
 
@@ -332,6 +423,7 @@ uint64_t evict_range(struct range *r, uint64_t page, uint64_t n)
 	}
 	evict_drop(r->cache, r, &b);
 	dropped += b.n_pages;
+	batch_end(r->cache, &b);
 	if (dropped > 0)
 		evict_sweep(r->cache);
 	return dropped;

@@ -14,12 +14,20 @@ int evict_enter_region(struct arena *a, struct quire_cache *c, uint64_t page, un
 /* Evicts about n pages, 64 at most and what belongs to their units; returns how many. 0: nothing can leave. */
 unsigned evict_some(struct quire_cache *c, unsigned n);
 
+/* A page that was claimed, and can't leave after all, stays, as one that is in use. */
+void evict_stay(struct range *r, uint64_t page);
+/* A page that was claimed, and is out of memory, is ABSENT. Its frame is not uncharged. */
+void evict_settle(struct range *r, uint64_t page);
+
 /* Evicts until the budget is kept, or nothing can leave. */
 void evict_to_budget(struct quire_cache *c);
 
 /* A page that is FILLING for fill `id` becomes RESIDENT and enters the replacement policy; one that
  * is not (any more), or is spoiled, is left alone: false. flags: PAGE_HOT, PAGE_UNVERIFIED, uses that it is known to have had. */
 bool evict_enter(struct range *r, uint64_t page, uint32_t id, uint32_t flags);
+
+/* A page that is absent was used where it lies. True: not for the first time, so it is worth a frame; this is told once. */
+bool evict_use_absent(struct range *r, uint64_t page);
 
 /* Drops resident pages of units that [page, page + n) touches and in which none is pinned; returns how many. */
 uint64_t evict_range(struct range *r, uint64_t page, uint64_t n);
@@ -33,7 +41,7 @@ void evict_forget_cold(struct range *r, uint64_t page, uint64_t n);
 int evict_pin(struct range *r, uint64_t page, uint32_t w);
 bool evict_unpin(struct range *r, uint64_t page); /* false: it has no pin */
 
-/* True if all frames are pinned: no page will leave before one is unpinned. What is not, leaves by
+/* True if all frames are pinned, or pools refused what was to leave for them: no page will leave before one is unpinned. What is not, leaves by
  * itself or can be evicted, and whoever waits is told (fillers_feed). */
 bool evict_all_pinned(const struct quire_cache *c);
 

@@ -129,7 +129,7 @@ static void fault_done(struct quire_op *op, void *arg)
 	faults_poll(s);
 }
 
-static void fault_begin(struct fault_service *s, uint64_t address)
+static void fault_begin(struct fault_service *s, uint64_t address, uint64_t flags)
 {
 	struct quire_cache *c = s->cache;
 	uint64_t page = address >> c->page_shift;
@@ -143,7 +143,11 @@ static void fault_begin(struct fault_service *s, uint64_t address)
 		return;
 	}
 	count(&r->n_faults, 1);
-	probation_earn(r);
+	unsigned write = 0;
+	if (r->anon == NULL)
+		probation_earn(r);
+	else if (flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP))
+		write = WANT_WRITE;
 
 	struct fault *f = s->free;
 	struct iovec at = {arena_address(s->arena, page), 1};
@@ -152,7 +156,7 @@ static void fault_begin(struct fault_service *s, uint64_t address)
 	f->range = r;
 	f->page = page;
 	quire_op_init_callback(&f->op, c->service, fault_done, f);
-	int rc = want_submit(r, &at, 1, WANT_FAULT | WANT_REPEAT, &f->op);
+	int rc = want_submit(r, &at, 1, WANT_FAULT | WANT_REPEAT | write, &f->op);
 	if (rc < 0) {
 		f->op.result = rc;
 		fault_done(&f->op, f);
@@ -170,7 +174,7 @@ static void faults_read(struct fault_service *s)
 			break;
 		for (size_t i = 0; i < (size_t)n / sizeof(messages[0]); i++)
 			if (messages[i].event == UFFD_EVENT_PAGEFAULT)
-				fault_begin(s, messages[i].arg.pagefault.address);
+				fault_begin(s, messages[i].arg.pagefault.address, messages[i].arg.pagefault.flags);
 		if ((size_t)n < sizeof(messages))
 			break;
 	}

@@ -23,6 +23,7 @@
 #include "../base/fail.h"
 #include "../loop/coro.h"
 #include "arena_kernel.h"
+#include "chance.h"
 #include "evict.h"
 #include "filler.h"
 #include "probation.h"
@@ -103,7 +104,8 @@ static struct fill *sync_fill_get(struct quire_cache *c)
 	struct fill *fill = &atomic_load(&c->fillers[0])->fills[i];
 	fill->n_pages = 1;
 	fill->result = 0;
-	fill->from_copy = fill->vague = false;
+	fill->from_copy = fill->from_chance = fill->vague = false;
+	fill->since_ns = 0;
 	fill->staged = false;
 	fill->error_at = 0;
 	fill->waiters = NULL;
@@ -126,6 +128,7 @@ static void sync_fill_read(struct quire_cache *c, struct fill *fill, char *scrat
 		bytes = from.len_bytes;
 	fill->n_good = 0;
 	fill->result = 0;
+	chance_read_begins(fill);
 	for (uint64_t done = 0; done < bytes && fill->result == 0; done += n, from.offset += n) {
 		n = bytes - done < most ? bytes - done : most;
 		fill->result = source_read_now(&from, (uint32_t)n, fill->buf + done);
@@ -241,7 +244,7 @@ static uint64_t sync_unit_left(const struct fill *fill)
 	return unit_first(fill->range->arena, fill->page, shift) + (UINT64_C(1) << shift) - fill->page;
 }
 
-/* The page was on probation, and its unit may have been. -EBUSY: look again. */
+/* As fill_from_copies; what it has changed of the fill is as before. */
 static int sync_from_copies(struct range *r, uint64_t page, struct fill *fill)
 {
 	struct page_source source = fill->source;
@@ -252,6 +255,23 @@ static int sync_from_copies(struct range *r, uint64_t page, struct fill *fill)
 	fill->page = page;
 	fill->source = source;
 	return rc;
+}
+
+/* The page is absent: from its copy, with its unit, or alone. Its unit may be of no use: then not *whole from now on. */
+static int sync_absent(struct range *r, uint64_t page, struct fill *fill, bool *whole)
+{
+	int rc = sync_from_copies(r, page, fill);
+
+	if (rc != -ENOENT) {
+		stream_access(NULL, r, page, sync_unit_left(fill), STREAM_FIRST | STREAM_ABSENT);
+		return rc;
+	}
+	stream_access(NULL, r, page, *whole ? sync_unit_left(fill) : 1, STREAM_FIRST | STREAM_ABSENT);
+	if (!*whole)
+		return sync_fill(r, page, fill);
+	rc = sync_fill_unit(r, page, fill);
+	*whole = rc != -EAGAIN;
+	return rc == -EAGAIN ? -EBUSY : rc;
 }
 
 /* Makes the page resident. r is referenced. */
@@ -268,17 +288,8 @@ static int sync_fault(struct range *r, uint64_t page)
 
 		if (page_state(w) == PAGE_RESIDENT)
 			break;
-		if (page_state(w) == PAGE_ABSENT && probation_holds(r, page)) {
-			stream_access(NULL, r, page, sync_unit_left(fill), STREAM_FIRST | STREAM_ABSENT);
-			rc = sync_from_copies(r, page, fill);
-		} else if (page_state(w) == PAGE_ABSENT && whole) {
-			stream_access(NULL, r, page, sync_unit_left(fill), STREAM_FIRST | STREAM_ABSENT);
-			rc = sync_fill_unit(r, page, fill);
-			whole = rc != -EAGAIN;
-			rc = rc == -EAGAIN ? -EBUSY : rc;
-		} else if (page_state(w) == PAGE_ABSENT) {
-			stream_access(NULL, r, page, 1, STREAM_FIRST | STREAM_ABSENT);
-			rc = sync_fill(r, page, fill);
+		if (page_state(w) == PAGE_ABSENT) {
+			rc = sync_absent(r, page, fill, &whole);
 		} else if (page_state(w) == PAGE_FILLING) {
 			stream_access(NULL, r, page, 1, STREAM_FIRST);
 			rc = sync_repeat(r, page, fill, w);

@@ -20,6 +20,7 @@
  */
 #include "fill.h"
 
+#include "chance.h"
 #include "evict.h"
 #include "filler.h"
 #include "probation.h"
@@ -59,7 +60,7 @@ static uint32_t filling(unsigned unit, uint32_t id)
 	return PAGE_FILLING | unit << PAGE_UNIT_SHIFT | id << PAGE_VALUE_SHIFT;
 }
 
-int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force)
+int fill_claim_paid(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force)
 {
 	struct quire_cache *c = r->cache;
 	page_word *word = range_word(r, page);
@@ -68,15 +69,8 @@ int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool 
 
 	if (page_state(w) != PAGE_ABSENT && !poisoned)
 		return -EBUSY;
-	if (evict_charge_frames(c, 1) < 0) {
-		if (!force)
-			return -EAGAIN;
-		budget_charge(&c->budget, BUDGET_FRAMES, cache_page_bytes(c));
-	}
-	if (!poisoned && evict_enter_region(r->arena, c, page, 1, force) < 0) {
-		evict_uncharge_frames(c, 1);
+	if (!poisoned && evict_enter_region(r->arena, c, page, 1, force) < 0)
 		return -EAGAIN;
-	}
 	/* Evicting may have taken a while: only a word that is still as it was is ours to take. */
 	uint32_t expected = w;
 	while (!page_cas(word, &expected, filling(unit, id) | (expected & PAGE_QUEUED))) {
@@ -84,12 +78,29 @@ int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool 
 			continue;
 		if (!poisoned)
 			arena_region_leave(r->arena, page, 1);
-		evict_uncharge_frames(c, 1);
 		return -EBUSY;
 	}
 	if (poisoned)
 		arena_unpoison(r->arena, page);
 	return 0;
+}
+
+int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force)
+{
+	struct quire_cache *c = r->cache;
+	enum page_state state = page_state(page_load(range_word(r, page)));
+
+	if (state != PAGE_ABSENT && state != PAGE_POISONED)
+		return -EBUSY;
+	if (evict_charge_frames(c, 1) < 0) {
+		if (!force)
+			return -EAGAIN;
+		budget_charge(&c->budget, BUDGET_FRAMES, cache_page_bytes(c));
+	}
+	int rc = fill_claim_paid(r, page, unit, id, force);
+	if (rc < 0)
+		evict_uncharge_frames(c, 1);
+	return rc;
 }
 
 /* A page that was taken from its fill (5) may have been installed by it since, with nobody knowing. */
@@ -217,7 +228,7 @@ int fill_outdate(struct range *r, uint64_t page)
 {
 	page_word *word = range_word(r, page);
 
-	probation_drop(r, page, 1);
+	fill_drop_copies(r, page, 1);
 	uint32_t w = page_load(word);
 	while (page_state(w) == PAGE_FILLING)
 		if (page_cas(word, &w, w | PAGE_SPOILED))
@@ -238,7 +249,7 @@ int fill_outdate(struct range *r, uint64_t page)
 	case PAGE_POISONED:
 		break;
 	}
-	probation_drop(r, page, 1);
+	fill_drop_copies(r, page, 1);
 	/* Whoever has claimed it since may have its old copy in hand. */
 	bool claimed = page_state(w) != PAGE_FILLING && page_state(w) != PAGE_ORPHAN &&
 	               page_state(page_load(word)) != PAGE_ABSENT && page_state(page_load(word)) != PAGE_POISONED;
@@ -348,11 +359,22 @@ static void fill_pass_error(struct fill *fill, struct want *waiters)
 	}
 }
 
+static void fill_count(const struct fill *fill)
+{
+	struct cache_counters *all = &fill->range->cache->counters;
+	struct range *r = fill->range;
+
+	count(fill->from_chance ? &r->n_chance_hits : fill->from_copy ? &r->n_probation_hits : &r->n_fills, fill->n_good);
+	count(fill->from_chance ? &all->n_chance_hits : fill->from_copy ? &all->n_probation_hits : &all->n_fills, fill->n_good);
+}
+
 struct want *fill_settle(struct fill *fill)
 {
 	struct range *r = fill->range;
+	bool used = chance_fill_ended(fill) || (fill->from_copy && !fill->from_chance);
 	uint32_t flags = (source_is_verified(&fill->source) ? 0 : PAGE_UNVERIFIED) |
-	                 (fill->source.hot ? PAGE_HOT : 0) | (fill->from_copy ? PROBATION_USES : 0);
+	                 (fill->source.hot ? PAGE_HOT : 0) | (used ? PROBATION_USES : 0) |
+	                 (fill->promoted ? 1u << PAGE_USES_SHIFT : 0);
 
 	if (fill->result < 0) {
 		count(&r->n_errors, 1);
@@ -361,8 +383,7 @@ struct want *fill_settle(struct fill *fill)
 		               fill->source.item_offset + ((uint64_t)fill->n_good << r->arena->page_shift) + fill->error_at,
 		               fill->result);
 	}
-	count(fill->from_copy ? &r->n_probation_hits : &r->n_fills, fill->n_good);
-	count(fill->from_copy ? &r->cache->counters.n_probation_hits : &r->cache->counters.n_fills, fill->n_good);
+	fill_count(fill);
 
 	pthread_mutex_lock(&fill->lock);
 	for (unsigned i = 0; i < fill->n_pages; i++) {

@@ -26,9 +26,14 @@ struct fill {
 	char *buf;              /* of the filler's pool, n_pages long */
 	int result;             /* negative errno of page `n_good`, or 0 */
 	bool from_copy;         /* not read: its page was on probation */
+	bool from_chance;       /* that copy is of chance.h */
+	bool promoted;          /* not read either: its page is in use (promote.h) */
 	bool vague;             /* the error is of some page of the run: each is tried alone */
 	uint64_t error_at;      /* where the read says that it failed, in bytes from `page`; 0: it does not say */
 	uint16_t n_good;        /* pages that were installed */
+	uint64_t epoch;         /* of chance.h, as a copy was fetched */
+	uint64_t since_ns;      /* when it began; 0: it is not measured */
+	uint64_t n_reads_before, n_copies_before; /* its filler's, then */
 	uint32_t n_read_bytes;  /* that earlier reads have brought: some sources take several for a large unit */
 	struct page_source source;
 	struct source_read read;
@@ -45,10 +50,12 @@ int filler_get(struct quire_cache *c, struct quire_loop *loop, struct filler **r
  * changed, look again; else the page can't be filled. The filler's thread. */
 #define FILL_ALONE 1u /* of the unit, this page only */
 #define FILL_FORCE 2u /* take the memory, whatever the budget says */
+#define FILL_WRITE 4u /* of anonymous ranges: what comes is dirty */
 int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pages, unsigned flags);
 
-/* A page comes back from its copy (probation.h), and unless FILL_ALONE, others of its unit do: there and settled on
- * return. fill: free, of the caller's, without a buffer; r: referenced. 0; -EBUSY: look again; -EAGAIN as above. */
+/* A page comes back from its copy (probation.h, chance.h), and unless FILL_ALONE, others of its unit do, as last of them it: there and
+ * settled on return. fill: free, of the caller's, with a buffer of one page; r: referenced. 0; -ENOENT: there is no copy;
+ * -EBUSY: look again; -EAGAIN as above. */
 int fill_from_copies(struct fill *fill, struct range *r, uint64_t page, unsigned flags, const struct page_source *source);
 
 /* Repeats the fill that another loop owns. 0; -EALREADY: a repeat is under way and will wake
@@ -90,9 +97,14 @@ void fill_settle_duplicate(struct range *r, uint64_t page, bool failed);
  * asked again after the lock was let go for a moment. Never on the service loop. */
 int fill_outdate(struct range *r, uint64_t page);
 
+/* Copies of [page, page + n) go, of both kinds, and those that are being made of what has left before will not come. */
+void fill_drop_copies(struct range *r, uint64_t page, uint64_t n);
+
 /* Claims `page`: ABSENT or POISONED → FILLING(id); charges frame and region. For fault handlers
  * and fill_start. Errors as fill_start. */
 int fill_claim(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force);
+/* The same with a frame that is charged already, and stays the caller's unless 0 is returned. */
+int fill_claim_paid(struct range *r, uint64_t page, unsigned unit, uint32_t id, bool force);
 
 /* Claims all n pages of a unit, ABSENT all of them, or none. -EAGAIN: the budget has no room for it; -EBUSY: they are
  * not all absent. */

@@ -3,6 +3,8 @@
  * A turn's reads are ended together, when all that the turn brings has arrived: one look at each
  * file instead of one a read, then check, install, settle, go on with who waited.
  */
+#include "anon.h"
+#include "chance.h"
 #include "evict.h"
 #include "filler.h"
 #include "probation.h"
@@ -60,6 +62,7 @@ static void fill_launch(struct filler *f, struct fill *fill)
 {
 	f->n_active++;
 	fill->n_read_bytes = 0;
+	chance_read_begins(fill);
 	fill_read(f, fill);
 }
 
@@ -71,7 +74,8 @@ static void fill_init(struct fill *fill, char *buf, bool staged, unsigned n)
 	fill->n_pages = (uint16_t)n;
 	fill->result = 0;
 	fill->n_good = 0;
-	fill->from_copy = fill->vague = false;
+	fill->from_copy = fill->from_chance = fill->vague = false;
+	fill->since_ns = 0;
 	fill->error_at = 0;
 	fill->waiters = NULL;
 }
@@ -179,7 +183,7 @@ static int fill_start_part(struct filler *f, struct range *r, uint64_t page, str
 	return 0;
 }
 
-/* The page, and others of its unit, from their copies: with nothing to wait for, and no buffer. */
+/* The page, and others of its unit, from their copies: with nothing to wait for. */
 static int fill_start_copied(struct filler *f, struct range *r, uint64_t page, unsigned flags,
                              const struct page_source *source)
 {
@@ -188,11 +192,11 @@ static int fill_start_copied(struct filler *f, struct range *r, uint64_t page, u
 
 	/* Not ahead of a reader: it takes no time, and only who comes to them tells that they are in use. */
 	if (f->ahead.starting)
-		return -EBUSY;
+		return probation_holds(r, page) || chance_holds(r, page) ? -EBUSY : -ENOENT;
 	if (fill == NULL)
 		return -EAGAIN;
 	f->free = fill->next;
-	fill_init(fill, NULL, false, 1);
+	fill_init(fill, filler_scratch(f), false, 1);
 	int rc = fill_from_copies(fill, r, page, flags, source);
 	fill->next = f->free;
 	f->free = fill;
@@ -210,8 +214,13 @@ int fill_start(struct filler *f, struct range *r, uint64_t page, unsigned max_pa
 		return rc;
 	if (!range_get(r))
 		return -ECANCELED;
-	if (probation_holds(r, page)) {
-		rc = fill_start_copied(f, r, page, flags, &source);
+	if (source.anon != NULL) {
+		rc = anon_fill(f, r, page, max_pages, flags, &source);
+		range_put(r);
+		return rc;
+	}
+	rc = fill_start_copied(f, r, page, flags, &source);
+	if (rc != -ENOENT) {
 		range_put(r);
 		return rc;
 	}
@@ -274,7 +283,7 @@ static void fill_finish(struct filler *f, struct fill *fill)
 		fill->result = source_read_check(&fill->read);
 	source_read_finish(&fill->read);
 	if (fill->result == 0)
-		fill_install(fill, f->buffers + ((size_t)f->n_buffers << f->cache->page_shift));
+		fill_install(fill, filler_scratch(f));
 	else
 		fill_read_failed(fill);
 	if (fill->dup) {

@@ -161,6 +161,7 @@ static void filler_turn(struct loop_turn_hook *hook)
 	filler_serve(f);
 	stream_pump(f);
 	filler_rest(f);
+	f->looked_at = NULL;
 }
 
 /* ---- the queue ---- */

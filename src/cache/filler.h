@@ -15,6 +15,7 @@ struct filler {
 	uint32_t index;            /* in cache->fillers; never changes */
 	unsigned n_active;         /* fills under way */
 	struct fill *free;
+	uint64_t n_reads, n_copies; /* pages that it brought so far */
 
 	char *buffers;             /* owned mapping; a page more than n_buffers, for scratch */
 	unsigned n_buffers;        /* pages */
@@ -26,6 +27,7 @@ struct filler {
 	unsigned staging_used;     /* a bit each */
 
 	struct fill *arrived;      /* reads that have ended in this turn, last first */
+	const struct media_file *looked_at; /* found to be what it was, in this turn, for a copy; or NULL */
 	struct loop_turn_hook hook;
 	struct stream_ahead ahead;
 
@@ -52,6 +54,10 @@ int filler_buffers_create(struct filler *f); /* -ENOMEM */
 void filler_buffers_destroy(struct filler *f);
 char *filler_buffers_get(struct filler *f, unsigned n);
 void filler_buffers_put(struct filler *f, char *buf, unsigned n);
+static inline char *filler_scratch(const struct filler *f) /* a page, while one thing is done */
+{
+	return f->buffers + ((size_t)f->n_buffers << f->cache->page_shift);
+}
 void filler_buffers_trim(struct filler *f, char *buf, unsigned from, unsigned to);
 
 /* Memory of 2 MiB that pages can be moved from, for an arena of that kind; NULL if all is in use. */

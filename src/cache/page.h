@@ -5,7 +5,7 @@
  *        6      QUEUED: the replacement policy has an entry for it
  *        7      DUP: a fault repeats a fill that a loop owns; the page may not leave
  *        8      HOT: leaves last; FILLING: SPOILED, the item has grown, so what comes is out of date
- *        9      UNVERIFIED: its item has no fill hook
+ *        9      UNVERIFIED: its item has no fill hook; of anonymous ranges DIRTY: no pool has what it holds
  *        10..11 FILLING, RESIDENT, EVICTING: the size of its unit (unit.h), with which it comes and leaves
  *        12..31 RESIDENT: number of pins; FILLING: id of the fill; POISONED: errno
  *
@@ -41,6 +41,7 @@ enum page_state {
 #define PAGE_HOT (1u << 8)
 #define PAGE_SPOILED PAGE_HOT /* of FILLING */
 #define PAGE_UNVERIFIED (1u << 9)
+#define PAGE_DIRTY PAGE_UNVERIFIED /* of anonymous ranges */
 #define PAGE_UNIT_SHIFT 10
 #define PAGE_UNIT_MASK (3u << PAGE_UNIT_SHIFT)
 #define PAGE_VALUE_SHIFT 12

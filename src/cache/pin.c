@@ -3,6 +3,7 @@
  * A pin is refused, never waited for: two operations that each held half of the memory would
  * wait for each other for ever.
  */
+#include "anon_room.h"
 #include "core.h"
 #include "evict.h"
 #include "fill.h"
@@ -34,8 +35,22 @@ bool evict_can_fit(const struct quire_cache *c)
 	return fixed_bytes(c) + atomic_load(&c->pinned_bytes) <= budget_limit(&c->budget);
 }
 
+/* Pools refused what was to leave, and no page is on its way. */
+static bool all_stay(const struct quire_cache *c)
+{
+	uint64_t n = 0;
+
+	if (!atomic_load(&c->anon_refused) || anon_room_is_made(c))
+		return false;
+	for (const struct shard *s = c->shards; s < c->shards + N_SHARDS; s++)
+		n += atomic_load(&s->n_resident);
+	return budget_kind_used(&c->budget, BUDGET_FRAMES) <= n << c->page_shift;
+}
+
 bool evict_all_pinned(const struct quire_cache *c)
 {
+	if (all_stay(c))
+		return true;
 	return budget_kind_used(&c->budget, BUDGET_FRAMES) <= atomic_load(&c->pinned_bytes) &&
 	       budget_kind_used(&c->budget, BUDGET_PROBATION) == 0;
 }

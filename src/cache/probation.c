@@ -18,6 +18,10 @@
  * has earned it: each fault pays for the next CREDIT victims of its range, so that ranges that are always wanted cost
  * nothing. Where few copies are asked for, as in a scan, only one victim in SPARSE is tried, on a share as much smaller.
  *
+ * What the second chance has a copy of (chance.c) is not copied here: a fault on that one says the same, and it takes a third of the
+ * memory. Where it has one of most pages that leave, all slots go. They are for what gets no smaller by compressing, which would otherwise be
+ * invisible as before; and for what is not compressed because nobody has come back to it yet, as that takes four times as long as copying.
+ *
  * Slots (probation_pool.h) are spread over POOLS by their pages' numbers, those of a unit together.
  *
  * 1. A page has at most one slot that is HELD; each counts in its range's n_probation.
@@ -323,7 +327,7 @@ bool probation_admit(struct quire_cache *c, uint64_t epoch, const struct victim 
 	for (const struct victim *v = victims; v < victims + n; v++) {
 		struct pool *pool = pool_of(p, v->first);
 
-		if (v->n_pages > UNIT_SLOTS)
+		if (v->n_pages > UNIT_SLOTS || v->kept)
 			continue;
 		if (r == NULL || v->first - r->first_page >= r->n_pages)
 			r = range_find_locked(c, v->first);

@@ -113,6 +113,12 @@ int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
                  const struct range_ops *ops, void *owner, struct range **ret_range,
                  struct quire_error *err)
 {
+	return range_create_anon(c, kind, n_pages, ops, owner, NULL, ret_range, err);
+}
+
+int range_create_anon(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages, const struct range_ops *ops,
+                      void *owner, struct anon *anon, struct range **ret_range, struct quire_error *err)
+{
 	struct arena *a;
 	int rc = arena_of_kind(c, kind, &a, err);
 
@@ -129,6 +135,8 @@ int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
 	streams_init(&r->streams);
 	r->ops = ops;
 	r->owner = owner;
+	r->anon = anon;
+	r->serial = atomic_fetch_add(&c->n_serials, 1) + 1;
 	rc = arena_space_get(a, n_pages, &r->first_page);
 	if (rc < 0) {
 		quire_fail(err, rc, "no room for %llu pages in the arena", (unsigned long long)n_pages);
@@ -166,7 +174,7 @@ void range_free(struct range *r)
 	do {
 		evict_range(r, r->first_page, r->n_pages);
 	} while (atomic_load_explicit(&r->n_resident, memory_order_acquire) > 0 && sched_yield() == 0);
-	probation_drop(r, r->first_page, r->n_pages);
+	fill_drop_copies(r, r->first_page, r->n_pages);
 	fault_unpoison(r, r->first_page, r->n_pages);
 	range_remove(r->cache, r);
 	arena_space_put(a, r->first_page, r->n_pages);

@@ -15,6 +15,7 @@
 
 struct quire_cache;
 
+#define RANGE_KEY_SHIFT 36 /* of a serial, above a page's index, which is less than an address has bits */
 #define RANGE_KILLED (UINT64_C(1) << 63)
 
 struct range_ops {
@@ -32,12 +33,17 @@ struct range {
 	uint64_t first_page, n_pages;
 	const struct range_ops *ops;
 	void *owner;               /* borrowed: until range_free */
+	struct anon *anon;         /* borrowed: until range_free; NULL: its pages have files or objects. See anon.h */
+	uint64_t serial;           /* no other range of the cache ever had it: page numbers come again */
 	struct gate gate __attribute__((aligned(STRIPE_BYTES))); /* operations and fills are inside; closed: dying */
 	pthread_mutex_t grow_lock; /* an item's length changes, or a page it ends in is installed */
 	_Atomic uint64_t n_resident __attribute__((aligned(STRIPE_BYTES))), n_unverified, n_probation;
 	_Atomic uint64_t n_pinned; /* pages; RANGE_KILLED beside, and then no page can be pinned */
 	_Atomic uint64_t n_faults, n_fills, n_evictions, n_errors, n_ahead, n_probation_hits;
-	_Atomic uint32_t probation_credit;
+	_Atomic uint64_t n_chance_hits;
+	_Atomic uint32_t probation_credit, chance_credit, recent_credit;
+	_Atomic uint32_t n_faults_told; /* low bits of n_faults, as the second chance last saw it */
+	_Atomic bool has_chance; /* some page was given a copy there once */
 	struct stripes n_hits;     /* the one that is counted without a miss */
 	struct streams streams;
 };
@@ -46,6 +52,10 @@ struct range {
 int range_create(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages,
                  const struct range_ops *ops, void *owner, struct range **ret_range,
                  struct quire_error *err);
+
+/* The same of pages that a pool has, of ARENA_ANON or ARENA_PINNED. */
+int range_create_anon(struct quire_cache *c, enum arena_kind kind, uint64_t n_pages, const struct range_ops *ops,
+                      void *owner, struct anon *anon, struct range **ret_range, struct quire_error *err);
 
 /* Closes the gate: from now on range_get fails, and operations under way end with -ECANCELED.
  * -EBUSY and nothing done while pages are pinned. Any thread; once. */

@@ -1,5 +1,5 @@
 /* source.h - where the bytes of a page come from: a plain file, or an object of a store. The one place in this layer that
- * knows the difference.
+ * knows the difference. (An anonymous range's come from its pool, without a read: anon.h.)
  *
  * An object's pages have passed their checksums when a read of it is done, so nothing is left to check; a plain file is
  * looked at once more behind the read.
@@ -15,7 +15,8 @@
 /* Where the bytes of a page and of those behind it are. */
 struct page_source {
 	struct media_file *file; /* borrowed: from the range's owner, as long as the range is referenced; */
-	struct object *object;   /* or this, likewise; the other is NULL */
+	struct object *object;   /* or this, likewise; */
+	struct anon *anon;       /* or this; the others are NULL */
 	uint64_t offset;         /* in it, bytes */
 	uint64_t len_bytes;      /* from here to the end of the item */
 	quire_fill_fn fill;
@@ -23,14 +24,15 @@ struct page_source {
 	uint64_t item;           /* for error reports */
 	uint64_t item_offset;
 	bool hot, may_grow;
+	bool written;            /* of anon: about to be written to, so what comes is dirty */
 	uint8_t unit;            /* enum unit_size */
 	uint8_t mode;            /* enum stream_mode */
 };
 
-/* True if pages of it are verified before they appear. */
+/* True if pages of it are verified before they appear; of anon, if they are clean: PAGE_DIRTY is PAGE_UNVERIFIED. */
 static inline bool source_is_verified(const struct page_source *s)
 {
-	return s->object != NULL || s->fill != NULL;
+	return s->object != NULL || s->fill != NULL || (s->anon != NULL && !s->written);
 }
 
 /* True if what was read of it before may be shown still. A file that is not open just now is not asked. */

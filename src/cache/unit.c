@@ -25,6 +25,7 @@ static void victim_init(struct victim *v, struct arena *a, uint64_t first, unsig
 	v->arena = a;
 	v->first = first;
 	v->n_pages = (uint16_t)(1u << shift);
+	v->kept = false;
 	v->n_claimed = 0;
 	for (unsigned i = 0; i < sizeof(v->claimed) / sizeof(v->claimed[0]); i++)
 		v->claimed[i] = 0;

@@ -55,6 +55,7 @@ struct victim {
 	uint64_t first;
 	uint16_t n_pages;   /* of the unit */
 	uint16_t n_claimed; /* pages that leave */
+	bool kept;          /* of each of those there is a copy (chance.h) */
 	uint64_t claimed[UNIT_MAX_PAGES / 64];
 };
 

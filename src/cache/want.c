@@ -1,6 +1,7 @@
 /* want.c - see want.h. Everything here runs on the op's home loop, but for want_submit. */
 #include "want.h"
 
+#include "anon_room.h"
 #include "core.h"
 #include "evict.h"
 #include "filler.h"
@@ -100,6 +101,8 @@ static int want_advance(struct want *w)
 
 			if (page_state(now) != PAGE_RESIDENT)
 				goto out;
+			if ((w->flags & WANT_WRITE) && !anon_dirty(r, w->page, now))
+				continue;
 			if (w->flags & WANT_PIN) {
 				int pinned = evict_pin(r, w->page, now);
 
@@ -130,8 +133,13 @@ out:
 	return rc;
 }
 
-/* Starts fills of pages behind the cursor's. What can't be started is left to the cursor. */
-static void want_look_ahead(struct want *w, struct filler *f, enum unit_size unit)
+static unsigned want_fill_flags(const struct want *w)
+{
+	return w->flags & WANT_WRITE ? FILL_WRITE : 0;
+}
+
+/* Starts fills of pages behind the cursor's. What can't be started is left to the cursor. fill_flags: the want may be parked. */
+static void want_look_ahead(struct want *w, struct filler *f, enum unit_size unit, unsigned fill_flags)
 {
 	struct range *r = w->range;
 	uint64_t window = (budget_limit(&f->cache->budget) >> f->cache->page_shift) / 8, n_hits = 0;
@@ -159,7 +167,7 @@ static void want_look_ahead(struct want *w, struct filler *f, enum unit_size uni
 		uint64_t left = want_end_page(r, v) - w->ahead_page, room = window - w->n_ahead;
 		uint32_t now = page_load(range_word(r, w->ahead_page));
 		if (page_state(now) == PAGE_ABSENT &&
-		    fill_start(f, r, w->ahead_page, (unsigned)(left < room ? left : room), 0) < 0)
+		    fill_start(f, r, w->ahead_page, (unsigned)(left < room ? left : room), fill_flags) < 0)
 			break;
 		n_hits += page_state(now) == PAGE_RESIDENT;
 		w->ahead_page++;
@@ -193,24 +201,25 @@ static void want_tell_stream(const struct want *w, struct filler *f, unsigned fl
 /* The cursor's page is nobody's: starts its fill. True if the operation goes on looking. */
 static bool want_fill(struct want *w, struct filler *f)
 {
-	unsigned alone = w->flags & WANT_SINGLE ? FILL_ALONE : 0;
-	int rc = fill_start(f, w->range, w->page, want_run(w), alone);
+	unsigned write = want_fill_flags(w), alone = FILL_ALONE | write;
+	int rc = fill_start(f, w->range, w->page, want_run(w), w->flags & WANT_SINGLE ? alone : write);
 
 	/* A raw load can't be told, and the memory may be in the hands of loops whose threads wait
 	 * for it: its page comes all the same. Not so staging, which this filler's own reads have: one page that came
 	 * alone would keep its 2 MiB from ever coming whole. */
-	if (rc == -EAGAIN && (w->flags & WANT_FAULT) && !filler_staging_is_used_up(f))
-		rc = fill_start(f, w->range, w->page, 1, FILL_ALONE | FILL_FORCE);
+	if (rc == -EAGAIN && (w->flags & WANT_FAULT) && !filler_staging_is_used_up(f) && !anon_is_strict(w->range) &&
+	    !anon_room_is_awaited(w->range))
+		rc = fill_start(f, w->range, w->page, 1, alone | FILL_FORCE);
 	/* Where pins have all that there is, waiting would be for ever. Looked at twice, with another
 	 * try between, lest memory that has just become free is taken for none. */
 	if (rc == -EAGAIN && f->n_active == 0 && evict_all_pinned(f->cache)) {
-		rc = fill_start(f, w->range, w->page, 1, FILL_ALONE);
+		rc = fill_start(f, w->range, w->page, 1, alone);
 		/* Or if page tables have it that the kernel will not take back: those must not stop the
 		 * program for good, so it goes on, a page at a time. */
 		if (rc == -EAGAIN && evict_all_pinned(f->cache))
-			rc = w->range->arena->reclaims || (w->flags & WANT_PIN)
+			rc = w->range->arena->reclaims || (w->flags & WANT_PIN) || w->range->anon != NULL
 			             ? -ENOMEM
-			             : fill_start(f, w->range, w->page, 1, FILL_ALONE | FILL_FORCE);
+			             : fill_start(f, w->range, w->page, 1, alone | FILL_FORCE);
 	}
 	if (rc == -EAGAIN) {
 		filler_enqueue(f, w);
@@ -228,7 +237,7 @@ static bool want_fill(struct want *w, struct filler *f)
 /* The cursor's page is being filled: waits for that. True if the operation goes on looking. */
 static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 {
-	if ((w->flags & WANT_REPEAT) && fill_is_foreign(f, word)) {
+	if ((w->flags & WANT_REPEAT) && w->range->anon == NULL && fill_is_foreign(f, word)) {
 		/* The loop that owns the fill may be the thread that faulted. The repeat, when it ends,
 		 * wakes every thread that waits for the page: nothing is left to wait for here. */
 		int rc = fill_start_duplicate(f, w->range, w->page);
@@ -243,11 +252,12 @@ static bool want_wait(struct want *w, struct filler *f, uint32_t word)
 	}
 	/* Once parked, its flags are the fill's, which may be another thread's, to change. */
 	bool ahead = (w->flags & (WANT_FAULT | WANT_SINGLE)) == 0;
+	unsigned fill_flags = want_fill_flags(w);
 	want_tell_stream(w, f, 0);
 	if (!fill_park(f->cache, w->range, w->page, word, w))
 		return true;
 	if (ahead)
-		want_look_ahead(w, f, (enum unit_size)page_unit(word));
+		want_look_ahead(w, f, (enum unit_size)page_unit(word), fill_flags);
 	return false;
 }
 
@@ -332,13 +342,13 @@ static void want_cancel(struct quire_op *op)
 /* Most wants are of one page that is there: what they need no operation for. */
 static inline bool want_is_met(struct range *r, const struct iovec *ranges, unsigned n, unsigned flags)
 {
-	if (n != 1 || flags != 0)
+	if (n != 1 || (flags & ~WANT_WRITE) != 0)
 		return false;
 	uint64_t page = want_first_page(r, ranges);
 	if (want_end_page(r, ranges) != page + 1)
 		return false;
 	uint32_t now = page_load(range_word(r, page));
-	if (page_state(now) != PAGE_RESIDENT)
+	if (page_state(now) != PAGE_RESIDENT || ((flags & WANT_WRITE) && (now & (PAGE_DIRTY | PAGE_DUP)) != PAGE_DIRTY))
 		return false;
 	page_wanted(r, page, now, flags);
 	stripes_add(&r->n_hits, 1);

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #define WANT_PIN 1u            /* the public QUIRE_WANT_PIN */
+#define WANT_WRITE 2u          /* of anonymous ranges, the public QUIRE_ANON_WRITE: may be written to without a fault */
 #define WANT_FAULT (1u << 16)  /* for a raw load: the page must come, whatever the budget says */
 #define WANT_REPEAT (1u << 17) /* a thread waits in the kernel: repeat fills that loops own */
 #define WANT_SINGLE (1u << 18) /* a read of several pages failed: one at a time, to find which */

@@ -23,7 +23,9 @@ int verb_warm(int argc, char **argv);
 int verb_demo(int argc, char **argv);
 int verb_init(int argc, char **argv);
 int verb_rename(int argc, char **argv);
+int verb_tmem(int argc, char **argv);
 int verb_serve(int argc, char **argv);
+int verb_ublk(int argc, char **argv);
 int verb_on_store(int argc, char **argv); /* those of store_verbs.h */
 
 /* Prints "quire: WHAT: WHY"; returns CLI_FAILED. */

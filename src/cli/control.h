@@ -36,7 +36,8 @@ int control_address(const char *dir, struct sockaddr_un *ret);
 /* Reads or writes all; false: the other end has gone. */
 bool control_transfer(int fd, void *buf, size_t n, bool write);
 
-/* Asks the daemon that serves the store in dir to run the words. False: nobody serves it. */
-bool control_ask(const char *dir, int argc, char **argv, int *ret_exit_code);
+/* Asks the daemon that serves the store in dir to run the words. False: nobody serves it. until_interrupted: a signal
+ * that would end this process hangs up, and the verb's answer to that is waited for; the second one ends it. */
+bool control_ask(const char *dir, int argc, char **argv, bool until_interrupted, int *ret_exit_code);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,12 +99,39 @@ static int ask(int fd, int argc, char **argv)
 	return good ? answer.exit_code : cli_fail(argv[0], "the daemon has gone, or did not understand");
 }
 
-bool control_ask(const char *dir, int argc, char **argv, int *ret_exit_code)
+/* ---- interrupted ---- */
+
+static volatile sig_atomic_t line; /* the one of this process */
+
+static void hang_up(int number)
+{
+	int error = errno;
+
+	(void)number;
+	(void)shutdown((int)line, SHUT_WR);
+	errno = error;
+}
+
+static void hang_up_at_signals(int fd)
+{
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+	const struct sigaction act = {.sa_handler = hang_up, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction before;
+
+	line = fd;
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &act, NULL);
+}
+
+bool control_ask(const char *dir, int argc, char **argv, bool until_interrupted, int *ret_exit_code)
 {
 	int fd = connect_to(dir);
 
 	if (fd < 0)
 		return false;
+	if (until_interrupted)
+		hang_up_at_signals(fd);
 	*ret_exit_code = ask(fd, argc, argv);
 	close(fd);
 	return true;

@@ -37,6 +37,8 @@ static const struct promise promises[] = {
 	PROMISE(cachestat, "the kernel's page cache is asked by cachestat", "it is asked by mincore"),
 	PROMISE(direct_io_default, "files are read past the kernel's page cache",
 	        "files are read through the kernel's page cache"),
+	PROMISE(anon, "regions of memory may be larger than RAM", "of such regions only pinned pages may be touched"),
+	PROMISE(anon_tracks_writes, "their unwritten pages leave for nothing", "their pages are stored whenever they leave"),
 };
 
 static const char *grade_key(enum quire_grade grade)

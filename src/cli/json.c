@@ -6,18 +6,17 @@
 #include <math.h>
 #include <string.h>
 
-static void write_string(FILE *out, const char *s)
+static void write_string(FILE *out, const char *s, size_t len_bytes)
 {
 	fputc('"', out);
-	for (; *s != '\0'; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c < 0x20)
-			fprintf(out, "\\u%04x", c);
-		else
-			fputc(c, out);
+	for (size_t at = 0, end; at < len_bytes; at = end + 1) {
+		for (end = at; end < len_bytes; end++)
+			if ((unsigned char)s[end] < 0x20 || s[end] == '"' || s[end] == '\\')
+				break;
+		fwrite(s + at, 1, end - at, out);
+		if (end == len_bytes)
+			break;
+		fprintf(out, (unsigned char)s[end] < 0x20 ? "\\u%04x" : "\\%c", s[end]);
 	}
 	fputc('"', out);
 }
@@ -25,12 +24,12 @@ static void write_string(FILE *out, const char *s)
 static void begin_value(struct json *j, const char *key)
 {
 	if (j->filled[j->depth])
-		fputc(',', j->out);
+		fputs(j->one_line ? ", " : ",", j->out);
 	j->filled[j->depth] = true;
-	if (j->depth > 0)
+	if (j->depth > 0 && !j->one_line)
 		fprintf(j->out, "\n%*s", (int)(2 * j->depth), "");
 	if (key != NULL) {
-		write_string(j->out, key);
+		write_string(j->out, key, strlen(key));
 		fputs(": ", j->out);
 	}
 }
@@ -53,7 +52,7 @@ void json_close(struct json *j, char bracket)
 {
 	assert(j->depth > 0);
 	bool filled = j->filled[j->depth--];
-	if (filled)
+	if (filled && !j->one_line)
 		fprintf(j->out, "\n%*s", (int)(2 * j->depth), "");
 	fputc(bracket, j->out);
 	if (j->depth == 0)
@@ -66,7 +65,44 @@ void json_string(struct json *j, const char *key, const char *value)
 	if (value == NULL)
 		fputs("null", j->out);
 	else
-		write_string(j->out, value);
+		write_string(j->out, value, strlen(value));
+}
+
+void json_text(struct json *j, const char *key, const char *text, size_t len_bytes)
+{
+	begin_value(j, key);
+	write_string(j->out, text, len_bytes);
+}
+
+/* Four digits for up to three bytes. */
+static void encode(const unsigned char *bytes, size_t n, char *text)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	uint32_t v = (uint32_t)bytes[0] << 16 | (n > 1 ? (uint32_t)bytes[1] << 8 : 0) | (n > 2 ? bytes[2] : 0);
+
+	text[0] = digits[v >> 18];
+	text[1] = digits[v >> 12 & 63];
+	text[2] = n > 1 ? digits[v >> 6 & 63] : '=';
+	text[3] = n > 2 ? digits[v & 63] : '=';
+}
+
+void json_base64(struct json *j, const char *key, const void *bytes, size_t len_bytes)
+{
+	char text[1024];
+	size_t k = 0;
+
+	begin_value(j, key);
+	fputc('"', j->out);
+	for (size_t at = 0; at < len_bytes; at += 3) {
+		encode((const unsigned char *)bytes + at, len_bytes - at, text + k);
+		k += 4;
+		if (k == sizeof(text)) {
+			fwrite(text, 1, k, j->out);
+			k = 0;
+		}
+	}
+	fwrite(text, 1, k, j->out);
+	fputc('"', j->out);
 }
 
 void json_uint(struct json *j, const char *key, uint64_t value)

@@ -20,11 +20,15 @@ static const struct verb verbs[] = {
 	{ "import", verb_on_store, "make the files of a tree blobs of a store" },
 	{ "export", verb_on_store, "build an imported tree again" },
 	{ "blob", verb_on_store, "put, get, ls, rm, props of single objects" },
+	{ "log", verb_on_store, "create, append, cat, follow, trim, … logs of records" },
+	{ "volume", verb_on_store, "create, snapshot, clone, diff, import, export, … block devices in a store" },
 	{ "stat", verb_on_store, "what a store holds and has done" },
 	{ "check", verb_on_store, "every structure and every checksum" },
+	{ "tmem", verb_tmem, "what pools of pages save on files, and how fast; what a service holds" },
 	{ "class", verb_on_store, "add or grow a media class" },
 	{ "rename", verb_rename, "give a store another path" },
 	{ "serve", verb_serve, "hold a store, and run the verbs of others on it" },
+	{ "ublk", verb_ublk, "the block devices that `serve --ublk` has made: ls, stop" },
 };
 
 static void print_help(void)

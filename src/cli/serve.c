@@ -9,25 +9,29 @@
  * repeated until the verb has ended.
  */
 #include "control.h"
+#include "log_table.h"
+#include "serve_nbd.h"
+#include "serve_signals.h"
+#include "serve_tmem.h"
+#include "serve_ublk.h"
 #include "session.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define MAX_CALLERS 64u
-#define DEFAULT_BUDGET_BYTES (256u << 20)
+#define DESCRIPTORS 8u /* of a caller, at most */
 #define REQUEST_SECONDS 10 /* to send it */
 #define NUDGE_MS 20
 
@@ -44,12 +48,20 @@ struct caller {
 };
 
 struct server {
-	const char *path;         /* borrowed: of argv */
+	const char *path;         /* borrowed: of argv; NULL: no store, pools only */
 	uint64_t budget_bytes;
+	struct serve_tmem tmem;
 	struct quire_cache *cache; /* owned */
 	struct quire_store *store; /* owned */
+	struct log_table logs;     /* those that verbs have open */
+	struct volume_table volumes;
+	struct serve_nbd *nbd;     /* borrowed; NULL: not asked for */
+	struct serve_ublk *ublk;   /* the same */
 	int listener, signals, over; /* owned; over: eventfd, a caller's thread has ended */
-	struct caller callers[MAX_CALLERS];
+	unsigned n_callers;
+	struct caller *callers;    /* owned */
+	struct pollfd *polls;      /* owned: three and one each */
+	struct caller **polled;    /* owned: whose they are */
 };
 
 /* ---- one caller ---- */
@@ -126,6 +138,8 @@ static void answer(struct caller *caller, const struct control_request *request,
 	struct session *s = &caller->session;
 	s->cache = caller->server->cache;
 	s->store = caller->server->store;
+	s->logs = &caller->server->logs;
+	s->volumes = &caller->server->volumes;
 	s->served = true;
 	s->in = fds[CONTROL_IN];
 	s->cwd = fds[CONTROL_CWD];
@@ -178,7 +192,7 @@ static bool is_welcome(int fd)
 
 static struct caller *find_free(struct server *server)
 {
-	for (unsigned i = 0; i < MAX_CALLERS; i++)
+	for (unsigned i = 0; i < server->n_callers; i++)
 		if (atomic_load(&server->callers[i].state) == CALLER_FREE)
 			return &server->callers[i];
 	return NULL;
@@ -209,7 +223,7 @@ static unsigned reap(struct server *server)
 {
 	unsigned n_running = 0;
 
-	for (unsigned i = 0; i < MAX_CALLERS; i++) {
+	for (unsigned i = 0; i < server->n_callers; i++) {
 		struct caller *caller = &server->callers[i];
 		int state = atomic_load(&caller->state);
 		n_running += state == CALLER_RUNNING;
@@ -227,7 +241,7 @@ static bool nudge(struct server *server)
 {
 	bool any = false;
 
-	for (unsigned i = 0; i < MAX_CALLERS; i++) {
+	for (unsigned i = 0; i < server->n_callers; i++) {
 		struct caller *caller = &server->callers[i];
 		if (atomic_load(&caller->state) != CALLER_RUNNING || !atomic_load(&caller->session.canceled))
 			continue;
@@ -240,14 +254,14 @@ static bool nudge(struct server *server)
 /* Waits for what may happen: true if it is to end. */
 static bool turn(struct server *server, bool ending)
 {
-	struct pollfd polls[3 + MAX_CALLERS];
-	struct caller *of[MAX_CALLERS];
+	struct pollfd *polls = server->polls;
+	struct caller **of = server->polled;
 	nfds_t n = 3;
 
 	polls[0] = (struct pollfd){.fd = ending ? -1 : server->signals, .events = POLLIN};
 	polls[1] = (struct pollfd){.fd = server->over, .events = POLLIN};
 	polls[2] = (struct pollfd){.fd = ending || find_free(server) == NULL ? -1 : server->listener, .events = POLLIN};
-	for (unsigned i = 0; i < MAX_CALLERS; i++) {
+	for (unsigned i = 0; i < server->n_callers; i++) {
 		struct caller *caller = &server->callers[i];
 		if (atomic_load(&caller->state) != CALLER_RUNNING || atomic_load(&caller->session.canceled))
 			continue;
@@ -271,8 +285,9 @@ static void serve(struct server *server)
 {
 	while (!turn(server, false))
 		reap(server);
-	for (unsigned i = 0; i < MAX_CALLERS; i++) {
+	for (unsigned i = 0; i < server->n_callers; i++) {
 		struct caller *caller = &server->callers[i];
+		atomic_store(&caller->session.ends, true);
 		atomic_store(&caller->session.canceled, true);
 		if (atomic_load(&caller->state) != CALLER_FREE)
 			(void)shutdown(caller->socket, SHUT_RD); /* whoever has not sent his request yet */
@@ -315,12 +330,8 @@ static int catch_signals(void)
 	const struct sigaction nudged = {.sa_handler = on_nudge};
 	sigset_t set;
 
-	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGUSR1, &nudged, NULL);
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	serve_signals_block(&set);
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
@@ -333,7 +344,11 @@ static int run(struct server *server)
 	if (rc != CLI_DONE)
 		return rc;
 	printf("serving %s (pid %ld)\n", server->path, (long)getpid());
-	rc = cli_finish_output();
+	rc = server->nbd != NULL ? serve_volumes_announce(server->nbd) : CLI_DONE;
+	if (rc == CLI_DONE && server->ublk != NULL)
+		rc = serve_ublk_print(server->ublk->ublk);
+	if (rc == CLI_DONE)
+		rc = cli_finish_output();
 	if (rc == CLI_DONE)
 		serve(server);
 	struct sockaddr_un address;
@@ -345,11 +360,39 @@ static int run(struct server *server)
 	return rc;
 }
 
+/* For so many callers; fewer, where there are not the descriptors for them. */
+static bool prepare(struct server *server)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+		if (server->n_callers > files.rlim_cur / DESCRIPTORS)
+			server->n_callers = (unsigned)(files.rlim_cur / DESCRIPTORS) + 1;
+	}
+	server->callers = calloc(server->n_callers, sizeof(server->callers[0]));
+	server->polls = calloc(server->n_callers + 3, sizeof(server->polls[0]));
+	server->polled = calloc(server->n_callers, sizeof(server->polled[0]));
+	return server->callers != NULL && server->polls != NULL && server->polled != NULL;
+}
+
+static int close_volumes(struct server *server)
+{
+	int rc = server->nbd != NULL ? serve_volumes_stop(server->nbd) : CLI_DONE;
+	if (server->ublk != NULL && serve_ublk_stop(server->ublk) != CLI_DONE)
+		rc = CLI_FAILED;
+	int closed = volume_table_fini(&server->volumes);
+
+	return closed < 0 ? cli_fail(server->path, "closing its volumes: %s", strerror(-closed)) : rc;
+}
+
 static int open_and_run(struct server *server)
 {
 	struct quire_cache_options opts = {.size = sizeof(opts), .budget_bytes = server->budget_bytes};
 	struct quire_error err;
 
+	log_table_init(&server->logs);
 	server->signals = catch_signals();
 	if (quire_cache_open(&opts, &server->cache, &err) < 0)
 		return cli_fail_text(err.text);
@@ -358,7 +401,16 @@ static int open_and_run(struct server *server)
 		cli_fail_text(err.text);
 	} else {
 		server->listener = server->over = -1;
-		rc = run(server);
+		volume_table_init(&server->volumes, server->store);
+		rc = server->tmem.path != NULL ? serve_tmem_start(&server->tmem, server->cache, server->store, 0) : CLI_DONE;
+		if (rc == CLI_DONE && server->nbd != NULL)
+			rc = serve_volumes_start(server->nbd, &server->volumes);
+		if (rc == CLI_DONE && server->ublk != NULL)
+			rc = serve_ublk_start(server->ublk, &server->volumes);
+		if (rc == CLI_DONE)
+			rc = prepare(server) ? run(server) : cli_fail("serve", "%s", strerror(ENOMEM));
+		if (serve_tmem_stop(&server->tmem) != CLI_DONE || close_volumes(server) != CLI_DONE)
+			rc = CLI_FAILED;
 		const int fds[] = {server->listener, server->signals, server->over};
 		for (unsigned i = 0; i < 3; i++)
 			if (fds[i] >= 0)
@@ -368,42 +420,35 @@ static int open_and_run(struct server *server)
 			rc = cli_fail(server->path, "closing: %s", strerror(-closed));
 	}
 	(void)quire_cache_close(server->cache);
+	log_table_fini(&server->logs);
+	free(server->callers);
+	free(server->polls);
+	free(server->polled);
 	return rc;
 }
 
-static void print_help(void)
+/* Pools of pages, and no store. */
+static int run_tmem_alone(struct server *server)
 {
-	printf("usage: quire serve STORE [--budget BYTES]\n\n"
-	       "Holds the store, and runs the verbs of others on it: each verb that names the store finds the\n"
-	       "daemon by the socket STORE/" CONTROL_NAME ". Ends at SIGTERM or SIGINT, when what was under way is over.\n\n"
-	       "  --budget BYTES  of memory, for pages and tables (default 256M)\n"
-	       "  --help          this text\n");
+	struct signalfd_siginfo signal_info;
+
+	server->signals = catch_signals();
+	if (server->signals < 0)
+		return cli_fail("serve", "%s", strerror(errno));
+	int rc = serve_tmem_start(&server->tmem, NULL, NULL, server->budget_bytes);
+	if (rc == CLI_DONE)
+		(void)!read(server->signals, &signal_info, sizeof(signal_info));
+	(void)serve_tmem_stop(&server->tmem); /* keeps nothing */
+	close(server->signals);
+	return rc;
 }
 
-int verb_serve(int argc, char **argv)
+int serve_store(const struct serve_store *held, const struct serve_tmem *tmem, struct serve_nbd *nbd, struct serve_ublk *ublk)
 {
-	static const struct option longs[] = {
-		{ "budget", required_argument, NULL, 'b' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	static struct server server;
-	int option;
+	struct server server = {
+		.path = held->path, .budget_bytes = held->budget_bytes, .n_callers = held->n_callers, .nbd = nbd, .ublk = ublk};
 
-	server.budget_bytes = DEFAULT_BUDGET_BYTES;
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			print_help();
-			return cli_finish_output();
-		}
-		if (option != 'b')
-			return cli_bad_option(argc, argv, option);
-		if (!cli_parse_bytes(optarg, &server.budget_bytes) || server.budget_bytes < QUIRE_BUDGET_MIN_BYTES)
-			return cli_usage(optarg, "not a size of 8 MiB or more");
-	}
-	if (argc - optind != 1)
-		return cli_usage("serve", "which store?");
-	server.path = argv[optind];
-	return open_and_run(&server);
+	if (tmem != NULL)
+		server.tmem = *tmem;
+	return server.path != NULL ? open_and_run(&server) : run_tmem_alone(&server);
 }

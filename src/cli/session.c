@@ -151,6 +151,13 @@ static int run_opened(struct session *s, const struct store_verb *verb, const vo
 	return rc;
 }
 
+int session_look_again(struct session *s, struct quire_error *err)
+{
+	(void)quire_store_close(s->store);
+	s->store = NULL;
+	return quire_store_open(s->cache, s->path, QUIRE_STORE_READ_ONLY, &s->store, err);
+}
+
 /* ---- interrupted ---- */
 
 static struct session *interruptible; /* the one of this process, while it runs here */
@@ -205,7 +212,7 @@ int session_run(struct session *s, const struct store_verb *verb, int argc, char
 	if (rc == CLI_DONE && s->path != NULL) {
 		if (s->store != NULL)
 			rc = verb->run(s, args);
-		else if (!control_ask(s->path, argc, argv, &rc))
+		else if (!control_ask(s->path, argc, argv, s->until_interrupted, &rc))
 			rc = run_here(s, verb, args, writes);
 	}
 	int finished = session_finish_output(s);

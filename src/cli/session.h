@@ -22,12 +22,16 @@ struct session {
 	struct quire_store *store; /* borrowed; NULL while parsing */
 	const char *path;          /* of the store, as it was typed */
 	bool served;               /* by a daemon */
+	struct log_table *logs;    /* borrowed: the daemon's open logs; NULL: this process opens its own */
+	struct volume_table *volumes; /* borrowed: the daemon's open groups; NULL: this process opens its own */
 	FILE *out, *err;           /* borrowed: the caller's */
 	int in;                    /* descriptor; borrowed */
 	int cwd;                   /* directory descriptor that the caller's relative paths start from: use openat */
 	/* Interrupted, or the caller is gone: end soon, with nothing half-done. From then on what blocks is interrupted
 	 * again and again: a call that gives EINTR is to be repeated only if this is not set. */
 	_Atomic bool canceled;
+	_Atomic bool ends; /* it was canceled because the daemon ends */
+	bool until_interrupted; /* set by parse: that is how the verb ends well; without it, who types ^C is no more */
 	bool undisturbed; /* set by parse: the verb reads only, but nobody may write meanwhile, unless he serves it */
 };
 
@@ -41,6 +45,10 @@ int session_finish_output(struct session *s);
 
 /* strerror of a negative errno; but of what ended because the verb is canceled: that. */
 const char *session_why(const struct session *s, int error);
+
+/* A store that is open read-only here, as it is now: what somebody else has written since is seen. Nothing of the store
+ * may be in use. After a failure there is none. */
+int session_look_again(struct session *s, struct quire_error *err);
 
 /* A path of the caller as one that leads there from here too; owned by the caller. NULL: no memory. */
 char *session_path(const struct session *s, const char *path);

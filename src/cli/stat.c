@@ -2,6 +2,8 @@
 #include "json.h"
 #include "store_verbs.h"
 
+#include <quire/log.h>
+
 #include <getopt.h>
 #include <string.h>
 
@@ -50,6 +52,20 @@ static int parse_stat(struct session *s, int argc, char **argv, void *args, cons
 
 /* ---- info ---- */
 
+static const char *const media[] = {"direct", "buffered", "pmem"};
+
+static const char *granularity_word(const struct quire_class_stat *c)
+{
+	if (c->medium != QUIRE_MEDIUM_PMEM)
+		return "block";
+	return c->granularity_bytes == 1 ? "byte" : c->granularity_bytes == 64 ? "cache line" : "page";
+}
+
+static const char *durable_word(const struct quire_class_stat *c)
+{
+	return c->durable == QUIRE_DURABLE_POWER ? "power" : "process";
+}
+
 static void info_json(struct session *s, const struct quire_store_stat *st, const char *uuid)
 {
 	struct json j;
@@ -66,6 +82,10 @@ static void info_json(struct session *s, const struct quire_store_stat *st, cons
 		json_open(&j, class_words[i], '{');
 		json_string(&j, "path", st->classes[i].path);
 		json_uint(&j, "bytes", st->classes[i].bytes);
+		json_string(&j, "medium", media[st->classes[i].medium]);
+		json_string(&j, "granularity", granularity_word(&st->classes[i]));
+		json_uint(&j, "granularity_bytes", st->classes[i].granularity_bytes);
+		json_string(&j, "durable", durable_word(&st->classes[i]));
 		json_close(&j, '}');
 	}
 	json_close(&j, '}');
@@ -89,8 +109,10 @@ static int run_info(struct session *s, const void *args)
 	        s->served ? "by a daemon" : "no");
 	for (unsigned i = 0; i < QUIRE_N_CLASSES; i++)
 		if (st.classes[i].present)
-			fprintf(s->out, "%-9s %s (%s)\n", class_words[i], st.classes[i].path,
-			        cli_format_bytes(st.classes[i].bytes, text));
+			fprintf(s->out, "%-9s %s (%s; %s, granularity %s, durable beyond %s)\n", class_words[i],
+			        st.classes[i].path, cli_format_bytes(st.classes[i].bytes, text),
+			        media[st.classes[i].medium], granularity_word(&st.classes[i]),
+			        durable_word(&st.classes[i]));
 	return CLI_DONE;
 }
 
@@ -143,17 +165,27 @@ static int run_stat(struct session *s, const void *args)
 {
 	struct quire_store_stat st;
 	struct quire_cache_stat c;
+	struct quire_log_info log;
+	uint64_t n_logs = 0, n_segments = 0, log_bytes = 0;
 	int rc = quire_store_stat(s->store, &st);
 
 	if (rc == 0)
 		rc = quire_cache_stat(s->cache, &c);
 	if (rc < 0)
 		return session_fail(s, s->path, "%s", strerror(-rc));
+	for (uint64_t after = 0; quire_log_ls(s->store, after, &log) > 0; after = log.id) {
+		n_logs++;
+		n_segments += log.n_segments;
+		log_bytes += log.allocated_bytes;
+	}
 	const struct figure figures[] = {
 		{"objects", st.n_objects},
 		{"open", st.n_open},
 		{"uncommitted", st.n_uncommitted},
 		{"containers", st.n_containers},
+		{"logs", n_logs},
+		{"log_segments", n_segments},
+		{"log_bytes", log_bytes},
 		{"catalogue_bytes", st.catalogue_bytes},
 		{"catalogue_live_bytes", st.catalogue_live_bytes},
 		{"transactions", st.n_transactions},
@@ -162,6 +194,11 @@ static int run_stat(struct session *s, const void *args)
 		{"checksum_errors", st.n_checksum_errors},
 		{"memory_budget_bytes", c.budget},
 		{"memory_used_bytes", c.used},
+		{"memory_pools_bytes", c.tmem},
+		{"second_chance_bytes", c.second_chance},
+		{"second_chance_pages", c.second_chance_pages},
+		{"second_chance_hits", c.n_second_chance_hits},
+		{"pages_read", c.n_fills},
 	};
 	stat_print(s, ((const struct stat_args *)args)->json, figures, sizeof(figures) / sizeof(figures[0]), &st);
 	return CLI_DONE;

@@ -7,6 +7,7 @@
 
 static const struct store_verb *const verbs[] = {
 	&info_store_verb, &stat_verb, &blob_verb, &check_verb, &class_verb, &import_verb, &export_verb,
+	&log_verb, &volume_verb,
 };
 
 const struct store_verb *store_verb_find(const char *name)
@@ -51,8 +52,12 @@ bool write_out(struct session *s, const void *buf, size_t n)
 	if (fwrite(buf, 1, n, s->out) == n)
 		return true;
 	session_fail(s, "standard output", "%s", session_why(s, -errno));
-	/* Said once. */
+	discard_out(s);
+	return false;
+}
+
+void discard_out(struct session *s)
+{
 	__fpurge(s->out);
 	clearerr(s->out);
-	return false;
 }

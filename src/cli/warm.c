@@ -113,6 +113,7 @@ static void report_json(const struct warm *w, const struct quire_map_stat *map,
 	json_uint(&j, "budget_bytes", cache->budget);
 	json_uint(&j, "used_bytes", cache->used);
 	json_uint(&j, "pages_read", cache->n_fills);
+	json_uint(&j, "second_chance_hits", cache->n_second_chance_hits);
 	json_uint(&j, "pages_evicted", cache->n_evictions);
 	json_double(&j, "seconds", w->seconds);
 	json_close(&j, '}');

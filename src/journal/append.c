@@ -1,8 +1,11 @@
 /* append.c - records are taken in; segments are changed.
  *
- * The common case: nobody has the turn, the record fits into the open group. Its place and number are
- * taken under the lock, its bytes are copied without it (the caller's memory may fault), and the group is not
+ * The common case: nobody has the turn, the record fits into the open group. A small record is put together on the caller's
+ * stack, so that his memory is read once, and without the lock: it may fault. Then, under the lock, it gets its
+ * place, its number and what is the journal's to say, and is copied to its group. Many small ones go in by the stackful.
+ * A larger one gets its place and number under the lock, its bytes are copied without it, and the group is not
  * submitted before all copies are done (group->n_filling).
+ * Where a group is full and the other one free, the full one is handed on by who finds it so (commit.c).
  *
  * Everything else is for who has the turn, one at a time, in order of arrival: while somebody has it, all
  * others queue for it. He may
@@ -17,68 +20,12 @@
  * Order: numbers are given in order of places. Calls that do not overlap are numbered in their order.
  */
 #include "journal_internal.h"
+#include "source.h"
 
 #include "../base/assert.h"
-#include "../base/crc32c.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
-
-/* ---- the bytes of a record, in order ---- */
-
-struct source {
-	struct frame_record_le header;
-	const struct iovec *parts;
-	unsigned n;
-	uint64_t len_bytes; /* payload */
-	unsigned part;      /* where we are */
-	uint64_t done;      /* bytes of the whole */
-	size_t part_done;
-};
-
-static void source_copy(struct source *s, uint8_t *to, uint64_t n)
-{
-	uint64_t payload_end = JOURNAL_RECORD_HEADER_BYTES + s->len_bytes;
-
-	while (n > 0) {
-		uint64_t k = n;
-
-		if (s->done < JOURNAL_RECORD_HEADER_BYTES) {
-			if (k > JOURNAL_RECORD_HEADER_BYTES - s->done)
-				k = JOURNAL_RECORD_HEADER_BYTES - s->done;
-			memcpy(to, (const uint8_t *)&s->header + s->done, k);
-		} else if (s->done < payload_end) {
-			const struct iovec *v = &s->parts[s->part];
-			if (k > v->iov_len - s->part_done)
-				k = v->iov_len - s->part_done;
-			if (k != 0)
-				memcpy(to, (const uint8_t *)v->iov_base + s->part_done, k);
-			s->part_done += k;
-			if (s->part_done == v->iov_len) {
-				s->part++;
-				s->part_done = 0;
-			}
-		} else {
-			memset(to, 0, k);
-		}
-		to += k;
-		s->done += k;
-		n -= k;
-	}
-}
-
-/* The payload's checksum; reads the caller's memory. */
-static uint32_t payload_crc(const struct iovec *parts, unsigned n, uint64_t len_bytes)
-{
-	uint32_t crc = 0;
-
-	for (unsigned i = 0; i < n; i++)
-		if (parts[i].iov_len != 0)
-			crc = crc32c(crc, parts[i].iov_base, parts[i].iov_len);
-	return frame_pad_crc(crc, len_bytes);
-}
 
 /* ---- places; lock held ---- */
 
@@ -89,7 +36,7 @@ static uint32_t tail(struct journal *j)
 
 static uint32_t reserve_bytes(const struct journal *j)
 {
-	return FRAME_LINK_BYTES + (j->next_known ? 0 : FRAME_NEXT_BYTES);
+	return FRAME_LINK_BYTES + (j->next_known ? 0 : frame_next_bytes(&j->o));
 }
 
 static bool fits_segment(struct journal *j, uint64_t bytes)
@@ -117,6 +64,9 @@ static void make_header(struct journal *j, struct frame_record *r, struct frame_
 	r->index = (uint32_t)(j->next_no - j->segment.first_record_no);
 	r->group_start = journal_open_group(j)->group_start;
 	j->session_begun = true;
+	if (r->ret_place != NULL)
+		*r->ret_place = (struct journal_place){.segment = j->segment.offset, .segment_no = j->segment.no,
+		                                       .offset = tail(j), .record_no = j->next_no};
 	frame_record_encode(&j->segment, tail(j), r, ret);
 }
 
@@ -127,18 +77,33 @@ static uint64_t count_record(struct journal *j, uint16_t type, uint64_t bytes)
 	return type < FRAME_FIRST_FOREIGN_TYPE ? j->next_no : j->next_no++;
 }
 
+/* Where the owner's memory has them besides; NULL: nowhere. */
+static uint8_t *kept_at(const struct journal *j, uint32_t offset)
+{
+	return j->memory != NULL && !journal_in_place(j) ? j->memory + offset : NULL;
+}
+
 /* Copies the next n bytes to the tail; the lock is released meanwhile. */
 static void fill(struct journal *j, struct source *s, uint64_t n)
 {
 	struct group *g = journal_open_group(j);
-	uint8_t *to = g->memory + (g->end - g->base);
+	uint8_t *to = g->bytes + (g->end - g->base), *kept = kept_at(j, g->end);
 
 	g->end += (uint32_t)n;
 	g->n_filling++;
 	pthread_mutex_unlock(&j->waits.lock);
 	source_copy(s, to, n);
+	if (kept != NULL)
+		memcpy(kept, to, n);
 	pthread_mutex_lock(&j->waits.lock);
 	g->n_filling--;
+}
+
+/* After a record was counted and filled in. Whoever fills the group still will say so himself. */
+static void note_visible(struct journal *j)
+{
+	if (journal_open_group(j)->n_filling == 0)
+		atomic_store_explicit(&j->n_visible, j->next_no, memory_order_release);
 }
 
 /* ---- with the turn; lock held, but released meanwhile ---- */
@@ -150,6 +115,12 @@ static int turn_wait(struct journal *j, enum journal_wait kind, uint64_t target)
 	int rc = wait_for(&j->waits, kind, target, NULL);
 	pthread_mutex_lock(&j->waits.lock);
 	return rc;
+}
+
+/* The open group is another one. */
+static int turn_group(struct journal *j)
+{
+	return journal_push(j) ? 0 : turn_wait(j, WAIT_TAKEN, j->n_taken);
 }
 
 /* Appends a record that fits into the segment. */
@@ -168,7 +139,7 @@ static int put(struct journal *j, struct frame_record *r, const struct iovec *pa
 		left -= k;
 		if (left == 0)
 			break;
-		int rc = turn_wait(j, WAIT_TAKEN, j->n_taken);
+		int rc = turn_group(j);
 		if (rc < 0)
 			return rc; /* only after an error: `partial` can stay */
 	}
@@ -176,16 +147,18 @@ static int put(struct journal *j, struct frame_record *r, const struct iovec *pa
 	uint64_t no = count_record(j, r->type, frame_bytes(r->len_bytes));
 	if (ret_no != NULL)
 		*ret_no = no;
+	note_visible(j);
 	journal_kick(&j->waits);
 	return 0;
 }
 
-static int put_own(struct journal *j, uint16_t type, void *payload, uint32_t len_bytes)
+static int put_own(struct journal *j, uint16_t type, void *payload, uint32_t len_bytes, uint32_t padded_bytes)
 {
-	struct iovec part = {.iov_base = payload, .iov_len = len_bytes};
-	struct frame_record r = {.type = type, .len_bytes = len_bytes, .payload_crc = payload_crc(&part, 1, len_bytes)};
+	static const uint8_t zeros[FRAME_NEXT_BLOCK_PAYLOAD];
+	struct iovec parts[2] = {{payload, len_bytes}, {(void *)(uintptr_t)zeros, padded_bytes - len_bytes}};
+	struct frame_record r = {.type = type, .len_bytes = padded_bytes, .payload_crc = source_crc(parts, 2, padded_bytes)};
 
-	return put(j, &r, &part, 1, NULL);
+	return put(j, &r, parts, 2, NULL);
 }
 
 /* Gets the next segment and names it. */
@@ -209,7 +182,7 @@ static int name_next(struct journal *j)
 	j->next = next;
 	j->next_known = true;
 	frame_next_encode(&next, &payload);
-	rc = put_own(j, FRAME_NEXT, &payload, sizeof(payload));
+	rc = put_own(j, FRAME_NEXT, &payload, sizeof(payload), frame_next_bytes(&j->o) - JOURNAL_RECORD_HEADER_BYTES);
 	j->next_settled = tail(j);
 	return rc;
 }
@@ -222,11 +195,11 @@ static int change_segment(struct journal *j)
 	if (rc == 0)
 		rc = turn_wait(j, WAIT_SETTLED, j->next_settled);
 	if (rc == 0)
-		rc = put_own(j, FRAME_LINK, NULL, 0);
+		rc = put_own(j, FRAME_LINK, NULL, 0, 0);
 	if (rc < 0)
 		return rc;
 	j->ending = true;
-	return turn_wait(j, WAIT_TAKEN, j->n_taken);
+	return turn_group(j);
 }
 
 static int append_in_turn(struct journal *j, struct frame_record *r, const struct iovec *parts, unsigned n,
@@ -245,24 +218,71 @@ static int append_in_turn(struct journal *j, struct frame_record *r, const struc
 	return rc < 0 ? rc : put(j, r, parts, n, ret_no);
 }
 
-/* ---- appending ---- */
+/* ---- without the turn; lock held ---- */
 
-static bool append_fast(struct journal *j, struct frame_record *r, const struct iovec *parts, unsigned n,
-                        uint64_t *ret_no)
+static bool has_place(struct journal *j, uint64_t bytes)
+{
+	if (j->turn || j->partial != 0 || !fits_segment(j, bytes) || should_name_next(j, bytes))
+		return false;
+	return bytes <= room(j) || (journal_push(j) && bytes <= room(j));
+}
+
+static void copy_in(struct journal *j, const uint8_t *from, uint32_t n)
+{
+	struct group *g = journal_open_group(j);
+	uint8_t *kept = kept_at(j, g->end);
+
+	memcpy(g->bytes + (g->end - g->base), from, n);
+	if (kept != NULL)
+		memcpy(kept, from, n);
+	g->end += n;
+}
+
+/* Takes in what is staged, as far as there is place at once: how many. */
+static int append_staged(struct journal *j, struct stage *s, uint64_t *ret_first, uint64_t *ret_last)
+{
+	uint32_t at = 0;
+	int n = 0;
+
+	while (at < s->used) {
+		struct frame_record r = stage_record(s, at);
+		uint32_t bytes = (uint32_t)frame_bytes(r.len_bytes);
+		struct frame_record_le header;
+
+		if (!has_place(j, bytes))
+			break;
+		make_header(j, &r, &header);
+		memcpy(s->bytes + at, &header, sizeof(header));
+		copy_in(j, s->bytes + at, bytes);
+		*ret_last = count_record(j, r.type, bytes);
+		if (n++ == 0)
+			*ret_first = *ret_last;
+		at += bytes;
+	}
+	if (n > 0) {
+		note_visible(j);
+		journal_kick(&j->waits);
+	}
+	return n;
+}
+
+static bool append_large(struct journal *j, struct frame_record *r, const struct iovec *parts, unsigned n,
+                         uint64_t *ret_no)
 {
 	uint64_t bytes = frame_bytes(r->len_bytes);
 	struct source s = {.parts = parts, .n = n, .len_bytes = r->len_bytes};
 
-	if (j->turn || j->ending || bytes > room(j) || !fits_segment(j, bytes) || should_name_next(j, bytes))
+	if (!has_place(j, bytes))
 		return false;
 	make_header(j, r, &s.header);
-	uint64_t no = count_record(j, r->type, bytes);
+	*ret_no = count_record(j, r->type, bytes);
 	fill(j, &s, bytes);
+	note_visible(j);
 	journal_kick(&j->waits);
-	if (ret_no != NULL)
-		*ret_no = no;
 	return true;
 }
+
+/* ---- appending ---- */
 
 /* Waiting is not possible in a loop's callback. */
 static bool may_wait(void)
@@ -270,7 +290,67 @@ static bool may_wait(void)
 	return quire_loop_self() == NULL || quire_in_coroutine();
 }
 
-int journal_append_any(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, uint64_t *ret_no)
+static int append_waiting(struct journal *j, struct frame_record *r, const struct iovec *parts, unsigned n,
+                          uint64_t *ret_no)
+{
+	if (!may_wait())
+		return -EDEADLK;
+	int rc = wait_for(&j->waits, WAIT_TURN, 0, NULL);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&j->waits.lock);
+	rc = append_in_turn(j, r, parts, n, ret_no);
+	j->turn = false;
+	journal_unlock(j);
+	journal_moved(j);
+	return rc;
+}
+
+enum how {
+	AND_WAIT,
+	NOW,    /* or not at all */
+	DURABLY /* if that is but copying; or just taken in */
+};
+
+/* At least the first that is staged: how many. */
+static int append_stage(struct journal *j, struct stage *s, enum how how, uint64_t *ret_first, uint64_t *ret_last)
+{
+	pthread_mutex_lock(&j->waits.lock);
+	int n = append_staged(j, s, ret_first, ret_last);
+	if (n > 0 && how == DURABLY && journal_commit_copying(j))
+		return n;
+	pthread_mutex_unlock(&j->waits.lock);
+	if (n > 0) {
+		journal_moved(j);
+		return n;
+	}
+	if (how == NOW)
+		return -EAGAIN;
+	struct frame_record r = stage_record(s, 0);
+	struct iovec payload = {s->bytes + JOURNAL_RECORD_HEADER_BYTES, r.len_bytes};
+	int rc = append_waiting(j, &r, &payload, 1, ret_first);
+	if (rc < 0)
+		return rc;
+	*ret_last = *ret_first;
+	return 1;
+}
+
+static int append_alone(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, uint32_t len_bytes,
+                        enum how how, uint64_t *ret_no, struct journal_place *ret_place)
+{
+	struct frame_record r = {.type = type, .len_bytes = len_bytes, .payload_crc = source_crc(parts, n, len_bytes),
+	                         .ret_place = ret_place};
+
+	pthread_mutex_lock(&j->waits.lock);
+	bool done = append_large(j, &r, parts, n, ret_no);
+	pthread_mutex_unlock(&j->waits.lock);
+	if (done)
+		journal_moved(j);
+	return done ? 0 : how == NOW ? -EAGAIN : append_waiting(j, &r, parts, n, ret_no);
+}
+
+/* Of the payload; or why it can't be taken in. */
+static int64_t length_of(const struct journal *j, const struct iovec *parts, unsigned n)
 {
 	uint64_t len_bytes = 0;
 
@@ -279,29 +359,40 @@ int journal_append_any(struct journal *j, uint16_t type, const struct iovec *par
 			return -EMSGSIZE;
 		len_bytes += parts[i].iov_len;
 	}
-	if (j->read_only)
-		return -EROFS;
-	struct frame_record r = {.type = type, .len_bytes = (uint32_t)len_bytes,
-	                         .payload_crc = payload_crc(parts, n, len_bytes)};
-	int rc = atomic_load(&j->error);
+	return (int64_t)len_bytes;
+}
+
+static int append(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, uint64_t *ret_no,
+                  enum how how)
+{
+	struct stage s;
+	uint64_t no, last;
+	int64_t len_bytes = length_of(j, parts, n);
+	int rc = len_bytes < 0 ? (int)len_bytes : j->read_only ? -EROFS : journal_error(j);
+
 	if (rc < 0)
 		return rc;
-	pthread_mutex_lock(&j->waits.lock);
-	if (append_fast(j, &r, parts, n, ret_no)) {
-		pthread_mutex_unlock(&j->waits.lock);
-		return 0;
+	if (frame_bytes((uint64_t)len_bytes) > STAGE_BYTES) {
+		rc = append_alone(j, type, parts, n, (uint32_t)len_bytes, how, &no, NULL);
+	} else {
+		s.used = 0;
+		stage_add(&s, type, parts, n, (uint32_t)len_bytes);
+		rc = append_stage(j, &s, how, &no, &last);
 	}
-	pthread_mutex_unlock(&j->waits.lock);
-	if (!may_wait())
-		return -EDEADLK;
-	rc = wait_for(&j->waits, WAIT_TURN, 0, NULL);
-	if (rc < 0)
-		return rc;
-	pthread_mutex_lock(&j->waits.lock);
-	rc = append_in_turn(j, &r, parts, n, ret_no);
-	j->turn = false;
-	journal_unlock(j);
-	return rc;
+	if (rc >= 0 && ret_no != NULL)
+		*ret_no = no;
+	return rc < 0 ? rc : 0;
+}
+
+int journal_append_any(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, uint64_t *ret_no)
+{
+	return append(j, type, parts, n, ret_no, AND_WAIT);
+}
+
+int journal_append_now(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                       uint64_t *ret_record_no)
+{
+	return type < JOURNAL_FIRST_TYPE ? -EINVAL : append(j, type, parts, n, ret_record_no, NOW);
 }
 
 int journal_append(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, uint64_t *ret_record_no)
@@ -309,22 +400,76 @@ int journal_append(struct journal *j, uint16_t type, const struct iovec *parts, 
 	return type < JOURNAL_FIRST_TYPE ? -EINVAL : journal_append_any(j, type, parts, n, ret_record_no);
 }
 
-/* ---- random numbers ---- */
-
-uint32_t journal_random(struct journal *j)
+int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                          struct journal_place *ret_place)
 {
-	uint32_t r = 0;
+	struct journal_place place;
+	uint64_t no;
+	int64_t len_bytes = length_of(j, parts, n);
+	int rc = len_bytes < 0 ? (int)len_bytes : j->read_only ? -EROFS : journal_error(j);
 
-	while (r == 0) {
-		if (j->random != 0) {
-			uint64_t z = j->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
-			z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-			z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-			r = (uint32_t)(z >> 32);
-		} else {
-			ssize_t n = getrandom(&r, sizeof(r), 0);
-			quire_assert(n == (ssize_t)sizeof(r));
-		}
+	if (rc == 0 && (type < JOURNAL_FIRST_TYPE || frame_bytes((uint64_t)len_bytes) <= STAGE_BYTES))
+		rc = -EINVAL;
+	if (rc == 0)
+		rc = append_alone(j, type, parts, n, (uint32_t)len_bytes, AND_WAIT, &no, &place);
+	if (rc == 0)
+		*ret_place = place;
+	return rc;
+}
+
+int journal_append_durably(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                           uint64_t *ret_record_no)
+{
+	uint64_t no;
+	int rc = type < JOURNAL_FIRST_TYPE ? -EINVAL : append(j, type, parts, n, &no, DURABLY);
+
+	if (rc < 0)
+		return rc;
+	if (ret_record_no != NULL)
+		*ret_record_no = no;
+	return journal_sync(j, no, NULL);
+}
+
+/* As many as are small and go on the stage together; 0: the first does not. */
+static int stage_some(const struct journal *j, struct stage *s, uint16_t type, const struct iovec *head,
+                      const struct iovec *records, unsigned n)
+{
+	unsigned i = 0;
+
+	s->used = 0;
+	for (; i < n; i++) {
+		struct iovec parts[2] = {*head, records[i]};
+		int64_t len_bytes = length_of(j, parts, 2);
+		if (len_bytes < 0 || frame_bytes((uint64_t)len_bytes) > STAGE_BYTES - s->used)
+			break;
+		stage_add(s, type, parts, 2, (uint32_t)len_bytes);
 	}
-	return r;
+	return (int)i;
+}
+
+int64_t journal_append_many(struct journal *j, uint16_t type, const struct iovec *head, const struct iovec *records,
+                            unsigned n, uint64_t *ret_first, uint64_t *ret_last)
+{
+	struct stage s;
+	unsigned done = 0;
+	int rc = type < JOURNAL_FIRST_TYPE ? -EINVAL : j->read_only ? -EROFS : journal_error(j);
+
+	while (rc >= 0 && done < n) {
+		uint64_t first, last;
+		if (stage_some(j, &s, type, head, records + done, n - done) > 0) {
+			rc = append_stage(j, &s, AND_WAIT, &first, &last);
+		} else {
+			struct iovec parts[2] = {*head, records[done]};
+			rc = append(j, type, parts, 2, &first, AND_WAIT);
+			last = first;
+			rc = rc < 0 ? rc : 1;
+		}
+		if (rc < 0)
+			break;
+		if (done == 0)
+			*ret_first = first;
+		*ret_last = last;
+		done += (unsigned)rc;
+	}
+	return done > 0 ? (int64_t)done : rc;
 }

@@ -450,7 +450,7 @@ int container_error(struct container *c)
 
 uint32_t container_max_payload(const struct container *c)
 {
-	return frame_max_payload(c->o.journal.segment_bytes);
+	return frame_max_payload(&c->o.journal);
 }
 
 void container_segments(struct container *c, void (*fn)(void *arg, uint64_t offset), void *arg)

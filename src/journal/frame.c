@@ -68,7 +68,7 @@ int frame_segment_decode(const struct journal_options *o, uint64_t offset, const
 	if (memcmp(block->identity, o->identity, sizeof(block->identity)) != 0 ||
 	    le32toh(block->log_no) != o->log_no)
 		return quire_fail(err, -EUCLEAN, "%s: log segment at %llu belongs to another log", name, at);
-	if (le64toh(block->offset) != offset || le32toh(block->segment_bytes) != o->segment_bytes ||
+	if ((le64toh(block->offset) != offset && !o->elsewhere) || le32toh(block->segment_bytes) != o->segment_bytes ||
 	    block->salt == 0)
 		return quire_fail(err, -EUCLEAN, "%s: log segment at %llu was not made for this place", name, at);
 	*ret = (struct frame_segment){
@@ -117,7 +117,8 @@ static bool record_is_sane(const struct frame_record *r, uint32_t offset, uint32
 		return false;
 	if (r->type == FRAME_LINK)
 		return r->len_bytes == 0;
-	if (r->type == FRAME_NEXT && r->len_bytes != sizeof(struct frame_next_le))
+	if (r->type == FRAME_NEXT && r->len_bytes != sizeof(struct frame_next_le) &&
+	    r->len_bytes != FRAME_NEXT_BLOCK_PAYLOAD)
 		return false;
 	if (r->type < FRAME_FIRST_FOREIGN_TYPE && r->type != FRAME_NEXT)
 		return false;
@@ -147,6 +148,20 @@ enum frame_status frame_record_decode(const struct frame_segment *s, uint32_t of
 	return record_is_sane(ret, offset, segment_bytes) ? FRAME_VALID : FRAME_BAD;
 }
 
+/* Most of what is looked through is zeros, and no salt is. */
+#define LINE_BYTES 64u
+
+static bool is_zero_line(const uint8_t *at)
+{
+	uint64_t any = 0, word;
+
+	for (unsigned i = 0; i < LINE_BYTES; i += sizeof(word)) {
+		memcpy(&word, at + i, sizeof(word));
+		any |= word;
+	}
+	return any == 0;
+}
+
 void frame_look(const struct frame_segment *s, uint32_t session, uint32_t segment_bytes, const void *bytes,
                 uint32_t offset, uint32_t len_bytes, struct frame_sighting *sighting)
 {
@@ -155,9 +170,14 @@ void frame_look(const struct frame_segment *s, uint32_t session, uint32_t segmen
 	struct frame_record r;
 
 	for (uint32_t i = 0; i + sizeof(struct frame_record_le) <= len_bytes; i += FRAME_ALIGN) {
+		const uint8_t *at = p + i + offsetof(struct frame_record_le, salt);
 		uint32_t here;
 
-		memcpy(&here, p + i + offsetof(struct frame_record_le, salt), sizeof(here));
+		while (i + sizeof(struct frame_record_le) + LINE_BYTES <= len_bytes && is_zero_line(at)) {
+			i += LINE_BYTES;
+			at += LINE_BYTES;
+		}
+		memcpy(&here, at, sizeof(here));
 		if (here != salt || frame_record_decode(s, offset + i, segment_bytes, p + i, &r) != FRAME_VALID)
 			continue;
 		sighting->any = true;

@@ -83,6 +83,8 @@ static_assert(sizeof(struct frame_next_le) == 24, "layout");
 
 #define FRAME_NEXT_BYTES (JOURNAL_RECORD_HEADER_BYTES + (uint32_t)sizeof(struct frame_next_le))
 #define FRAME_LINK_BYTES JOURNAL_RECORD_HEADER_BYTES
+/* A NEXT's payload, where records take whole blocks: zeros behind it. */
+#define FRAME_NEXT_BLOCK_PAYLOAD (FRAME_BLOCK_BYTES - JOURNAL_RECORD_HEADER_BYTES)
 
 /* ---- in memory ---- */
 
@@ -98,6 +100,7 @@ struct frame_record {
 	uint32_t session, len_bytes;
 	uint16_t type, flags;
 	uint32_t index, group_start, payload_crc;
+	struct journal_place *ret_place; /* where one is put that is appended; NULL: nobody asks */
 };
 
 static inline bool frame_segment_same(const struct frame_segment *a, const struct frame_segment *b)
@@ -112,9 +115,18 @@ static inline uint64_t frame_bytes(uint64_t len_bytes)
 	return JOURNAL_RECORD_HEADER_BYTES + ((len_bytes + FRAME_ALIGN - 1) & ~(uint64_t)(FRAME_ALIGN - 1));
 }
 
-static inline uint32_t frame_max_payload(uint32_t segment_bytes)
+/* What a NEXT takes. */
+static inline uint32_t frame_next_bytes(const struct journal_options *o)
 {
-	return segment_bytes - FRAME_BLOCK_BYTES - FRAME_NEXT_BYTES - FRAME_LINK_BYTES - JOURNAL_RECORD_HEADER_BYTES;
+	return o->whole_blocks ? FRAME_BLOCK_BYTES : FRAME_NEXT_BYTES;
+}
+
+static inline uint32_t frame_max_payload(const struct journal_options *o)
+{
+	/* Where records take whole blocks, nothing fits into the last one but LINK. */
+	uint32_t link_bytes = o->whole_blocks ? FRAME_BLOCK_BYTES : FRAME_LINK_BYTES;
+
+	return o->segment_bytes - FRAME_BLOCK_BYTES - frame_next_bytes(o) - link_bytes - JOURNAL_RECORD_HEADER_BYTES;
 }
 
 /* Goes on from crc over the zeros behind a payload of len_bytes. */

@@ -1,6 +1,6 @@
 /* journal.c - a journal's life: made, opened, closed, destroyed; and what can be asked of it.
  *
- * What it consists of: frame (the bytes), scan (reading them, and what an end means), append (taking records in,
+ * What it consists of: frame (the bytes), scan (reading them, and what an end means), source and append (taking records in,
  * changing segments), commit (writing groups), wait (whoever waits). Each has its own essay.
  *
  * Opening for writing. The chain is read to its end. What its last records say was durable when they were submitted is;
@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define GROUP_MAX_BYTES (1u << 20)
 
@@ -55,6 +56,7 @@ static int journal_new(const struct journal_options *o, bool read_only, struct j
 	j->waits.ready = journal_ready;
 	j->waits.parked = journal_kick;
 	j->random = o->salt_seed;
+	j->align = o->device->align_bytes;
 	j->group_bytes = o->segment_bytes / 4 < GROUP_MAX_BYTES ? o->segment_bytes / 4 : GROUP_MAX_BYTES;
 	journal_commit_init(j);
 	for (int i = 0; i < 2 && !read_only; i++) {
@@ -104,6 +106,7 @@ int journal_create(const struct journal_options *o, uint64_t first_segment, stru
 		                  (unsigned long long)first_segment);
 	}
 	j->settled = FRAME_BLOCK_BYTES;
+	journal_begin_memory(j, j->groups[0].memory);
 	journal_group_begin(j, &j->groups[0], FRAME_BLOCK_BYTES, false);
 	*ret_journal = j;
 	return 0;
@@ -125,6 +128,12 @@ static void take_over(struct journal *j, struct scan *s)
 	j->settled = s->at.offset;
 	j->next_settled = 0;
 	atomic_store(&j->n_durable, s->at.record_no);
+	atomic_store(&j->n_visible, s->at.record_no);
+	atomic_store(&j->segment_durable, j->segment.no);
+	journal_begin_memory(j, NULL);
+	/* Behind the end a scan may have left what it looked at there. */
+	if (j->memory != NULL)
+		memset(j->memory + s->at.offset, 0, j->o.segment_bytes - s->at.offset);
 }
 
 /* Makes a part of a segment durable as it is, and clears what follows it in its last block; also if there is no part
@@ -160,6 +169,7 @@ static int begin_segment(struct journal *j, const struct scan *s)
 		return rc;
 	j->segment.session = j->session;
 	frame_segment_encode(&j->o, &j->segment, (struct frame_segment_le *)j->groups[0].memory);
+	journal_begin_memory(j, j->groups[0].memory);
 	return journal_write_block(j->o.device, j->segment.offset, j->groups[0].memory, j->groups[1].memory);
 }
 
@@ -181,7 +191,7 @@ static int begin_session(struct journal *j, const struct scan *s, bool clear, st
 	}
 	journal_group_begin(j, g, end, false);
 	if (rc == 0 && g->base != end)
-		rc = device_read(j->o.device, j->segment.offset + g->base, g->memory, FRAME_BLOCK_BYTES);
+		rc = device_read(j->o.device, j->segment.offset + g->base, g->memory, j->align);
 	return rc < 0 ? quire_fail(err, rc, "%s: going on with a log", j->o.device->name) : 0;
 }
 
@@ -247,6 +257,26 @@ void journal_destroy(struct journal *j)
 	journal_free(j);
 }
 
+/* ---- random numbers ---- */
+
+uint32_t journal_random(struct journal *j)
+{
+	uint32_t r = 0;
+
+	while (r == 0) {
+		if (j->random != 0) {
+			uint64_t z = j->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
+			z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+			z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+			r = (uint32_t)(z >> 32);
+		} else {
+			ssize_t n = getrandom(&r, sizeof(r), 0);
+			quire_assert(n == (ssize_t)sizeof(r));
+		}
+	}
+	return r;
+}
+
 /* ---- asking ---- */
 
 /* Who asks changes nothing but the lock. */
@@ -257,12 +287,22 @@ static pthread_mutex_t *lock_of(const struct journal *j)
 
 uint32_t journal_max_payload(const struct journal *j)
 {
-	return frame_max_payload(j->o.segment_bytes);
+	return frame_max_payload(&j->o);
 }
 
 uint64_t journal_n_durable(const struct journal *j)
 {
-	return atomic_load_explicit(&j->n_durable, memory_order_acquire);
+	return atomic_load_explicit(&j->n_durable, memory_order_seq_cst);
+}
+
+uint64_t journal_n_visible(const struct journal *j)
+{
+	return atomic_load_explicit(&j->n_visible, memory_order_seq_cst);
+}
+
+uint64_t journal_segment_durable(const struct journal *j)
+{
+	return atomic_load_explicit(&j->segment_durable, memory_order_acquire);
 }
 
 uint64_t journal_n_records(const struct journal *j)
@@ -304,13 +344,27 @@ void journal_segments(const struct journal *j, void (*fn)(void *arg, uint64_t of
 	pthread_mutex_unlock(lock_of(j));
 }
 
+void journal_drop_first(struct journal *j)
+{
+	struct segment_list *list = &j->segments;
+
+	pthread_mutex_lock(&j->waits.lock);
+	quire_assert(list->n > 1);
+	list->n--;
+	memmove(list->offsets, list->offsets + 1, list->n * sizeof(list->offsets[0]));
+	j->first.offset = list->offsets[0];
+	pthread_mutex_unlock(&j->waits.lock);
+}
+
 /* ---- reading ---- */
 
 int journal_read(struct journal *j, journal_record_fn fn, void *arg, struct quire_error *err)
 {
 	struct scan s;
+	struct journal_options o = j->o;
 	uint64_t end_no = journal_n_durable(j);
-	int rc = scan_init(&s, &j->o, j->first.offset, false, err);
+	o.ops = NULL; /* what is kept in memory may be newer */
+	int rc = scan_init(&s, &o, j->first.offset, false, err);
 
 	if (rc == 0)
 		rc = scan_all(&s, end_no, fn, arg);

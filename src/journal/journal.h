@@ -25,9 +25,11 @@
  * A checksum of zero is as good as any other. Free segment space is zeroed ahead by the owner of the
  * segments or not at all: STALE makes either right.
  *
- * Group commit: records appended while a durable write is under way share the next one. The last, partly
+ * Group commit: records appended while a durable write is under way share the next one. Who waits for a write may be the one who
+ * makes it (see commit.c). The last, partly
  * filled block is written again with the next group, from a copy: a buffer under I/O never changes, and
- * bytes once durable are only ever rewritten with the same content. A durable write that fails
+ * bytes once durable are only ever rewritten with the same content. On persistent memory a group is written exactly
+ * as long as it is, and nothing again. A durable write that fails
  * stops the journal for good: no more appends, every waiter gets the error, journal_error keeps it.
  */
 #ifndef JOURNAL_JOURNAL_H
@@ -58,6 +60,17 @@ struct journal_ops {
 	int (*segment_get)(void *owner, uint64_t *ret_offset);
 	/* A segment that journal_destroy gives back. */
 	void (*segment_put)(void *owner, uint64_t offset);
+
+	/* For owners who keep in memory what is appended; both NULL otherwise. */
+
+	/* segment_bytes of memory for the segment, in which the journal keeps its bytes as they are on the medium, or will
+	 * be: what was read of it when the log was opened, then each record as it is taken in. It must be there for
+	 * all that segment_get gave, until journal_drop_first; for others, while a log is opened, it may be NULL. Called with
+	 * the journal's lock held, or without. */
+	uint8_t *(*segment_memory)(void *owner, uint64_t offset);
+	/* journal_n_visible, journal_n_durable or journal_segment_durable has grown, or the journal has stopped. On any
+	 * thread, without the journal's lock; may not wait. */
+	void (*moved)(void *owner);
 };
 
 struct journal_options {
@@ -67,6 +80,10 @@ struct journal_options {
 	uint8_t identity[16];      /* of the store: foreign segments are -EUCLEAN */
 	uint32_t log_no;           /* which of the store's logs */
 	uint32_t segment_bytes;    /* power of two, 64 KiB to 1 GiB */
+	bool elsewhere;            /* journal_scan_segment: a copy of a segment, at another place than the one it was made
+	                            * for and on its own; where it says that it is, and what comes after it, is not looked at */
+	bool whole_blocks;         /* what is appended takes whole blocks of 4 KiB, its 32 bytes of header included (the owner sees
+	                            * to it), and so does the journal's NEXT: every record begins with a block */
 	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own, another at
 	                            * each create and open, as what was torn is told by its salt */
 };
@@ -110,12 +127,36 @@ void journal_destroy(struct journal *j);
 int journal_append(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
                    uint64_t *ret_record_no);
 
+/* The same for a record of more than 2 KiB, and tells where it is: record_no's segment, by its number, and the offset in it. */
+int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                          struct journal_place *ret_place);
+
+/* The same, but -EAGAIN where it would have to wait, whoever calls. */
+int journal_append_now(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                       uint64_t *ret_record_no);
+
+/* Takes a record in, gives its number (NULL allowed), and waits until it is durable, as journal_sync with no op. Cheaper than the two, where that is but
+ * copying. */
+int journal_append_durably(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+                           uint64_t *ret_record_no);
+
+/* n records of one type, in order, each `head` and then its own; others' may come between them. Small ones share a hold of the lock.
+ * How many, of which the first has *ret_first and the last *ret_last; an error that came before the first. As
+ * journal_append otherwise. */
+int64_t journal_append_many(struct journal *j, uint16_t type, const struct iovec *head, const struct iovec *records,
+                            unsigned n, uint64_t *ret_first, uint64_t *ret_last);
+
 /* Completes when every record up to and including record_no is durable; whoever waits together shares one
- * write. op as in quire/loop.h. -EINVAL: no such record yet. A record that was durable stays so after an error. */
+ * write. It may be done by this very thread: by a plain thread that waits in any case, by others where it is but copying. op as in
+ * quire/loop.h. -EINVAL: no such record yet. A record that was durable stays so after an error. */
 int journal_sync(struct journal *j, uint64_t record_no, struct quire_op *op);
 
 uint32_t journal_max_payload(const struct journal *j);
 uint64_t journal_n_durable(const struct journal *j);   /* records; any thread, one load */
+/* Records that are in memory as a whole (segment_memory), each of those before it too; any thread, one load. */
+uint64_t journal_n_visible(const struct journal *j);
+/* Number of the last segment of which something is durable: its header is. */
+uint64_t journal_segment_durable(const struct journal *j);
 uint64_t journal_bytes(const struct journal *j);       /* of all its segments */
 uint64_t journal_used_bytes(const struct journal *j);  /* of records, headers included */
 uint64_t journal_n_records(const struct journal *j);   /* appended: the next one's number */
@@ -124,6 +165,10 @@ int journal_error(const struct journal *j);            /* 0, or why it stopped *
 /* Every segment that the journal has, the one got for later included: what its owner may not give to others. fn may not call
  * the journal. */
 void journal_segments(const struct journal *j, void (*fn)(void *arg, uint64_t offset), void *arg);
+
+/* The oldest segment is the owner's from now on: the log is to be opened by the next one. Not the one that is
+ * appended to: journal_segment_durable is greater than its number. */
+void journal_drop_first(struct journal *j);
 
 /* Reads what is durable again, from the start, off the medium. -EBADMSG: it is not there any more. */
 int journal_read(struct journal *j, journal_record_fn fn, void *arg, struct quire_error *err);

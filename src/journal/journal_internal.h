@@ -8,9 +8,10 @@
 /* What is submitted at once: a run of bytes of one segment, in memory that is a copy of them. */
 struct group {
 	uint8_t *memory;      /* owned; j->group_bytes of it, device memory */
+	uint8_t *bytes;       /* from `base` on: in `memory`, or in the segment's */
 	uint64_t segment;     /* offset on the device */
 	uint64_t segment_no;
-	uint32_t base;        /* offset in the segment of memory[0]: a block's */
+	uint32_t base;        /* offset in the segment of bytes[0]: a multiple of j->align */
 	uint32_t start, end;  /* of what is new, offsets in the segment */
 	uint32_t group_start; /* of the records whose headers begin in it */
 	uint64_t end_no;      /* once taken: records below are durable with it */
@@ -29,6 +30,7 @@ struct journal {
 	struct journal_options o;
 	bool read_only;
 	uint32_t group_bytes;         /* capacity of a group */
+	uint32_t align;               /* the device's: groups are written in multiples of it */
 	struct wait_queue waits;      /* its lock guards what follows */
 
 	struct frame_segment first;   /* still */
@@ -49,16 +51,19 @@ struct journal {
 
 	struct group groups[2];
 	unsigned open;                /* which of them takes records; the other is being written, or free */
-	bool writing, scheduled;
+	bool writing, scheduled, telling; /* telling: that a write is done; the journal may not go meanwhile */
 	uint64_t n_taken;             /* groups submitted so far */
 	uint32_t settled;             /* up to where `segment` is durable */
 	_Atomic uint64_t n_durable;   /* records */
+	_Atomic uint64_t n_visible;   /* records; all below are in `memory`, or in an earlier segment's */
+	_Atomic uint64_t segment_durable;
+	uint8_t *memory;              /* borrowed: of `segment`; NULL: its owner keeps none */
 	_Atomic int error;
 
 	struct quire_loop *loop;      /* that writes, or is about to */
 	struct device_io io;
 	struct loop_turn_hook hook;
-	struct loop_task task;
+	struct loop_task task, submit_task;
 };
 
 #define container_of_journal(ptr, member) ((struct journal *)((char *)(ptr)-offsetof(struct journal, member)))
@@ -68,12 +73,26 @@ static inline struct group *journal_open_group(struct journal *j)
 	return &j->groups[j->open];
 }
 
+/* Groups lie in the segment's memory: what is written ends where the last record does, so nothing in it changes. */
+static inline bool journal_in_place(const struct journal *j)
+{
+	return j->memory != NULL && j->align <= FRAME_ALIGN;
+}
+
 /* ---- commit.c ---- */
 
 bool journal_ready(struct wait_queue *q, const struct wait *w, int *ret_result);
 
 /* Sees to it that the open group is submitted, if anybody waits for that. Lock held. */
 void journal_kick(struct wait_queue *q);
+
+/* Has the open group written, if that may be: the next one is open then, in the next segment if this one is ending. Lock
+ * held. */
+bool journal_push(struct journal *j);
+
+/* Writes the open group on this thread, if that is but copying: true, and the lock, which was held, is not any more. The owner
+ * was told. */
+bool journal_commit_copying(struct journal *j);
 
 void journal_commit_init(struct journal *j);
 
@@ -83,6 +102,12 @@ void journal_group_begin(struct journal *j, struct group *g, uint32_t tail, bool
 
 /* Stops the journal, if it has not stopped yet. Lock held. */
 void journal_stop(struct journal *j, int error);
+
+/* `segment` is another one: its memory, with its header in it (encoded at `header`, or NULL: it is there). */
+void journal_begin_memory(struct journal *j, const void *header);
+
+/* Tells the owner. Lock not held. */
+void journal_moved(struct journal *j);
 
 /* Unlocks, and completes whoever became ready. */
 void journal_unlock(struct journal *j);

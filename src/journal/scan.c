@@ -30,8 +30,8 @@
  * No damage of what was acknowledged passes for an end, unless it takes everything that was written after
  * it as well: the last group of all leaves no witness, and is TORN.
  *
- * Bounded: each segment is read once, in windows of at most 1 MiB, at the end the rest of the last
- * one and at most one more; memory is taken for a payload only when its header was valid, at most a segment. A chain can't
+ * Bounded: each segment is read once, in windows of at most 1 MiB, or into its owner's memory, as much again as was of
+ * use so far, at most 4 MiB, on its way while the last quarter of that is looked at (of mapped memory, 256 KiB at a time); at the end the rest of the last one is looked through and at most one more; memory is taken for a payload only when its header was valid, at most a segment. A chain can't
  * loop, since segment numbers grow by one. Beside a writer a window may be older than what is read
  * next: before a place is called CORRUPT it is read again.
  */
@@ -92,73 +92,6 @@ int scan_check_options(const struct journal_options *o, uint64_t segment, struct
 	return 0;
 }
 
-/* The window is read so that it begins with the block of `offset`. */
-static int read_window(struct scan *s, uint64_t segment, uint32_t offset)
-{
-	uint32_t begin = offset & ~(FRAME_BLOCK_BYTES - 1), left = s->o->segment_bytes - begin;
-	uint32_t len = left < s->window_capacity ? left : s->window_capacity;
-
-	s->window_len = 0;
-	int rc = device_read(s->o->device, segment + begin, s->window, len);
-	if (rc < 0)
-		return quire_fail(s->err, rc, "%s: reading the log segment at %llu, offset %u", s->o->device->name,
-		                  (unsigned long long)segment, begin);
-	s->window_offset = begin;
-	s->window_len = len;
-	return 0;
-}
-
-/* Sees to it that the window holds these bytes of the segment; they fit into one. */
-static int need(struct scan *s, uint32_t offset, uint64_t len_bytes)
-{
-	if (offset >= s->window_offset && offset + len_bytes <= (uint64_t)s->window_offset + s->window_len)
-		return 0;
-	return read_window(s, s->segment.offset, offset);
-}
-
-static const uint8_t *in_window(const struct scan *s, uint32_t offset)
-{
-	return s->window + (offset - s->window_offset);
-}
-
-static int big_reserve(struct scan *s, uint32_t len_bytes)
-{
-	if (len_bytes <= s->big_capacity)
-		return 0;
-	free(s->big);
-	s->big_capacity = 0;
-	s->big = malloc(len_bytes);
-	if (s->big == NULL)
-		return quire_fail(s->err, -ENOMEM, "%s: a record of %u bytes", s->o->device->name, len_bytes);
-	s->big_capacity = len_bytes;
-	return 0;
-}
-
-/* Padded payload of the record at s->at. *ret: in the window, or gathered. */
-static int read_payload(struct scan *s, uint32_t padded_bytes, const uint8_t **ret)
-{
-	uint32_t offset = s->at.offset + JOURNAL_RECORD_HEADER_BYTES;
-	uint32_t in_block = offset % FRAME_BLOCK_BYTES;
-
-	if ((uint64_t)in_block + padded_bytes <= s->window_capacity) {
-		int rc = need(s, offset, padded_bytes);
-		*ret = in_window(s, offset);
-		return rc;
-	}
-	int rc = big_reserve(s, padded_bytes);
-	for (uint32_t done = 0; rc == 0 && done < padded_bytes;) {
-		rc = need(s, offset + done, 1);
-		if (rc < 0)
-			break;
-		uint32_t there = s->window_offset + s->window_len - (offset + done), left = padded_bytes - done;
-		uint32_t n = there < left ? there : left;
-		memcpy(s->big + done, in_window(s, offset + done), n);
-		done += n;
-	}
-	*ret = s->big;
-	return rc;
-}
-
 /* ---- evidence ---- */
 
 /* Looks through `segment` from offset on. */
@@ -168,11 +101,11 @@ static int look(struct scan *s, const struct frame_segment *segment, uint32_t of
 	uint32_t end = s->o->segment_bytes;
 
 	while (offset + JOURNAL_RECORD_HEADER_BYTES <= end) {
-		int rc = read_window(s, segment->offset, offset);
+		int rc = scan_read_window(s, segment->offset, offset, NULL);
 		if (rc < 0)
 			return rc;
 		uint32_t window_end = s->window_offset + s->window_len;
-		frame_look(segment, s->session, end, in_window(s, offset), offset, window_end - offset, sighting);
+		frame_look(segment, s->session, end, scan_in_window(s, offset), offset, window_end - offset, sighting);
 		if (window_end == end)
 			break;
 		/* A header may lie across the windows' border. */
@@ -187,7 +120,7 @@ static int next_was_begun(struct scan *s)
 {
 	struct frame_segment found;
 	struct frame_sighting sighting = {0};
-	int rc = read_window(s, s->next.offset, 0);
+	int rc = scan_read_window(s, s->next.offset, 0, NULL);
 
 	if (rc < 0)
 		return rc;
@@ -225,10 +158,10 @@ static int examine(struct scan *s, struct frame_record *ret, const uint8_t **ret
 {
 	if (s->at.offset + JOURNAL_RECORD_HEADER_BYTES > s->o->segment_bytes)
 		return JOURNAL_TORN;
-	int rc = need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES);
+	int rc = scan_need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES);
 	if (rc < 0)
 		return rc;
-	switch (frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, in_window(s, s->at.offset), ret)) {
+	switch (frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, scan_in_window(s, s->at.offset), ret)) {
 	case FRAME_ZERO:
 		return JOURNAL_NEVER;
 	case FRAME_FOREIGN:
@@ -244,7 +177,7 @@ static int examine(struct scan *s, struct frame_record *ret, const uint8_t **ret
 		return JOURNAL_TORN;
 
 	uint32_t padded = (uint32_t)(frame_bytes(ret->len_bytes) - JOURNAL_RECORD_HEADER_BYTES);
-	rc = read_payload(s, padded, ret_payload);
+	rc = scan_payload(s, padded, ret_payload);
 	if (rc < 0)
 		return rc;
 	return crc32c(0, *ret_payload, padded) == ret->payload_crc ? JOURNAL_VALID : JOURNAL_TORN;
@@ -283,7 +216,7 @@ static int enter_next(struct scan *s)
 	s->proven = 0;
 	s->next_known = false;
 	s->at = (struct journal_place){.segment = want.offset, .segment_no = want.no, .record_no = s->at.record_no};
-	rc = read_window(s, want.offset, 0);
+	rc = scan_read_window(s, want.offset, 0, scan_kept_memory(s, want.offset));
 	if (rc < 0)
 		return rc;
 	if (take_header(s))
@@ -296,6 +229,8 @@ static int enter_next(struct scan *s)
 /* Takes one of the journal's own records. JOURNAL_VALID: go on. */
 static int take_own(struct scan *s, const struct frame_record *r, const void *payload)
 {
+	if (r->type == FRAME_NEXT && s->o->elsewhere)
+		return JOURNAL_VALID;
 	if (r->type == FRAME_NEXT) {
 		int rc = s->next_known ? -EUCLEAN : frame_next_decode(s->o, payload, &s->next);
 		if (rc == 0 && s->next.no != s->segment.no + 1)
@@ -346,7 +281,7 @@ static int step_again(struct scan *s, struct scan_record *ret)
 		int rc = step(s, ret);
 		return rc > JOURNAL_VALID ? JOURNAL_CORRUPT : rc;
 	}
-	int rc = read_window(s, s->segment.offset, 0);
+	int rc = scan_read_window(s, s->segment.offset, 0, scan_kept_memory(s, s->segment.offset));
 	if (rc < 0)
 		return rc;
 	return take_header(s) ? JOURNAL_VALID : JOURNAL_CORRUPT;
@@ -377,11 +312,11 @@ int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment,
 	if (rc < 0)
 		return rc;
 	s->window_capacity = o->segment_bytes < WINDOW_MAX_BYTES ? o->segment_bytes : WINDOW_MAX_BYTES;
-	s->window = aligned_alloc(FRAME_BLOCK_BYTES, s->window_capacity);
-	if (s->window == NULL)
+	s->own_window = aligned_alloc(FRAME_BLOCK_BYTES, s->window_capacity);
+	if (s->own_window == NULL)
 		return quire_fail(err, -ENOMEM, "%s: reading a log", o->device->name);
 	s->at.segment = segment;
-	rc = read_window(s, segment, 0);
+	rc = scan_read_window(s, segment, 0, scan_kept_memory(s, segment));
 	if (rc == 0)
 		rc = frame_segment_decode(o, segment, (const void *)s->window, &s->segment, err);
 	if (rc < 0)
@@ -396,7 +331,8 @@ int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment,
 
 void scan_fini(struct scan *s)
 {
-	free(s->window);
+	scan_drop_ahead(s);
+	free(s->own_window);
 	free(s->big);
 	segment_list_fini(&s->segments);
 }

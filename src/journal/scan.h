@@ -34,8 +34,12 @@ struct scan {
 	struct segment_list segments;    /* owned; next is not among them */
 	uint64_t n_records, n_bytes;
 
-	uint8_t *window;                 /* owned; device memory */
+	uint8_t *own_window;             /* owned; device memory */
+	uint8_t *window;                 /* that, or in the owner's memory of the segment (segment_memory) */
+	bool kept;                       /* the latter */
 	uint32_t window_capacity, window_offset, window_len; /* part of the segment that it holds */
+	struct device_reading ahead;     /* of what follows the window, into what follows it in memory */
+	uint32_t ahead_len;              /* 0: nothing is under way */
 	uint8_t *big;                    /* owned; a payload that no window holds */
 	uint32_t big_capacity;
 };
@@ -64,5 +68,26 @@ void scan_report(const struct scan *s, int outcome, struct journal_recovery *ret
 
 /* A log's options, and that of its first segment, are possible: 0, -EINVAL. */
 int scan_check_options(const struct journal_options *o, uint64_t segment, struct quire_error *err);
+
+/* ---- scan_window.c, for scan.c ---- */
+
+/* The owner's memory of the segment, if what is read of it is to be kept; NULL. Of one that is only looked into, nothing is. */
+uint8_t *scan_kept_memory(const struct scan *s, uint64_t segment);
+
+/* The window begins with the block of `offset` of any segment; in `kept`, if that is not NULL. */
+int scan_read_window(struct scan *s, uint64_t segment, uint32_t offset, uint8_t *kept);
+
+/* The window holds these bytes of s->segment; they fit into one. */
+int scan_need(struct scan *s, uint32_t offset, uint64_t len_bytes);
+static inline const uint8_t *scan_in_window(const struct scan *s, uint32_t offset)
+{
+	return s->window + (offset - s->window_offset);
+}
+
+/* Padded payload of the record at s->at. *ret: in the window, or gathered. */
+int scan_payload(struct scan *s, uint32_t padded_bytes, const uint8_t **ret);
+
+/* What is on its way is of no use any more. */
+void scan_drop_ahead(struct scan *s);
 
 #endif

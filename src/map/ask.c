@@ -1,5 +1,5 @@
 /* ask.c - asking for pages, giving them back, and telling the cache what they are worth. */
-#include "../cache/probation.h"
+#include "../cache/fill.h"
 #include "map_internal.h"
 
 #include <errno.h>
@@ -85,7 +85,7 @@ int64_t quire_map_purge(struct quire_map *m, const void *addr, size_t len_bytes)
 	uint64_t first = want_first_page(m->range, &v);
 	uint64_t n = want_end_page(m->range, &v) - first;
 	int64_t n_dropped = (int64_t)evict_range(m->range, first, n);
-	probation_drop(m->range, first, n);
+	fill_drop_copies(m->range, first, n);
 	return n_dropped;
 }
 
@@ -128,7 +128,7 @@ static int item_advise(struct quire_map *m, struct item *it, enum quire_advice a
 	evict_forget_cold(m->range, first, n);
 	if (advice != QUIRE_ADVISE_COLD)
 		return 0;
-	probation_drop(m->range, first, n);
+	fill_drop_copies(m->range, first, n);
 	return evict_cold(m->range, first, n);
 }
 

@@ -252,6 +252,7 @@ int quire_map_stat(struct quire_map *m, struct quire_map_stat *ret_stat)
 		s.n_errors = atomic_load(&m->range->n_errors);
 		s.n_ahead = atomic_load(&m->range->n_ahead);
 		s.probation = atomic_load(&m->range->n_probation) << shift;
+		s.n_second_chance_hits = atomic_load(&m->range->n_chance_hits);
 		s.n_probation_hits = atomic_load(&m->range->n_probation_hits);
 	} else if (m->n_pages > 0) {
 		s.resident = s.unverified = kernel_map_resident(m, m->base, quire_map_bytes(m)) << shift;

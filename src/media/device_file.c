@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -106,7 +107,7 @@ static void transfer_done(struct io *io, int64_t result)
 
 /* ---- the device ---- */
 
-static void file_submit(struct device *d, struct quire_loop *loop, struct device_io *dio)
+void device_file_submit(struct device *d, struct quire_loop *loop, struct device_io *dio)
 {
 	struct device_file *f = (struct device_file *)d;
 	struct transfer *t = (struct transfer *)dio->driver;
@@ -142,7 +143,7 @@ static void file_submit(struct device *d, struct quire_loop *loop, struct device
 	loop_io_submit(loop, &t->io);
 }
 
-static int file_read_now(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes)
+int device_file_read_now(struct device *d, uint64_t offset, void *buf, uint64_t len_bytes)
 {
 	struct device_file *f = (struct device_file *)d;
 	unsigned n_tries = 0;
@@ -162,21 +163,50 @@ static int file_read_now(struct device *d, uint64_t offset, void *buf, uint64_t 
 	return -EIO;
 }
 
-static int file_grow(struct device *d, uint64_t size_bytes)
+static int file_write_now(struct device *d, uint64_t offset, const void *buf, uint64_t len_bytes)
 {
 	struct device_file *f = (struct device_file *)d;
-	if (f->is_block)
+	unsigned n_tries = 0;
+	for (uint64_t done = 0; n_tries < MAX_TRIES; n_tries++) {
+		struct iovec rest = {.iov_base = (char *)(uintptr_t)buf + done, .iov_len = len_bytes - done};
+		/* Not pwritev2(3), which is a cancellation point. */
+		long n = syscall(SYS_pwritev2, f->fd, &rest, 1L, (long)(offset + done), 0L, RWF_DSYNC);
+		/* Engines know what to do instead. */
+		if (n < 0 && done == 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+			return -EAGAIN;
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return error_of(-errno);
+		if (n > 0 && f->direct)
+			n &= ~(long)(DEVICE_BLOCK_BYTES - 1);
+		if (n <= 0)
+			continue;
+		done += (uint64_t)n;
+		if (done == len_bytes)
+			return 0;
+		n_tries = 0;
+	}
+	return -EIO;
+}
+
+int device_file_make_larger(struct device_file *f, uint64_t size_bytes)
+{
+	if (f->is_block || f->is_dax)
 		return -ENOTSUP;
 	int rc = size_bytes > INT64_MAX ? -EFBIG : device_file_limit(size_bytes);
 	if (rc < 0)
 		return rc;
-	if (ftruncate(f->fd, (off_t)size_bytes) < 0 || fsync(f->fd) < 0)
-		return -errno;
-	__atomic_store_n(&d->size_bytes, size_bytes, __ATOMIC_RELEASE);
-	return 0;
+	return ftruncate(f->fd, (off_t)size_bytes) < 0 || fsync(f->fd) < 0 ? -errno : 0;
 }
 
-static void file_close(struct device *d)
+static int file_grow(struct device *d, uint64_t size_bytes)
+{
+	int rc = device_file_make_larger((struct device_file *)d, size_bytes);
+	if (rc == 0)
+		__atomic_store_n(&d->size_bytes, size_bytes, __ATOMIC_RELEASE);
+	return rc;
+}
+
+void device_file_close(struct device *d)
 {
 	struct device_file *f = (struct device_file *)d;
 	close(f->fd);
@@ -184,7 +214,8 @@ static void file_close(struct device *d)
 	free(f);
 }
 
-static const struct device_ops file_ops = {.submit = file_submit, .read_now = file_read_now, .grow = file_grow, .close = file_close};
+static const struct device_ops file_ops = {.submit = device_file_submit, .read_now = device_file_read_now,
+                                           .write_now = file_write_now, .grow = file_grow, .close = device_file_close};
 
 int device_open(const char *path, unsigned flags, uint64_t size_bytes, struct quire_loop *service,
                 struct device **ret_device, struct quire_error *err)
@@ -198,9 +229,18 @@ int device_open(const char *path, unsigned flags, uint64_t size_bytes, struct qu
 		free(f);
 		return rc;
 	}
+	if (f->is_dax) {
+		f->base.name = name;
+		device_file_close(&f->base);
+		return device_open_pmem(path, flags, size_bytes, DEVICE_DURABLE_POWER, service, ret_device, err);
+	}
 	f->base.ops = &file_ops;
 	f->base.name = name;
 	f->base.service = service;
+	f->base.medium = f->direct ? DEVICE_MEDIUM_DIRECT : DEVICE_MEDIUM_BUFFERED;
+	f->base.durable = DEVICE_DURABLE_POWER;
+	f->base.now = DEVICE_NOW_BLOCKS;
+	f->base.align_bytes = f->base.granularity_bytes = DEVICE_BLOCK_BYTES;
 	*ret_device = &f->base;
 	return 0;
 }

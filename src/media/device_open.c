@@ -14,15 +14,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+#define BUSY_LAST_MS 256u /* half a second in all */
 
 int device_file_limit(uint64_t size_bytes)
 {
@@ -85,11 +90,45 @@ static int create(struct device_file *f, const char *path, uint64_t size_bytes, 
 
 /* ---- one that is there ---- */
 
+static uint64_t read_number(const char *path)
+{
+	unsigned long long n = 0;
+	FILE *file = fopen(path, "re");
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%llu", &n) != 1)
+		n = 0;
+	fclose(file);
+	return n;
+}
+
+static bool is_dax(const struct stat *st)
+{
+	char path[64], subsystem[PATH_MAX];
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major(st->st_rdev), minor(st->st_rdev));
+	ssize_t n = S_ISCHR(st->st_mode) ? readlink(path, subsystem, sizeof(subsystem) - 1) : -1;
+	subsystem[n < 0 ? 0 : n] = '\0';
+	const char *slash = strrchr(subsystem, '/');
+	return slash != NULL && strcmp(slash, "/dax") == 0;
+}
+
 static int check_kind(const struct stat *st)
 {
 	if (S_ISDIR(st->st_mode))
 		return -EISDIR;
-	return S_ISREG(st->st_mode) || S_ISBLK(st->st_mode) ? 0 : -EINVAL;
+	return S_ISREG(st->st_mode) || S_ISBLK(st->st_mode) || is_dax(st) ? 0 : -EINVAL;
+}
+
+/* On a block device O_EXCL keeps off what is mounted, or another's. But a kernel worker that did an I/O for a ring has the file
+ * for a moment longer than the I/O takes, so a device that was closed just now may look like that. Nobody tells when it
+ * lets go. */
+static int open_exclusively(const char *path)
+{
+	int fd;
+
+	for (unsigned ms = 1; (fd = open_again(path, O_RDWR | O_EXCL, 0)) == -EBUSY && ms <= BUSY_LAST_MS; ms *= 2)
+		(void)poll(NULL, 0, (int)ms);
+	return fd;
 }
 
 static int open_existing(struct device_file *f, const char *path, bool read_only, struct quire_error *err)
@@ -100,13 +139,22 @@ static int open_existing(struct device_file *f, const char *path, bool read_only
 	int rc = check_kind(&st);
 	if (rc < 0)
 		return quire_fail(err, rc, "%s: neither a file nor a block device", path);
-	/* On a block device O_EXCL keeps off what is mounted, or another's. */
-	int exclusive = S_ISBLK(st.st_mode) && !read_only ? O_EXCL : 0;
-	f->fd = open_again(path, (read_only ? O_RDONLY : O_RDWR) | exclusive, 0);
+	f->fd = S_ISBLK(st.st_mode) && !read_only ? open_exclusively(path) : open_again(path, read_only ? O_RDONLY : O_RDWR, 0);
 	return f->fd < 0 ? quire_fail(err, f->fd, "%s: opening", path) : 0;
 }
 
 /* ---- what it is like ---- */
+
+/* Nothing but a lock keeps two who write from it: it knows no O_EXCL. */
+static int learn_dax(struct device_file *f, const struct stat *st)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(st->st_rdev), minor(st->st_rdev));
+	f->base.size_bytes = read_number(path) & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
+	if (!f->base.read_only && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	return f->base.size_bytes == 0 ? -EIO : 0;
+}
 
 static int learn_size(struct device_file *f)
 {
@@ -119,6 +167,9 @@ static int learn_size(struct device_file *f)
 	if (rc < 0)
 		return rc;
 	f->is_block = S_ISBLK(st.st_mode);
+	f->is_dax = S_ISCHR(st.st_mode);
+	if (f->is_dax)
+		return learn_dax(f, &st);
 	if (!f->is_block) {
 		f->base.size_bytes = (uint64_t)st.st_size & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
 		return f->base.read_only ? 0 : device_file_limit((uint64_t)st.st_size);
@@ -151,18 +202,6 @@ static int make_direct(struct device_file *f, bool buffered)
 	return 0;
 }
 
-static uint64_t read_number(const char *path)
-{
-	unsigned long long n = 0;
-	FILE *file = fopen(path, "re");
-	if (file == NULL)
-		return 0;
-	if (fscanf(file, "%llu", &n) != 1)
-		n = 0;
-	fclose(file);
-	return n;
-}
-
 static bool block_discards(int fd)
 {
 	struct stat st;
@@ -192,8 +231,9 @@ static bool file_discards(const struct device_file *f)
 static int learn(struct device_file *f, unsigned flags)
 {
 	int rc = learn_size(f);
-	if (rc == 0)
-		rc = make_direct(f, flags & DEVICE_BUFFERED);
+	if (rc < 0 || f->is_dax)
+		return rc;
+	rc = make_direct(f, flags & DEVICE_BUFFERED);
 	if (rc == 0 && !f->base.read_only)
 		f->base.discards = f->is_block ? block_discards(f->fd) : file_discards(f);
 	return rc;

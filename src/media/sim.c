@@ -1,5 +1,6 @@
 /* sim.c - the simulated device as a device, and a sim's own life; sim_lane.c tells how its I/O goes. */
 #include "sim_internal.h"
+#include "sim_shown.h"
 
 #include "../base/assert.h"
 #include <errno.h>
@@ -32,19 +33,30 @@ static int sim_read_now(struct device *d, uint64_t offset, void *buf, uint64_t l
 	return rc;
 }
 
+static const void *sim_borrow(struct device *d, uint64_t offset, uint64_t len_bytes)
+{
+	struct sim *s = ((struct sim_device *)d)->sim;
+	sim_lock(s);
+	const void *at = s->cut || s->medium.lines == NULL ? NULL : sim_pmem_borrow(s, offset, len_bytes);
+	sim_unlock(s);
+	return at;
+}
+
 static void sim_close(struct device *d)
 {
 	struct sim *s = ((struct sim_device *)d)->sim;
 	sim_lock(s);
 	sim_capture(s, &s->medium);
 	sim_lanes_orphan(s);
+	shown_end(&s->medium);
 	s->device = NULL;
 	sim_unlock(s);
 	free(d->name);
 	free(d);
 }
 
-static const struct device_ops sim_device_ops = {.submit = sim_lane_submit, .read_now = sim_read_now, .grow = sim_grow, .close = sim_close};
+static const struct device_ops sim_device_ops = {.submit = sim_lane_submit, .read_now = sim_read_now,
+                                                 .write_now = sim_lane_write_now, .grow = sim_grow, .borrow = sim_borrow, .close = sim_close};
 
 int sim_open(struct sim *s, struct quire_loop *service, struct device **ret_device)
 {
@@ -62,6 +74,11 @@ int sim_open(struct sim *s, struct quire_loop *service, struct device **ret_devi
 		d->base.size_bytes = s->medium.n_blocks * SIM_BLOCK_BYTES;
 		d->base.discards = true;
 		d->base.service = service;
+		d->base.medium = s->medium.lines != NULL ? DEVICE_MEDIUM_PMEM : DEVICE_MEDIUM_DIRECT;
+		d->base.durable = DEVICE_DURABLE_POWER;
+		d->base.now = s->medium.lines != NULL ? DEVICE_NOW_COPIES : DEVICE_NOW_BLOCKS;
+		d->base.align_bytes = s->medium.lines != NULL ? DEVICE_STORE_BYTES : DEVICE_BLOCK_BYTES;
+		d->base.granularity_bytes = s->medium.lines != NULL ? DEVICE_LINE_BYTES : DEVICE_BLOCK_BYTES;
 		*ret_device = &d->base;
 	}
 	sim_unlock(s);
@@ -104,6 +121,16 @@ int sim_create(uint64_t size_bytes, uint64_t seed, const struct sim_faults *faul
 	return 0;
 }
 
+int sim_create_pmem(uint64_t size_bytes, uint64_t seed, const struct sim_faults *faults, struct sim **ret_sim)
+{
+	int rc = sim_create(size_bytes, seed, faults, ret_sim);
+	if (rc < 0)
+		return rc;
+	lines_init(&(*ret_sim)->medium);
+	sim_pmem_init(*ret_sim);
+	return 0;
+}
+
 int sim_clone(const struct sim *s, uint64_t seed, struct sim **ret_sim)
 {
 	struct sim *clone = calloc(1, sizeof(*clone));
@@ -116,6 +143,8 @@ int sim_clone(const struct sim *s, uint64_t seed, struct sim **ret_sim)
 	clone->random = seed;
 	clone->history = s->history;
 	medium_copy(&clone->medium, &s->medium, sim_random(&clone->random));
+	if (clone->medium.lines != NULL)
+		sim_pmem_init(clone);
 	sim_capture(s, &clone->medium);
 	sim_unlock(s);
 	*ret_sim = clone;
@@ -204,6 +233,14 @@ uint64_t sim_n_damaged(const struct sim *s)
 	uint64_t n = s->n_damaged;
 	sim_unlock(s);
 	return n;
+}
+
+void sim_shadow_get(const struct sim *s, struct sim_shadow *ret)
+{
+	quire_assert(s->medium.lines != NULL);
+	sim_lock(s);
+	*ret = s->medium.lines->shadow;
+	sim_unlock(s);
 }
 
 void sim_check(const struct sim *s)

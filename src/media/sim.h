@@ -4,6 +4,8 @@
  * delays (in turns) that the seed decides, so I/Os that are under way together may complete, and
  * reach the medium, in any order.
  *
+ * device_write_now is done at once, or, where I/O may be late, by the seed to be submitted. One that a cut falls into is -EIO.
+ *
  * What a cut leaves, block by block of each write that was not durable when it came:
  *   - a write that was done, but neither durable nor followed by a flush that is done: each
  *     sector (512 B) has the old or the new content, by the seed; in `ordered` mode, a prefix
@@ -11,6 +13,11 @@
  *   - a write under way: the same, or nothing;
  *   - what was durable: as written. Always.
  * A discarded range that was not written again reads as zeros, old content or noise, by the seed.
+ *
+ * A sim may be persistent memory (sim_create_pmem): I/O of any multiples of 8 bytes, which becomes stores, flushes and
+ * fences of lines of 64 bytes, a fence a turn of a loop. A cut then leaves each line that was stored and not
+ * flushed and fenced old, new, or torn at 8 bytes, in any combination; an account is kept of both what
+ * was missing and what was for nothing (sim_shadow). `shorten`, `tear_4k` and `ordered` mean nothing there; a discard is durable when done.
  *
  * What else: memory that changes between the start and the end of its write ends the process. A write that
  * fails leaves each sector old or new. After a flush that failed, some of what it covered is durable,
@@ -44,6 +51,7 @@ struct sim_faults {
 };
 
 int sim_create(uint64_t size_bytes, uint64_t seed, const struct sim_faults *faults, struct sim **ret_sim);
+int sim_create_pmem(uint64_t size_bytes, uint64_t seed, const struct sim_faults *faults, struct sim **ret_sim);
 void sim_destroy(struct sim *s); /* its device is closed; NULL allowed */
 
 /* Opens the device that the medium is now; one at a time. Closing it forgets what is under way
@@ -56,7 +64,8 @@ int sim_open(struct sim *s, struct quire_loop *service, struct device **ret_devi
 void sim_cut(struct sim *s, uint64_t choice);
 
 /* Every write, durable write and flush that was done, with whatever result, is an event; a cut may be
- * planned: `event` of them are done, the next vanishes (then sim_is_cut, until the next sim_open).
+ * planned: `event` of them are done, the next vanishes (then sim_is_cut, until the next sim_open). Of persistent memory
+ * each copy and each fence is one.
  * Counting starts at sim_create, and at sim_clone. */
 uint64_t sim_n_events(const struct sim *s);
 void sim_cut_at(struct sim *s, uint64_t event, uint64_t choice);
@@ -72,6 +81,17 @@ int sim_clone(const struct sim *s, uint64_t seed, struct sim **ret_sim);
  * blocks that are poked are durable. */
 void sim_peek(const struct sim *s, uint64_t offset, void *buf, uint64_t len_bytes);
 void sim_poke(struct sim *s, uint64_t offset, const void *buf, uint64_t len_bytes);
+
+/* Of persistent memory: what its cache-line shadow has counted since the sim was created, or cloned. */
+struct sim_shadow {
+	uint64_t n_stored_bytes, n_flushed_lines, n_fences;
+	uint64_t n_missing_bytes;  /* told to be durable (a durable write, or a flush, was done), and not flushed or not fenced */
+	uint64_t missing_at;       /* the first of these on the medium; UINT64_MAX: none */
+	uint64_t n_wasted_flushes; /* of lines of which nothing was dirty */
+	uint64_t wasted_at;        /* the first of these in time; UINT64_MAX: none */
+	uint64_t n_wasted_fences;  /* with nothing to wait for */
+};
+void sim_shadow_get(const struct sim *s, struct sim_shadow *ret);
 
 /* Writes that were lost or misdirected, reads that found a bit flipped. */
 uint64_t sim_n_damaged(const struct sim *s);

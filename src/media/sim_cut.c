@@ -1,4 +1,5 @@
 /* sim_cut.c - the end of what is under way: the process dies, or the power goes. See sim_medium.c. */
+#include "sim_lines.h"
 #include "sim_tear.h"
 
 #include "../base/assert.h"
@@ -11,6 +12,13 @@ void medium_capture(struct sim_medium *m, uint64_t block, uint64_t n, const void
 		struct sim_block *b = data == NULL ? NULL : medium_block_of(m, (const char *)data + i * SIM_BLOCK_BYTES);
 		medium_push(m, block + i, b, number, PEND_UNDER_WAY | (data == NULL ? PEND_DISCARD : 0));
 	}
+}
+
+void medium_capture_stores(struct sim_medium *m, uint64_t offset, uint64_t len_bytes, const void *data)
+{
+	uint64_t r = sim_random(&m->random), n_words = len_bytes / SIM_WORD_BYTES;
+
+	lines_store_past(m, offset, data, (r % 3 == 0 ? n_words : (r >> 8) % (n_words + 1)) * SIM_WORD_BYTES);
 }
 
 struct settling {
@@ -99,7 +107,7 @@ static struct sim_part part_in_mood(const struct sim_medium *m, const struct moo
 	return (struct sim_part){.tear = r < mood->torn + mood->kept ? TEAR_ALL : TEAR_NONE, .step = SIM_BLOCK_SECTORS};
 }
 
-void medium_cut(struct sim_medium *m, uint64_t choice)
+static void cut_pends(struct sim_medium *m, uint64_t choice)
 {
 	static const struct mood moods[] = {{2, 1}, {2, 13}, {4, 6}, {12, 2}};
 	uint64_t random = choice;
@@ -118,6 +126,14 @@ void medium_cut(struct sim_medium *m, uint64_t choice)
 	}
 	free(changes);
 	medium_forget_pends(m);
+}
+
+void medium_cut(struct sim_medium *m, uint64_t choice)
+{
+	if (m->lines != NULL)
+		lines_cut(m, choice);
+	else
+		cut_pends(m, choice);
 	sim_map_fini(&m->view, m->pool);
 	sim_map_copy(&m->view, &m->base);
 	m->n_written = sim_map_n_written(&m->view);

@@ -3,7 +3,9 @@
 #define MEDIA_SIM_INTERNAL_H
 
 #include "sim.h"
-#include "sim_medium.h"
+#include "pmem_batch.h"
+#include "sim_lines.h"
+#include "sim_tear.h"
 
 #include <pthread.h>
 #include <stddef.h>
@@ -35,6 +37,7 @@ struct sim_lane {
 	struct sim *sim;         /* NULL: orphaned */
 	struct quire_loop *loop; /* borrowed */
 	struct sim_io *due, *endless;
+	struct sim_io *ended; /* of persistent memory: carried out, not done yet */
 	uint64_t turn;
 	bool queued;
 };
@@ -42,6 +45,7 @@ struct sim_lane {
 struct sim {
 	struct sim_family *family;
 	struct sim_medium medium;
+	struct pmem_memory memory; /* how a batch reaches it, if it is persistent memory */
 	struct sim_faults faults;
 	uint64_t random;
 	uint64_t n_events, n_damaged, history;
@@ -49,6 +53,7 @@ struct sim {
 	bool planned, cut;
 	struct sim_device *device;
 	struct sim_lane *lanes; /* owned */
+	struct sim_io *now;     /* borrowed: while it is written; NULL */
 };
 
 struct sim_device {
@@ -79,19 +84,38 @@ static inline void sim_unlock(const struct sim *s)
 /* Unlocks, and ends the family with the last of it. */
 void sim_family_put_locked(struct sim_family *family);
 
-/* ---- sim_lane.c; all but sim_lane_submit under the lock ---- */
+/* ---- sim_lane.c; all but what the device is asked for under the lock ---- */
 
 /* What the device's submit is. */
 void sim_lane_submit(struct device *d, struct quire_loop *loop, struct device_io *io);
+
+/* And its write_now. */
+int sim_lane_write_now(struct device *d, uint64_t offset, const void *buf, uint64_t len_bytes);
 
 /* Gives a medium (of s, or a clone's) what may still come of the I/O under way. */
 void sim_capture(const struct sim *s, struct sim_medium *m);
 
 void sim_cut_locked(struct sim *s, uint64_t choice);
 
+/* By a chance in 2^32. */
+bool sim_happens(struct sim *s, uint32_t rate);
+
 /* The device is closed: what is under way is forgotten. */
 void sim_lanes_orphan(struct sim *s);
 
 void sim_lanes_check(const struct sim *s);
+
+/* ---- sim_pmem.c; under the lock ---- */
+
+void sim_pmem_init(struct sim *s);
+
+/* A pointer to what is there, or NULL; damages it first, or refuses, by the rates of reads. */
+const void *sim_pmem_borrow(struct sim *s, uint64_t offset, uint64_t len_bytes);
+
+/* A durable write by itself, with its fence. SIM_RUNNING: a cut came. */
+int sim_pmem_write_now(struct sim *s, struct device_io *io);
+
+/* Carries out what is due, as one batch: to lane->ended, unless it ends with a cut. */
+void sim_pmem_turn(struct sim *s, struct sim_lane *lane);
 
 #endif

@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool happens(struct sim *s, uint32_t rate)
+bool sim_happens(struct sim *s, uint32_t rate)
 {
 	return rate != 0 && (uint32_t)(sim_random(&s->random) >> 32) < rate;
 }
@@ -102,7 +102,7 @@ static bool is_write(const struct device_io *io)
 static uint64_t part_bytes(struct sim *s, struct device_io *io)
 {
 	uint64_t left = io->len_bytes - sim_io_of(io)->progress_bytes;
-	if (left > SIM_BLOCK_BYTES && happens(s, s->faults.shorten))
+	if (left > SIM_BLOCK_BYTES && sim_happens(s, s->faults.shorten))
 		left = SIM_BLOCK_BYTES * (1 + sim_random(&s->random) % (left / SIM_BLOCK_BYTES - 1));
 	return left;
 }
@@ -110,9 +110,9 @@ static uint64_t part_bytes(struct sim *s, struct device_io *io)
 static int carry_out_read(struct sim *s, struct device_io *io)
 {
 	struct sim_io *sio = sim_io_of(io);
-	if (happens(s, s->faults.eio_read))
+	if (sim_happens(s, s->faults.eio_read))
 		return -EIO;
-	if (happens(s, s->faults.bit_rot)) {
+	if (sim_happens(s, s->faults.bit_rot)) {
 		medium_flip(&s->medium, io->offset * 8 + sim_random(&s->random) % (io->len_bytes * 8));
 		s->n_damaged++;
 	}
@@ -126,7 +126,7 @@ static int carry_out_read(struct sim *s, struct device_io *io)
 static uint64_t landing(struct sim *s, uint64_t block, uint64_t n)
 {
 	uint64_t n_places = s->medium.n_blocks - n + 1;
-	if (n_places == 1 || !happens(s, s->faults.misdirect))
+	if (n_places == 1 || !sim_happens(s, s->faults.misdirect))
 		return block;
 	s->n_damaged++;
 	return (block + 1 + sim_random(&s->random) % (n_places - 1)) % n_places;
@@ -141,17 +141,17 @@ static int carry_out_write(struct sim *s, struct device_io *io)
 	const char *data = (const char *)io->buf + sio->progress_bytes;
 
 	quire_assert(crc32c(0, io->buf, io->len_bytes) == sio->sum); /* memory under I/O may not change */
-	if (happens(s, s->faults.eio_write)) {
+	if (sim_happens(s, s->faults.eio_write)) {
 		medium_write_torn(m, block, n, data);
 		return -EIO;
 	}
-	if (happens(s, s->faults.lose)) {
+	if (sim_happens(s, s->faults.lose)) {
 		s->n_damaged++;
 		return 0;
 	}
 	block = landing(s, block, n);
 	uint64_t room = n;
-	if (happens(s, s->faults.enospc))
+	if (sim_happens(s, s->faults.enospc))
 		room = sim_random(&s->random) % n;
 	else if (s->faults.capacity_bytes != 0)
 		room = medium_room(m, block, n, s->faults.capacity_bytes / SIM_BLOCK_BYTES);
@@ -165,7 +165,7 @@ static int carry_out_write(struct sim *s, struct device_io *io)
 
 static int carry_out_flush(struct sim *s, struct device_io *io)
 {
-	if (happens(s, s->faults.eio_flush)) {
+	if (sim_happens(s, s->faults.eio_flush)) {
 		medium_flush_failed(&s->medium, sim_io_of(io)->n_changes);
 		return -EIO;
 	}
@@ -211,6 +211,10 @@ static void capture(struct sim_medium *m, struct sim_io *list)
 		uint64_t at = io->offset + list->progress_bytes, n = io->len_bytes - list->progress_bytes;
 		if (list->result != SIM_RUNNING || (!is_write(io) && io->verb != DEVICE_DISCARD))
 			continue;
+		if (m->lines != NULL) {
+			medium_capture_stores(m, at, is_write(io) ? n : 0, io->buf);
+			continue;
+		}
 		medium_capture(m, at / SIM_BLOCK_BYTES, n / SIM_BLOCK_BYTES,
 		               is_write(io) ? (const char *)io->buf + list->progress_bytes : NULL);
 	}
@@ -218,6 +222,7 @@ static void capture(struct sim_medium *m, struct sim_io *list)
 
 void sim_capture(const struct sim *s, struct sim_medium *m)
 {
+	capture(m, s->now);
 	for (struct sim_lane *lane = s->lanes; lane != NULL; lane = lane->next) {
 		capture(m, lane->due);
 		capture(m, lane->endless);
@@ -227,11 +232,14 @@ void sim_capture(const struct sim *s, struct sim_medium *m)
 /* One list behind the other, whatever is due when. */
 static struct sim_io *take_all(struct sim_lane *lane)
 {
-	struct sim_io *list = lane->due, **end = &list;
+	struct sim_io *list = lane->ended, **end = &list;
+	while (*end != NULL)
+		end = &(*end)->next;
+	*end = lane->due;
 	while (*end != NULL)
 		end = &(*end)->next;
 	*end = lane->endless;
-	lane->due = lane->endless = NULL;
+	lane->due = lane->endless = lane->ended = NULL;
 	return list;
 }
 
@@ -273,9 +281,25 @@ static bool cut_if_planned(struct sim *s, const struct device_io *io)
 	return true;
 }
 
+/* The same of persistent memory, where all of this turn were carried out together. */
+static struct device_io *lane_next_ended(struct sim *s, struct sim_lane *lane, int *ret_result)
+{
+	if (lane->ended == NULL)
+		sim_pmem_turn(s, lane);
+	struct sim_io *sio = lane->ended;
+	if (sio == NULL)
+		return NULL;
+	lane->ended = sio->next;
+	*ret_result = sio->result;
+	note_done(s, sim_io_outside(sio), sio->result);
+	return sim_io_outside(sio);
+}
+
 /* The next I/O of this turn that is done, with its result; NULL: none. */
 static struct device_io *lane_next_done(struct sim *s, struct sim_lane *lane, int *ret_result)
 {
+	if (s->medium.lines != NULL)
+		return lane_next_ended(s, lane, ret_result);
 	while (lane->due != NULL && lane->due->due_turn <= lane->turn) {
 		struct sim_io *sio = lane->due;
 		struct device_io *io = sim_io_outside(sio);
@@ -333,7 +357,7 @@ void sim_lane_submit(struct device *d, struct quire_loop *loop, struct device_io
 	sio->n_changes = s->medium.n_changes;
 	if (is_write(io))
 		sio->sum = crc32c(0, io->buf, io->len_bytes);
-	if (!s->cut && happens(s, s->faults.never)) {
+	if (!s->cut && sim_happens(s, s->faults.never)) {
 		sio->next = lane->endless;
 		lane->endless = sio;
 	} else {
@@ -341,6 +365,37 @@ void sim_lane_submit(struct device *d, struct quire_loop *loop, struct device_io
 	}
 	lane_queue(lane);
 	sim_unlock(s);
+}
+
+/* Half of those that might be late are to be submitted, so that callers go both ways. */
+int sim_lane_write_now(struct device *d, uint64_t offset, const void *buf, uint64_t len_bytes)
+{
+	struct sim *s = ((struct sim_device *)d)->sim;
+	struct device_io io = {.verb = DEVICE_WRITE_DURABLE, .offset = offset, .len_bytes = len_bytes,
+	                       .buf = (void *)(uintptr_t)buf};
+	int rc = -EIO;
+
+	sim_io_of(&io)->sum = crc32c(0, buf, len_bytes);
+	sim_io_of(&io)->result = SIM_RUNNING;
+	sim_lock(s);
+	s->now = sim_io_of(&io);
+	if (!s->cut && (s->faults.never != 0 || (s->faults.max_delay_turns != 0 && sim_random(&s->random) % 2 == 0)))
+		rc = -EAGAIN;
+	else if (!s->cut && s->medium.lines != NULL)
+		rc = sim_pmem_write_now(s, &io);
+	else if (!s->cut && !cut_if_planned(s, &io)) {
+		do
+			rc = carry_out_write(s, &io);
+		while (rc == SIM_RUNNING);
+		s->n_events++;
+	}
+	if (rc == SIM_RUNNING)
+		rc = -EIO;
+	else if (rc != -EAGAIN && !s->cut)
+		note_done(s, &io, rc);
+	s->now = NULL;
+	sim_unlock(s);
+	return rc;
 }
 
 void sim_lanes_orphan(struct sim *s)

@@ -19,6 +19,8 @@
  *
  * The cache is bounded: beyond MAX_PENDS entries it puts the older half on the medium by itself.
  */
+#include "sim_lines.h"
+#include "sim_shown.h"
 #include "sim_tear.h"
 
 #include "../base/assert.h"
@@ -50,9 +52,12 @@ void medium_init(struct sim_medium *m, struct sim_pool *pool, uint64_t n_blocks,
 void medium_copy(struct sim_medium *ret, const struct sim_medium *m, uint64_t seed)
 {
 	*ret = *m;
+	ret->shown = NULL;
 	ret->random = seed;
 	sim_map_copy(&ret->base, &m->base);
 	sim_map_copy(&ret->view, &m->view);
+	if (m->lines != NULL)
+		lines_copy_all(ret, m);
 	ret->pends_capacity = m->n_pends;
 	ret->pends = malloc((m->n_pends + 1) * sizeof(*m->pends));
 	quire_assert(ret->pends != NULL);
@@ -71,6 +76,8 @@ void medium_forget_pends(struct sim_medium *m)
 
 void medium_fini(struct sim_medium *m)
 {
+	shown_end(m);
+	lines_fini(m);
 	medium_forget_pends(m);
 	free(m->pends);
 	sim_map_fini(&m->base, m->pool);
@@ -92,6 +99,7 @@ void medium_set_view(struct sim_medium *m, uint64_t at, struct sim_block *block,
 	m->n_written += written;
 	m->n_written -= sim_map_is_written(&m->view, at);
 	sim_map_set(&m->view, m->pool, at, block, written, number);
+	shown_update(m, at);
 }
 
 void medium_set_base(struct sim_medium *m, const struct sim_pend *p, struct sim_block *block, uint64_t number)
@@ -275,6 +283,8 @@ void medium_poke(struct sim_medium *m, uint64_t offset, const void *buf, uint64_
 			n = len_bytes - done;
 		struct sim_block *b = medium_block_of(m, medium_bytes_of(sim_map_get(&m->view, at)));
 		memcpy(b->data + in_block, (const char *)buf + done, n);
+		if (m->lines != NULL)
+			lines_forget(m, at);
 		medium_set_view(m, at, sim_block_ref(b), true, number);
 		sim_map_set(&m->base, m->pool, at, b, true, number);
 		done += n;
@@ -326,7 +336,9 @@ void medium_check(const struct sim_medium *m)
 		quire_assert((before->flags & PEND_UNDER_WAY) <= (p->flags & PEND_UNDER_WAY));
 		quire_assert(p->data != NULL || (p->flags & PEND_DISCARD));
 	}
-	for (uint64_t at = 0; at < m->n_blocks; at++) /* 3 */
+	if (m->lines != NULL)
+		lines_check(m);
+	for (uint64_t at = 0; at < m->n_blocks && m->lines == NULL; at++) /* 3 */
 		quire_assert(sim_map_get(&m->view, at) == sim_map_get(&m->base, at) || is_explained(m, at));
 	quire_assert(m->n_written == sim_map_n_written(&m->view));
 }

@@ -14,6 +14,9 @@ struct sim_pend {
 	uint32_t flags;
 };
 
+struct sim_lines;
+struct sim_shown;
+
 struct sim_medium {
 	struct sim_pool *pool; /* borrowed: of the family */
 	struct sim_map base;   /* durable */
@@ -23,6 +26,8 @@ struct sim_medium {
 	uint64_t n_changes;    /* writes and discards so far: each has a number, from 1 */
 	struct sim_pend *pends; /* owned; done ones in order, then those under way */
 	uint32_t n_pends, pends_capacity;
+	struct sim_lines *lines; /* owned; of persistent memory, which has no pends; else NULL: see sim_lines.h */
+	struct sim_shown *shown; /* owned; while a device is open; NULL: nobody has asked for a pointer */
 	bool tear_4k, ordered;
 	uint64_t random;
 };
@@ -54,6 +59,8 @@ void medium_flip(struct sim_medium *m, uint64_t bit);
 
 /* A change under way as its process, or the power, goes. data NULL: a discard. */
 void medium_capture(struct sim_medium *m, uint64_t block, uint64_t n, const void *data);
+/* The same of persistent memory, in bytes: the process was about to copy. */
+void medium_capture_stores(struct sim_medium *m, uint64_t offset, uint64_t len_bytes, const void *data);
 
 /* The process died, the power did not: what was captured is done now, or never was. */
 void medium_settle(struct sim_medium *m);

@@ -108,6 +108,8 @@ static void forget(struct store *s)
 		idmap_remove(&s->containers, node);
 		store_container_free((struct store_container *)node);
 	}
+	while ((node = idmap_any(&s->logs)) != NULL)
+		store_log_free_locked((struct store_log *)node);
 	s->live_bytes = s->id_limit = 0;
 }
 

@@ -2,12 +2,13 @@
  *
  * Looked at: both copies of each superblock; the catalogue, record by record as it is on the medium; each page of
  * each object that is committed when its turn comes, and each page of checksums; the space: that nothing is in two
- * places, nor in use for nobody, nor free though somebody's. Containers: their logs are read if they are not open.
+ * places, nor in use for nobody, nor free though somebody's. Containers: their logs are read if they are not open. Logs:
+ * see check_logs.c.
  *
  * Space and catalogue are looked at with the latch held exclusively, so that accounts stand still; objects without
  * any lock, each held while it is read.
  */
-#include "store_internal.h"
+#include "check_internal.h"
 
 #include "checksum.h"
 
@@ -17,19 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE_BYTES (1u << 20)
-
-struct checking {
-	struct store *store;
-	const struct store_check *how;
-	int64_t n_found;
-	uint64_t done_bytes, all_bytes;
-	uint8_t *buf; /* owned; device memory; PIECE_BYTES */
-};
-
-__attribute__((format(printf, 6, 7)))
-static void found(struct checking *c, int error, uint64_t id, unsigned class_no, uint64_t offset,
-                  const char *format, ...)
+void check_found(struct checking *c, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *format, ...)
 {
 	char text[256];
 	va_list args;
@@ -42,7 +31,7 @@ static void found(struct checking *c, int error, uint64_t id, unsigned class_no,
 		c->how->found(c->how->arg, error, id, class_no, offset, text);
 }
 
-static int progress(struct checking *c, uint64_t bytes)
+int check_progress(struct checking *c, uint64_t bytes)
 {
 	c->done_bytes += bytes;
 	if (c->how->progress == NULL || c->how->progress(c->how->arg, c->done_bytes, c->all_bytes) == 0)
@@ -61,32 +50,32 @@ static void check_copy(struct checking *c, unsigned class_no, unsigned copy)
 	int rc = device_read(cls->device, offset, c->buf, FORMAT_UNIT_BYTES);
 
 	if (rc < 0)
-		found(c, rc, 0, class_no, offset, "superblock %u can't be read", copy);
+		check_found(c, rc, 0, class_no, offset, "superblock %u can't be read", copy);
 	else if ((rc = superblock_decode((const struct superblock_le *)c->buf, cls->device->name, &sb, &err)) < 0)
-		found(c, rc, 0, class_no, offset, "superblock %u: %s", copy, err.text);
+		check_found(c, rc, 0, class_no, offset, "superblock %u: %s", copy, err.text);
 	else if (sb.generation != cls->superblock.generation || sb.class_no != class_no ||
 	         memcmp(sb.uuid, cls->superblock.uuid, sizeof(sb.uuid)) != 0)
-		found(c, -EUCLEAN, 0, class_no, offset, "superblock %u is not this class's latest", copy);
+		check_found(c, -EUCLEAN, 0, class_no, offset, "superblock %u is not this class's latest", copy);
 }
 
 /* ---- catalogue ---- */
 
-static int ignore_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload,
+int check_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload,
                          uint32_t len_bytes)
 {
 	struct checking *c = arg;
 
-	return progress(c, JOURNAL_RECORD_HEADER_BYTES + len_bytes);
+	return check_progress(c, JOURNAL_RECORD_HEADER_BYTES + len_bytes);
 }
 
 static int check_catalogue(struct checking *c)
 {
-	int rc = container_read(c->store->catalogue, ignore_record, c);
+	int rc = container_read(c->store->catalogue, check_record, c);
 
 	if (rc == -ECANCELED)
 		return rc;
 	if (rc < 0)
-		found(c, rc, 0, 0, c->store->classes[0].superblock.catalogue_first[0], "the catalogue can't be read again");
+		check_found(c, rc, 0, 0, c->store->classes[0].superblock.catalogue_first[0], "the catalogue can't be read again");
 	return 0;
 }
 
@@ -104,7 +93,7 @@ static void take(struct accounts *a, uint64_t id, unsigned class_no, uint64_t st
 		return;
 	int rc = freemap_take(&a->spaces[class_no], start, n);
 	if (rc == -EUCLEAN)
-		found(a->checking, rc, id, class_no, start * FORMAT_UNIT_BYTES, "%s and something else overlap", what);
+		check_found(a->checking, rc, id, class_no, start * FORMAT_UNIT_BYTES, "%s and something else overlap", what);
 	else if (rc < 0)
 		a->rc = rc;
 }
@@ -145,6 +134,15 @@ static void take_objects_locked(struct accounts *a)
 		const struct store_container *c = (const struct store_container *)node;
 		take_list(a, node->id, c->class_no, c->extents.extents, c->extents.n, "a container");
 	}
+	for (struct idmap_node *node = idmap_any(&s->log_segments); node != NULL;
+	     node = idmap_after(&s->log_segments, node)) {
+		const struct store_log_extent *x = (const struct store_log_extent *)node;
+		take(a, node->id, x->class_no, x->start,
+		     store_log_extent_units(x->log), "a segment of a log");
+	}
+	for (const struct store_scratch *x = s->scratch; x != NULL; x = x->next)
+		for (const struct idmap_node *node = idmap_any(&x->extents); node != NULL; node = idmap_after(&x->extents, node))
+			take(a, 0, x->class_no, node->id, x->n_units, "scratch space");
 	for (const struct object *o = s->deleted; o != NULL; o = o->next_deleted)
 		take_list(a, o->node.id, o->class_no, o->reclaim->extents, o->reclaim->n, "a removed object");
 }
@@ -162,13 +160,13 @@ static void compare_locked(struct accounts *a)
 		if (s->classes[i].device == NULL)
 			continue;
 		if (real->n_free != a->spaces[i].n_free)
-			found(a->checking, -EUCLEAN, 0, i, 0, "%llu units are free, it should be %llu",
+			check_found(a->checking, -EUCLEAN, 0, i, 0, "%llu units are free, it should be %llu",
 			      (unsigned long long)real->n_free, (unsigned long long)a->spaces[i].n_free);
 		if (!freemap_check(real))
-			found(a->checking, -EUCLEAN, 0, i, 0, "the map of free space contradicts itself");
+			check_found(a->checking, -EUCLEAN, 0, i, 0, "the map of free space contradicts itself");
 	}
 	if (!index_check(&s->index))
-		found(a->checking, -EUCLEAN, 0, 0, 0, "the index contradicts itself");
+		check_found(a->checking, -EUCLEAN, 0, 0, 0, "the index contradicts itself");
 }
 
 static int check_space(struct checking *c)
@@ -211,7 +209,7 @@ static int name_pages(struct checking *c, struct object *o, uint64_t offset, uin
 		if (rc == -ENOMEM)
 			return rc;
 		if (rc < 0)
-			found(c, rc, o->node.id, o->class_no, place_of(o, format_page_unit(page)),
+			check_found(c, rc, o->node.id, o->class_no, place_of(o, object_page_unit(o, page)),
 			      "object %llu: offset %llu", (unsigned long long)o->node.id, (unsigned long long)at);
 	}
 	return 0;
@@ -220,26 +218,26 @@ static int name_pages(struct checking *c, struct object *o, uint64_t offset, uin
 /* The pages of checksums, off the medium: what is in the cache was good once. */
 static int check_sums(struct checking *c, struct object *o, uint64_t group)
 {
-	uint64_t at = place_of(o, format_sums_unit(o->n_pages, group));
+	uint64_t at = place_of(o, object_sums_unit(o, group));
 	int rc = device_read(c->store->classes[o->class_no].device, at, c->buf, FORMAT_UNIT_BYTES);
 
 	if (rc == 0)
 		rc = checksum_pick(o->node.id, group, (const struct sums_le *)c->buf, 0, 0, NULL);
 	if (rc < 0)
-		found(c, rc, o->node.id, o->class_no, at, "object %llu: the checksums from offset %llu on",
+		check_found(c, rc, o->node.id, o->class_no, at, "object %llu: the checksums from offset %llu on",
 		      (unsigned long long)o->node.id,
 		      (unsigned long long)group * FORMAT_SUMS_PER_PAGE * FORMAT_UNIT_BYTES);
 	return rc;
 }
 
-static int check_object(struct checking *c, struct object *o)
+int check_object(struct checking *c, struct object *o)
 {
 	uint64_t all = o->n_pages * FORMAT_UNIT_BYTES, group_bytes = FORMAT_SUMS_PER_PAGE * (uint64_t)FORMAT_UNIT_BYTES;
 	int rc = 0;
 
 	for (uint64_t at = 0; at < all && rc == 0;) {
 		uint64_t group = at / group_bytes, end = (group + 1) * group_bytes;
-		uint64_t n = all - at < PIECE_BYTES ? all - at : PIECE_BYTES;
+		uint64_t n = all - at < CHECK_PIECE_BYTES ? all - at : CHECK_PIECE_BYTES;
 		n = end - at < n ? end - at : n;
 		if (o->n_pages > 1 && at % group_bytes == 0 && check_sums(c, o, group) < 0) {
 			n = (end < all ? end : all) - at; /* nothing can be said of its pages */
@@ -249,7 +247,7 @@ static int check_object(struct checking *c, struct object *o)
 				rc = name_pages(c, o, at, n);
 		}
 		if (rc == 0)
-			rc = progress(c, n);
+			rc = check_progress(c, n);
 		at += n;
 	}
 	return rc;
@@ -296,13 +294,13 @@ static int check_containers(struct checking *c)
 	while (next_container(c->store, &id)) {
 		struct container *container;
 		struct quire_error err = {0};
-		int rc = store_container_open(c->store, id, ignore_record, c, &container, &err);
+		int rc = store_container_open(c->store, id, check_record, c, &container, &err);
 		if (rc == 0)
 			rc = store_container_close(c->store, id);
 		else if (rc == -ECANCELED)
 			return rc;
 		else if (rc != -EBUSY && rc != -ESTALE) /* its user knows it; it was destroyed */
-			found(c, rc, id, 0, 0, "container %llu: %s", (unsigned long long)id, err.text);
+			check_found(c, rc, id, 0, 0, "container %llu: %s", (unsigned long long)id, err.text);
 	}
 	return 0;
 }
@@ -344,7 +342,7 @@ int64_t store_check(struct store *s, const struct store_check *how)
 {
 	struct checking c = {.store = s, .how = how, .all_bytes = all_bytes(s, how->structure_only)};
 
-	c.buf = aligned_alloc(FORMAT_UNIT_BYTES, PIECE_BYTES);
+	c.buf = aligned_alloc(FORMAT_UNIT_BYTES, CHECK_PIECE_BYTES);
 	if (c.buf == NULL)
 		return -ENOMEM;
 	store_lock(s);
@@ -353,6 +351,8 @@ int64_t store_check(struct store *s, const struct store_check *how)
 	int rc = check_structure(&c);
 	if (rc == 0 && !how->structure_only)
 		rc = check_objects(&c);
+	if (rc == 0)
+		rc = check_logs(&c);
 	store_leave(s);
 	free(c.buf);
 	return rc < 0 ? rc : c.n_found;

@@ -13,8 +13,7 @@ const char *const store_class_names[STORE_N_CLASSES] = {"capacity", "staging", "
 
 #define CAPACITY 0u
 
-/* Both copies, with the next generation. On failure what is on the medium is either. */
-static int update_superblock(struct store_class *c, struct superblock *sb)
+int superblock_update(struct store_class *c, struct superblock *sb)
 {
 	sb->generation = c->superblock.generation + 1;
 	int rc = superblock_write(c->device, sb, 0);
@@ -23,10 +22,11 @@ static int update_superblock(struct store_class *c, struct superblock *sb)
 	return rc;
 }
 
-static int write_new_class(struct store *s, unsigned cls, struct device *device, struct superblock *ret)
+static int write_new_class(struct store *s, unsigned cls, struct device *device, uint32_t compat, struct superblock *ret)
 {
 	*ret = (struct superblock){
 		.version = FORMAT_VERSION,
+		.compat = compat,
 		.class_no = cls,
 		.generation = 1,
 		.n_units = device->size_bytes / FORMAT_UNIT_BYTES,
@@ -37,11 +37,11 @@ static int write_new_class(struct store *s, unsigned cls, struct device *device,
 		return rc;
 	struct superblock capacity = s->classes[CAPACITY].superblock;
 	capacity.classes |= 1u << cls;
-	return update_superblock(&s->classes[CAPACITY], &capacity);
+	return superblock_update(&s->classes[CAPACITY], &capacity);
 }
 
 /* The latch is excluded. */
-static int add(struct store *s, unsigned cls, struct device *device)
+static int add(struct store *s, unsigned cls, struct device *device, uint32_t compat)
 {
 	struct store_class *c = &s->classes[cls];
 	struct superblock sb;
@@ -51,7 +51,7 @@ static int add(struct store *s, unsigned cls, struct device *device)
 	if (rc == 0)
 		rc = freemap_take(&space, 0, FORMAT_RESERVED_UNITS);
 	if (rc == 0)
-		rc = write_new_class(s, cls, device, &sb);
+		rc = write_new_class(s, cls, device, compat, &sb);
 	if (rc < 0) {
 		freemap_fini(&space);
 		return rc;
@@ -66,7 +66,7 @@ static int add(struct store *s, unsigned cls, struct device *device)
 	return 0;
 }
 
-int store_class_add(struct store *s, unsigned cls, struct device *device, struct quire_error *err)
+int store_class_add(struct store *s, unsigned cls, struct device *device, uint32_t compat, struct quire_error *err)
 {
 	if (cls >= STORE_N_CLASSES || device->size_bytes < FORMAT_MIN_CLASS_BYTES ||
 	    device->size_bytes / FORMAT_UNIT_BYTES > FORMAT_MAX_CLASS_UNITS)
@@ -77,7 +77,7 @@ int store_class_add(struct store *s, unsigned cls, struct device *device, struct
 		return quire_fail(err, rc, "store");
 	rc = latch_exclude(&s->latch);
 	if (rc == 0) {
-		rc = s->classes[cls].device != NULL ? -EEXIST : add(s, cls, device);
+		rc = s->classes[cls].device != NULL ? -EEXIST : add(s, cls, device, compat);
 		latch_unexclude(&s->latch);
 	}
 	store_leave(s);
@@ -98,7 +98,7 @@ static int grow(struct store *s, unsigned cls, uint64_t bytes)
 		return -EINVAL;
 	int rc = bytes > c->device->size_bytes ? device_grow(c->device, bytes) : 0;
 	if (rc == 0)
-		rc = update_superblock(c, &sb);
+		rc = superblock_update(c, &sb);
 	if (rc < 0)
 		return rc;
 	store_lock(s);
@@ -132,6 +132,11 @@ static void stat_class(const struct store_class *c, struct store_class_stat *ret
 	ret->free_bytes = c->space.n_free * FORMAT_UNIT_BYTES;
 	ret->used_bytes = ret->bytes - ret->free_bytes;
 	ret->pending_bytes = c->n_pending * FORMAT_UNIT_BYTES;
+	if (!ret->present)
+		return;
+	ret->medium = c->device->medium;
+	ret->durable = c->device->durable;
+	ret->granularity_bytes = c->device->granularity_bytes;
 }
 
 void store_stat(struct store *s, struct store_stat *ret)

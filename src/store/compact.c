@@ -110,6 +110,35 @@ static int write_containers(struct store *s, uint8_t *record)
 	return 0;
 }
 
+/* A log with its first segments, then what is left of them. Logs change with the latch held, too. */
+static int write_log(struct store *s, const struct store_log *log, uint8_t *record, uint64_t max_bytes)
+{
+	unsigned most = (unsigned)((max_bytes - sizeof(struct log_le)) / sizeof(struct log_segment_le));
+	unsigned n = log->n < most ? log->n : most;
+	uint8_t *at = record_put_log(record, log, n);
+
+	for (unsigned i = 0; i < n; i++)
+		at = record_put_log_segment(at, log->segments[i]);
+	int rc = append(s, FORMAT_LOG, record, (uint64_t)(at - record));
+	for (unsigned i = n; i < log->n && rc == 0; i += n) {
+		n = log->n - i < most ? log->n - i : most;
+		at = record_put_log_change(record, log->node.id, n, 0);
+		for (unsigned k = 0; k < n; k++)
+			at = record_put_log_segment(at, log->segments[i + k]);
+		rc = append(s, FORMAT_LOG_SEGMENTS, record, (uint64_t)(at - record));
+	}
+	return rc;
+}
+
+static int write_logs(struct store *s, uint8_t *record, uint64_t max_bytes)
+{
+	int rc = 0;
+
+	for (struct idmap_node *node = idmap_any(&s->logs); node != NULL && rc == 0; node = idmap_after(&s->logs, node))
+		rc = write_log(s, (const struct store_log *)node, record, max_bytes);
+	return rc;
+}
+
 static int write_live(struct store *s)
 {
 	uint64_t max_bytes = container_max_payload(s->catalogue);
@@ -127,6 +156,8 @@ static int write_live(struct store *s)
 		rc = write_objects(s, record, max_bytes);
 	if (rc == 0)
 		rc = write_containers(s, record);
+	if (rc == 0)
+		rc = write_logs(s, record, max_bytes);
 	free(record);
 	return rc;
 }

@@ -315,7 +315,9 @@ static void search_all(struct freemap *sp, struct finding *f)
 
 uint64_t freemap_available(const struct freemap *sp, unsigned flags)
 {
-	uint64_t kept = flags & FREEMAP_PROMISED ? 0 : sp->n_promised + (flags & FREEMAP_PRIVILEGED ? 0 : sp->n_held);
+	uint64_t kept = flags & FREEMAP_PRIVILEGED ? 0 : sp->n_held + (flags & FREEMAP_PLEDGED ? 0 : sp->n_pledged);
+
+	kept = flags & FREEMAP_PROMISED ? 0 : sp->n_promised + kept;
 
 	return sp->n_free > kept ? sp->n_free - kept : 0;
 }

@@ -17,6 +17,7 @@ struct freemap {
 	uint64_t n_free;
 	uint64_t n_promised;  /* of the free ones: for who will ask with `promised` */
 	uint64_t n_held;      /* of the free ones: kept for who asks with `privileged` */
+	uint64_t n_pledged;   /* the same for who asks with `pledged`; may be more than are free: then what is given back is kept, too */
 	uint64_t cursor;      /* where the last allocation ended */
 	uint64_t n_bytes;     /* of memory */
 };
@@ -35,6 +36,7 @@ enum freemap_flags {
 	FREEMAP_PROMISED = 1,   /* out of what was promised */
 	FREEMAP_PRIVILEGED = 2, /* may take what is held back */
 	FREEMAP_WHOLE = 4,      /* all in one, or -ENOSPC */
+	FREEMAP_PLEDGED = 8,    /* may take what is pledged */
 };
 
 /* A run of free units, of `want` if there is one as long, else the longest there is; the first multiple of align

@@ -17,12 +17,42 @@ static uint64_t n_units(const struct reclaim *r)
 	return n;
 }
 
+/* A segment of a log, as an object: its pages, then their checksums. */
+static int open_segment_locked(struct store *s, const struct store_log_extent *e, struct object **ret)
+{
+	if (e->len_bytes == 0)
+		return -EAGAIN;
+	struct object *o = malloc(sizeof(*o) + sizeof(o->extents[0]));
+	if (o == NULL)
+		return -ENOMEM;
+	*o = (struct object){
+		.store = s,
+		.class_no = e->class_no,
+		.sums_unit = format_log_units(e->log->settings.segment_bytes),
+		.len_bytes = e->len_bytes,
+		.n_pages = format_n_pages(e->len_bytes),
+		.n_extents = 1,
+	};
+	o->extents[0] = (struct extent){.start = e->start, .n_units = store_log_extent_units(e->log)};
+	if (idmap_add(&s->objects, &o->node, e->node.id) < 0) {
+		free(o);
+		return -ENOMEM;
+	}
+	*ret = o;
+	return 0;
+}
+
 static int open_locked(struct store *s, uint64_t id, struct object **ret)
 {
 	const struct index_entry *e = index_find(&s->index, id);
+	const struct store_log_extent *segment = e == NULL
+	                                                 ? (struct store_log_extent *)idmap_find(&s->log_segments, id)
+	                                                 : NULL;
 	struct extent one;
 	unsigned n;
 
+	if (segment != NULL)
+		return open_segment_locked(s, segment, ret);
 	if (e == NULL || e->hidden)
 		return idmap_find(&s->writers, id) != NULL ? -EAGAIN : -ESTALE;
 	const struct extent *extents = index_entry_extents(e, &one, &n);
@@ -196,7 +226,7 @@ unsigned object_list(struct store *s, uint64_t after, uint64_t *ret_ids, unsigne
 
 #define LIST_STEP 4096 /* entries looked at before others get the lock */
 
-unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n)
+static unsigned list_by_tag(struct store *s, uint8_t tag, bool of_it, uint64_t after, uint64_t *ret_ids, unsigned n)
 {
 	const struct index_entry *e;
 	unsigned i = 0, n_looked;
@@ -208,10 +238,20 @@ unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64
 			if (e == NULL)
 				break;
 			after = e->id;
-			if (e->tag == tag && !e->hidden)
+			if ((e->tag == tag) == of_it && !e->hidden)
 				ret_ids[i++] = e->id;
 		}
 		store_unlock(s);
 	} while (n_looked == LIST_STEP);
 	return i;
+}
+
+unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n)
+{
+	return list_by_tag(s, tag, true, after, ret_ids, n);
+}
+
+unsigned object_list_others(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n)
+{
+	return list_by_tag(s, tag, false, after, ret_ids, n);
 }

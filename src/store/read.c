@@ -35,7 +35,7 @@ static_assert(sizeof(struct state) <= sizeof(((struct object_read *)0)->driver),
 /* What is contiguous from a page on: its place, and how many pages, at most n. */
 static uint64_t piece(const struct object *o, uint64_t page, uint64_t n, uint64_t *ret_n)
 {
-	uint64_t unit = format_page_unit(page);
+	uint64_t unit = object_page_unit(o, page);
 	const struct extent *e = extents_find(o->extents, o->n_extents, unit);
 	uint64_t in_extent = e->n_units - (unit - e->logical);
 	uint64_t in_group = FORMAT_SUMS_PER_PAGE - page % FORMAT_SUMS_PER_PAGE;
@@ -230,7 +230,7 @@ static int sums_now(struct object *o, uint64_t page, uint32_t n, void *buf, uint
 	}
 	if (table_try_copy(&o->store->tables, o->node.id, group, first, n, sums))
 		return 0;
-	uint64_t unit = format_sums_unit(o->n_pages, group);
+	uint64_t unit = object_sums_unit(o, group);
 	const struct extent *e = extents_find(o->extents, o->n_extents, unit);
 	struct device *d = o->store->classes[o->class_no].device;
 	int rc = device_read_now(d, (e->start + (unit - e->logical)) * FORMAT_UNIT_BYTES, buf, FORMAT_UNIT_BYTES);

@@ -251,6 +251,189 @@ static int replay_container_gone(struct replay *r, struct input *in)
 	return 0;
 }
 
+/* ---- logs ---- */
+
+/* The newest of its log, if all goes well. */
+static int take_log_segment(struct replay *r, struct input *in, struct store_log *log)
+{
+	struct log_segment_le le;
+	struct store *s = r->store;
+	uint32_t units = store_log_extent_units(log);
+
+	if (!take(in, &le, sizeof(le)))
+		return wrong(r, log->node.id, "its record is short");
+	uint64_t id = le64toh(le.id), place = le64toh(le.place);
+	uint64_t start = place & ((UINT64_C(1) << FORMAT_LOG_PLACE_SHIFT) - 1), class_bits = place >> FORMAT_LOG_PLACE_SHIFT;
+	unsigned class_no = class_bits == 0 ? log->settings.class_no : (unsigned)class_bits - 1;
+	if (id == 0 || start > FORMAT_MAX_CLASS_UNITS || !has_class(r, class_no) || idmap_find(&s->log_segments, id) != NULL)
+		return wrong(r, id, "an impossible segment of a log");
+	int rc = freemap_take(&s->classes[class_no].space, start, units);
+	if (rc == -EUCLEAN)
+		return wrong(r, id, "its space is another's, or none");
+	struct store_log_extent *e = rc == 0 ? calloc(1, sizeof(*e)) : NULL;
+	if (e == NULL)
+		return quire_fail(r->err, rc < 0 ? rc : -ENOMEM, "catalogue");
+	e->log = log;
+	e->class_no = class_no;
+	e->start = start;
+	e->node.id = id;
+	rc = store_log_push_locked(log, e);
+	if (rc < 0) {
+		free(e);
+		return quire_fail(r->err, rc, "catalogue");
+	}
+	saw_id(r, id);
+	s->live_bytes += STORE_LOG_SEGMENT_LIVE_BYTES;
+	return 0;
+}
+
+static int add_log(struct replay *r, const struct log_le *le, struct store_log **ret)
+{
+	uint64_t id = le64toh(le->id);
+	struct store_log *log = calloc(1, sizeof(*log));
+
+	if (log == NULL)
+		return quire_fail(r->err, -ENOMEM, "catalogue");
+	log->store = r->store;
+	latch_init(&log->latch, r->store->config.service);
+	log->settings = (struct store_log_settings){
+		.class_no = le->class_no,
+		.segment_bytes = le32toh(le->segment_bytes),
+		.retain_bytes = le64toh(le->retain_bytes),
+		.retain_ns = le64toh(le->retain_ns),
+		.retain_records = le64toh(le->retain_records),
+		.keys = (le->flags & FORMAT_LOG_KEYS) != 0,
+		.volumes = (le->flags & FORMAT_LOG_VOLUMES) != 0,
+		.destages = le->destage != 0,
+		.destage_class = le->destage != 0 ? le->destage - 1u : 0,
+		.destage_keep = le32toh(le->destage_keep),
+	};
+	memcpy(log->settings.secret, le->secret, sizeof(le->secret));
+	static_assert(sizeof(log->settings.name) == sizeof(le->name), "one size");
+	memcpy(log->settings.name, le->name, sizeof(le->name));
+	int rc = 0;
+	if (id == 0 || log->settings.name[sizeof(le->name) - 1] != '\0' || (le->flags & ~(FORMAT_LOG_KEYS | FORMAT_LOG_VOLUMES)) != 0 ||
+	    !store_log_settings_are_valid(r->store, &log->settings) || !store_log_settings_name(&log->settings))
+		rc = wrong(r, id, "an impossible log");
+	else if (idmap_find(&r->store->logs, id) != NULL)
+		rc = wrong(r, id, "is there twice");
+	else
+		rc = idmap_add(&r->store->logs, &log->node, id);
+	if (rc < 0) {
+		latch_fini(&log->latch);
+		free(log);
+		return rc == -ENOMEM ? quire_fail(r->err, rc, "catalogue") : rc;
+	}
+	saw_id(r, id);
+	r->store->live_bytes += STORE_LOG_LIVE_BYTES;
+	*ret = log;
+	return 0;
+}
+
+static int replay_log(struct replay *r, struct input *in)
+{
+	struct store_log *log = NULL;
+	struct log_le le;
+
+	if (!take(in, &le, sizeof(le)))
+		return wrong(r, 0, "a short record of a log");
+	int rc = add_log(r, &le, &log);
+	for (uint32_t i = 0; rc == 0 && i < le32toh(le.n_segments); i++)
+		rc = take_log_segment(r, in, log);
+	return rc == 0 && in->left != 0 ? wrong(r, log->node.id, "a record of a log that is too long") : rc;
+}
+
+static int forget_log_segment(struct replay *r, unsigned i, struct store_log *log)
+{
+	struct store *s = r->store;
+	struct store_log_extent *e = log->segments[i];
+	uint64_t id = e->node.id;
+	int rc = freemap_give(&s->classes[e->class_no].space, e->start, store_log_extent_units(log));
+	if (rc < 0)
+		return quire_fail(r->err, rc, "catalogue: segment %llu of a log", (unsigned long long)id);
+	s->live_bytes -= STORE_LOG_SEGMENT_LIVE_BYTES;
+	idmap_remove(&s->log_segments, &e->node);
+	memmove(log->segments + i, log->segments + i + 1, (--log->n - i) * sizeof(log->segments[0]));
+	free(e);
+	return 0;
+}
+
+static int drop_log_segment(struct replay *r, struct store_log *log, uint64_t id)
+{
+	unsigned i = 0;
+
+	while (log->settings.volumes && i < log->n && log->segments[i]->node.id != id)
+		i++;
+	/* The oldest go first, but of volumes. */
+	if (i >= log->n || log->segments[i]->node.id != id)
+		return wrong(r, id, "a segment of a log is removed, and is not its oldest, or not there");
+	return forget_log_segment(r, i, log);
+}
+
+static int replay_log_moved(struct replay *r, struct input *in)
+{
+	struct log_moved_le le;
+
+	if (!take(in, &le, sizeof(le)))
+		return wrong(r, 0, "a short record of a log");
+	struct store_log *log = (struct store_log *)idmap_find(&r->store->logs, le64toh(le.id));
+	if (log == NULL)
+		return wrong(r, le64toh(le.id), "segments of a log that is not there");
+	unsigned i = 0;
+	while (i < log->n && log->segments[i]->node.id != le64toh(le.old_id))
+		i++;
+	if (i == log->n)
+		return wrong(r, le64toh(le.old_id), "a segment of a log is moved, and not there");
+	int rc = take_log_segment(r, in, log);
+	if (rc < 0)
+		return rc;
+	if (in->left != 0)
+		return wrong(r, log->node.id, "a record of a log that is too long");
+	/* The new one, taken as the newest, changes places with the old. */
+	struct store_log_extent *old = log->segments[i];
+	log->segments[i] = log->segments[log->n - 1];
+	log->segments[log->n - 1] = old;
+	return forget_log_segment(r, log->n - 1, log);
+}
+
+static int replay_log_segments(struct replay *r, struct input *in)
+{
+	struct log_change_le le;
+	struct next_id_le removed;
+
+	if (!take(in, &le, sizeof(le)))
+		return wrong(r, 0, "a short record of a log");
+	struct store_log *log = (struct store_log *)idmap_find(&r->store->logs, le64toh(le.id));
+	if (log == NULL)
+		return wrong(r, le64toh(le.id), "segments of a log that is not there");
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && i < le32toh(le.n_added); i++)
+		rc = take_log_segment(r, in, log);
+	for (uint32_t i = 0; rc == 0 && i < le32toh(le.n_removed); i++)
+		rc = take(in, &removed, sizeof(removed)) ? drop_log_segment(r, log, le64toh(removed.id))
+		                                         : wrong(r, log->node.id, "its record is short");
+	return rc == 0 && in->left != 0 ? wrong(r, log->node.id, "a record of a log that is too long") : rc;
+}
+
+static int replay_log_gone(struct replay *r, struct input *in)
+{
+	struct next_id_le le;
+
+	if (!take(in, &le, sizeof(le)) || in->left != 0)
+		return wrong(r, 0, "a log");
+	struct store_log *log = (struct store_log *)idmap_find(&r->store->logs, le64toh(le.id));
+	if (log == NULL)
+		return wrong(r, le64toh(le.id), "removed, and not there");
+	while (log->n > 0) {
+		int rc = drop_log_segment(r, log, log->segments[0]->node.id);
+		if (rc < 0)
+			return rc;
+	}
+	r->store->live_bytes -= STORE_LOG_LIVE_BYTES;
+	store_log_free_locked(log);
+	return 0;
+}
+
 int replay_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload,
                   uint32_t len_bytes)
 {
@@ -271,6 +454,14 @@ int replay_record(void *arg, const struct journal_place *at, uint16_t type, cons
 		return replay_container(r, &in);
 	case FORMAT_CONTAINER_GONE:
 		return replay_container_gone(r, &in);
+	case FORMAT_LOG:
+		return replay_log(r, &in);
+	case FORMAT_LOG_SEGMENTS:
+		return replay_log_segments(r, &in);
+	case FORMAT_LOG_GONE:
+		return replay_log_gone(r, &in);
+	case FORMAT_LOG_MOVED:
+		return replay_log_moved(r, &in);
 	default:
 		return quire_fail(r->err, -EUCLEAN, "catalogue: a record of type %u at %llu", type,
 		                  (unsigned long long)(at->segment + at->offset));

@@ -123,6 +123,10 @@ static void store_free(struct store *s)
 		idmap_remove(&s->containers, node);
 		store_container_free((struct store_container *)node);
 	}
+	while ((node = idmap_any(&s->logs)) != NULL)
+		store_log_free_locked((struct store_log *)node);
+	idmap_fini(&s->logs);
+	idmap_fini(&s->log_segments);
 	idmap_fini(&s->writers);
 	idmap_fini(&s->objects);
 	idmap_fini(&s->containers);
@@ -313,9 +317,11 @@ int store_close(struct store *s)
 	if (s == NULL)
 		return 0;
 	store_lock(s);
-	bool busy = s->n_ops != 0 || s->objects.n != 0 || s->deleted != NULL;
+	bool busy = s->n_ops != 0 || s->objects.n != 0 || s->deleted != NULL || s->scratch != NULL;
 	for (struct idmap_node *node = idmap_any(&s->containers); node != NULL; node = idmap_after(&s->containers, node))
 		busy |= ((struct store_container *)node)->container != NULL || ((struct store_container *)node)->busy;
+	for (struct idmap_node *node = idmap_any(&s->logs); node != NULL; node = idmap_after(&s->logs, node))
+		busy |= ((struct store_log *)node)->open || ((struct store_log *)node)->busy;
 	store_unlock(s);
 	if (busy)
 		return -EBUSY;

@@ -18,6 +18,7 @@ extern const char *const store_class_names[STORE_N_CLASSES]; /* of their files, 
 
 struct store;
 struct quire_store;
+struct quire_cache;
 
 /* The public face's name for a store: it is the very struct. */
 static inline struct store *store_inside(struct quire_store *s)
@@ -44,6 +45,7 @@ struct store_config {
 	uint64_t seed;              /* 0: kernel randomness for UUID and salts; tests give their own, another for
 	                             * each open */
 	uint32_t segment_bytes;     /* format: of the catalogue; 0: by the size of `capacity` */
+	struct quire_cache *cache;  /* borrowed: whose budget and loop those are; NULL: no cache's */
 	void *face;                 /* borrowed: what an owner wants to find again by store_config_of */
 	uint64_t compact_slack_bytes; /* the catalogue is compacted beyond twice its live size and this; 0: 4 segments */
 };
@@ -63,14 +65,17 @@ int store_open(const struct store_media *media, const struct store_config *confi
 int store_close(struct store *s); /* -EBUSY: objects or containers held, calls under way. Closes its devices */
 
 /* Durable when they return. add: the device is the store's if it succeeds; -EEXIST. grow: bytes == 0: what the device
- * has; -EINVAL if smaller. */
-int store_class_add(struct store *s, unsigned cls, struct device *device, struct quire_error *err);
+ * has; -EINVAL if smaller. compat: FORMAT_COMPAT_*, for who opens the class's device the next time. */
+int store_class_add(struct store *s, unsigned cls, struct device *device, uint32_t compat, struct quire_error *err);
 int store_class_grow(struct store *s, unsigned cls, uint64_t bytes, struct quire_error *err);
 
 struct store_class_stat {
 	bool present;
 	uint64_t bytes, used_bytes, free_bytes; /* promised to objects being written: free still */
 	uint64_t pending_bytes;                 /* part of used: of removed objects that are held still */
+	enum device_medium medium;
+	enum device_durable durable;
+	uint32_t granularity_bytes;
 };
 struct store_stat {
 	uint8_t uuid[16];
@@ -130,6 +135,7 @@ int object_properties(struct store *s, uint64_t id, struct object_properties *re
 unsigned object_list(struct store *s, uint64_t after, uint64_t *ret_ids, unsigned n);
 /* Only those of that tag: one look at each entry of the index. */
 unsigned object_list_tagged(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n);
+unsigned object_list_others(struct store *s, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n); /* and all but these */
 
 /* A verified read for a loop: as media_read is for plain files. done(0): all bytes are there and every page of them
  * matched its checksum (checksum pages are read as needed, cached under the budget). -EBADMSG: bad_offset tells
@@ -152,6 +158,36 @@ void object_read_start(struct quire_loop *loop, struct object_read *read);
 int object_read_wait(struct object *o, uint64_t offset, uint32_t len_bytes, void *buf, uint64_t *ret_bad_offset);
 /* On this thread, blocking, without memory of its own: for fault handlers. */
 int object_read_now(struct object *o, uint64_t offset, uint32_t len_bytes, void *buf);
+
+/* ---- objects where they lie ---- */
+
+/* True if its class is mapped, so that it is worth trying. */
+bool object_is_mapped(const struct object *o);
+/* Whole pages of an object in the mapping of its class (device_borrow), borrowed as long as the object is held: nobody writes
+ * or discards there before. offset: multiple of 4 KiB; len_bytes is rounded up to pages. NULL: no mapping, not one piece, not
+ * to be had now, or beyond the object: read it. Not verified. Any thread, no I/O. */
+const void *object_borrow(const struct object *o, uint64_t offset, uint32_t len_bytes);
+/* Holds pages, there or copied from there, against their checksums. -EBADMSG: ret_bad_offset tells the first page that does not
+ * match; -EAGAIN: the checksums can't be had where they lie: read the object. Any thread, no I/O; bytes behind the object's end
+ * in its last page are zeros. */
+int object_verify(const struct object *o, uint64_t offset, uint32_t len_bytes, const void *bytes,
+                  uint64_t *ret_bad_offset);
+
+/* ---- scratch space ---- */
+
+/* Space of a class that no record tells of: it is free when the store is opened again, whatever became of its owner. Extents of one
+ * size, each in one piece. While there is one, store_close is -EBUSY. */
+struct store_scratch;
+int store_scratch_open(struct store *s, unsigned cls, uint32_t extent_bytes, uint64_t most_bytes,
+                       struct store_scratch **ret); /* -ENOENT: no such class; most_bytes: that it may have; 0: the class */
+void store_scratch_close(struct store_scratch *x);  /* with all its extents. NULL allowed */
+/* Whoever takes or writes is alone between begin and end, which may suspend or block. -EDEADLK. */
+int store_scratch_begin(struct store_scratch *x);
+void store_scratch_end(struct store_scratch *x);
+int store_scratch_take(struct store_scratch *x, uint64_t *ret_at); /* a byte offset in the class. -ENOSPC. May suspend or block */
+void store_scratch_give(struct store_scratch *x, uint64_t at);     /* anybody; neither; nobody reads or writes there */
+int store_scratch_write(struct store_scratch *x, uint64_t at, const void *buf, uint64_t n_bytes);
+int store_scratch_read(struct store_scratch *x, uint64_t at, void *buf, uint64_t n_bytes); /* anybody */
 
 /* ---- metadata containers ---- */
 

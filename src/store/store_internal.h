@@ -4,6 +4,8 @@
 
 #include "store.h"
 
+#include "logs.h"
+
 #include "extents.h"
 #include "idmap.h"
 #include "index.h"
@@ -79,6 +81,7 @@ struct object {
 	unsigned n_refs;          /* s->lock */
 	unsigned class_no, page_shift;
 	uint32_t sum;
+	uint64_t sums_unit;       /* of a log's segment: where its pages of checksums begin, all behind its pages; else 0 */
 	uint64_t len_bytes, n_pages;
 	struct reclaim *reclaim;  /* owned: deleted; what to do with the last put. s->lock */
 	struct object *next_deleted, **link_deleted; /* s->lock */
@@ -98,6 +101,44 @@ struct store_container {
 	bool busy;                /* being opened, made or destroyed; s->lock */
 };
 
+/* An extent of scratch space. */
+struct scratch_extent {
+	struct idmap_node node;   /* its owner's; by its first unit */
+	struct reclaim *reclaim;  /* owned: for when it goes back, and there may be no memory */
+};
+
+struct store_scratch {
+	struct store *store;      /* borrowed */
+	struct store_scratch *next, **link; /* of the store's; s->lock */
+	unsigned class_no;
+	uint32_t n_units;         /* of an extent */
+	uint64_t most_bytes;
+	struct idmap extents;     /* s->lock */
+	struct latch latch;
+};
+
+struct store_log;
+
+/* A segment of a log: space, and, once it is sealed, what an object can be made of. */
+struct store_log_extent {
+	struct idmap_node node;   /* s->log_segments; by the object's id */
+	struct store_log *log;
+	unsigned class_no;        /* the log's own, unless it was moved */
+	uint64_t start;           /* unit */
+	uint64_t len_bytes;       /* sealed: of the object; else 0 */
+	bool leaves;              /* it is among those that are about to be removed */
+};
+
+struct store_log {
+	struct idmap_node node;   /* s->logs */
+	struct store *store;
+	struct store_log_settings settings;
+	struct store_log_extent **segments; /* owned, and each; oldest first; s->lock */
+	unsigned n, capacity;
+	bool open, busy;          /* s->lock */
+	struct latch latch;       /* one change of its segments at a time; the store's is taken inside it */
+};
+
 struct store {
 	struct store_config config;
 	uint8_t uuid[16];
@@ -106,8 +147,9 @@ struct store {
 
 	pthread_mutex_t lock;     /* for a moment, never over I/O; a leaf but for the budget */
 	struct index index;
-	struct idmap writers, objects, containers;
+	struct idmap writers, objects, containers, logs, log_segments;
 	struct object *deleted;   /* open still */
+	struct store_scratch *scratch; /* open */
 	uint64_t next_id, id_limit;
 	uint64_t n_ops;           /* calls under way */
 	uint64_t charged_bytes;   /* to the budget, for index and space */
@@ -144,6 +186,11 @@ uint64_t store_random(struct store *s); /* nonzero if config.seed is; else 0: ta
 void store_charge_locked(struct store *s); /* index and space, as they are now */
 int store_enter(struct store *s);       /* one more call under way: 0, -EROFS for a store that is read only */
 void store_leave(struct store *s);
+
+/* ---- classes.c ---- */
+
+/* Writes both copies, with the next generation; the latch is excluded. On failure what is on the medium is either. */
+int superblock_update(struct store_class *c, struct superblock *sb);
 
 /* ---- allocate.c: space, waiting for what is on its way back ---- */
 
@@ -199,6 +246,10 @@ uint8_t *record_put_object(uint8_t *at, const struct index_entry *e);
 uint8_t *record_put_container(uint8_t *at, const struct store_container *c);
 uint8_t *record_put_transaction(uint8_t *at, uint32_t n_objects, uint32_t n_removed);
 uint8_t *record_put_id(uint8_t *at, uint64_t id);
+uint8_t *record_put_log(uint8_t *at, const struct store_log *log, unsigned n_segments);
+uint8_t *record_put_log_change(uint8_t *at, uint64_t log_id, uint32_t n_added, uint32_t n_removed);
+uint8_t *record_put_log_segment(uint8_t *at, const struct store_log_extent *e);
+uint8_t *record_put_log_moved(uint8_t *at, uint64_t log_id, uint64_t old_id, const struct store_log_extent *e);
 
 /* ---- writer.c ---- */
 
@@ -236,6 +287,85 @@ void place_undo_locked(struct writer *w); /* it is small again */
 
 /* The object is no more: takes r if somebody holds it, until he lets go. */
 bool object_delete_locked(struct store *s, uint64_t id, struct reclaim *r);
+
+/* Where a page of an object is, and a page of its checksums: units of the object. */
+static inline uint64_t object_page_unit(const struct object *o, uint64_t page)
+{
+	return o->sums_unit != 0 ? page : format_page_unit(page);
+}
+
+static inline uint64_t object_sums_unit(const struct object *o, uint64_t group)
+{
+	return o->sums_unit != 0 ? o->sums_unit + group : format_sums_unit(o->n_pages, group);
+}
+
+/* ---- logs.c, log_segments.c, log_seal.c ---- */
+
+static inline uint32_t store_log_extent_units(const struct store_log *log)
+{
+	uint32_t bytes = log->settings.segment_bytes;
+
+	return format_log_extent_units(bytes) + (log->settings.keys ? format_log_keys_units(bytes) : 0);
+}
+
+/* Those that are removed, and what is to become of their space. */
+struct store_log_leaving {
+	uint8_t *record;           /* owned */
+	struct reclaim **reclaims; /* owned, and each that is not NULL */
+	unsigned n;
+};
+
+int store_log_leaving_make(struct store_log *log, unsigned n, struct store_log_leaving *ret); /* free is due in any case */
+void store_log_leave_locked(struct store_log *log, struct store_log_leaving *l); /* their removal is durable */
+void store_log_reclaim_left(struct store *s, struct store_log_leaving *l);
+void store_log_leaving_free(struct store_log_leaving *l);
+int store_log_get_extent(struct store_log *log, unsigned class_no, struct store_log_extent **ret); /* which nobody knows of yet */
+struct reclaim *store_log_make_reclaim(const struct store_log_extent *e); /* NULL: no memory */
+void store_log_pop_locked(struct store_log *log);
+
+#define STORE_LOG_LIVE_BYTES (sizeof(struct log_le) + 8)
+#define STORE_LOG_SEGMENT_LIVE_BYTES (sizeof(struct log_segment_le) + 8)
+
+/* Behind the last. Takes e; -ENOMEM: it is the caller's still. s->lock. */
+int store_log_push_locked(struct store_log *log, struct store_log_extent *e);
+void store_log_free_locked(struct store_log *log); /* and its segments; NULL allowed */
+
+/* A sealed segment's marks and what is behind them, to the end of its extent: whether they are whole, and of that segment. */
+int store_log_tail_decode(const struct store_log *log, const struct store_log_extent *e, const uint8_t *tail,
+                          struct store_log_footer *ret);
+/* They become another segment's, of the same bytes at another place. */
+void store_log_tail_readdress(const struct store_log *log, const struct store_log_extent *to, uint32_t sums_crc,
+                              uint8_t *tail);
+/* Pages of checksums at `to`; returns the checksum of the checksums. */
+uint32_t store_log_put_sums(uint64_t id, const uint32_t *sums, uint64_t n_pages, uint8_t *to);
+
+static inline uint32_t store_log_tail_bytes(const struct store_log *log)
+{
+	uint32_t bytes = log->settings.segment_bytes;
+
+	return (format_log_extent_units(bytes) - format_log_units(bytes) - format_log_sums_units(bytes)) * FORMAT_UNIT_BYTES;
+}
+
+/* Where the tail is, on the device. */
+static inline uint64_t store_log_tail_at(const struct store_log *log, const struct store_log_extent *e)
+{
+	uint32_t bytes = log->settings.segment_bytes;
+
+	return (e->start + format_log_units(bytes) + format_log_sums_units(bytes)) * FORMAT_UNIT_BYTES;
+}
+
+bool store_log_settings_name(const struct store_log_settings *settings); /* is one that it may have */
+bool store_log_settings_are_valid(const struct store *s, const struct store_log_settings *settings);
+
+/* ---- log_keys.c ---- */
+
+int store_log_write_keys(struct store_log *log, const struct store_log_extent *e, const struct store_log_key *keys,
+                         uint32_t n, uint32_t *ret_crc);
+/* As it is: a damaged list is one there as well. Not durable. By way of buf. */
+int store_log_copy_keys(struct store_log *log, const struct store_log_extent *from, const struct store_log_extent *to,
+                        const struct store_log_footer *f, void *buf, uint32_t buf_bytes);
+/* Whether the list is whole, if there is one; as store_log_read_keys. */
+int store_log_check_keys(struct store_log *log, uint64_t id, const struct store_log_footer *footer);
 
 /* ---- container_face.c ---- */
 

@@ -199,7 +199,7 @@ static struct load *load_new(struct table_cache *c, const struct object *o, uint
 	load->cache = c;
 	load->table = t;
 	load->block = block;
-	uint64_t unit = format_sums_unit(o->n_pages, group);
+	uint64_t unit = object_sums_unit(o, group);
 	const struct extent *e = extents_find(o->extents, o->n_extents, unit);
 	load->io = (struct device_io){
 		.verb = DEVICE_READ,

@@ -317,6 +317,36 @@ static void random_steps_lose_and_double_nothing(void **state)
 	owner_destroy(o);
 }
 
+static void used_twice_while_absent_is_told_once(void **state)
+{
+	struct owner *o = owner_create();
+	assert_false(policy_use_absent(o->policy, 50000, 900));
+	assert_false(policy_use_absent(o->policy, 50001, 900));
+	assert_true(policy_use_absent(o->policy, 50000, 900));
+	assert_false(policy_use_absent(o->policy, 50000, 900));
+	assert_true(policy_use_absent(o->policy, 50001, 900));
+	/* Keys and pages are two things. */
+	fill_range(o, 0, 1000);
+	evict(o, 50);
+	assert_false(policy_use_absent(o->policy, 3, 900));
+	owner_destroy(o);
+}
+
+static void a_scan_of_absent_pages_is_forgotten(void **state)
+{
+	struct owner *o = owner_create();
+	fill_range(o, 0, 1000);
+	size_t bytes = policy_bytes(o->policy);
+	assert_false(policy_use_absent(o->policy, 7777, 900));
+	assert_true(policy_bytes(o->policy) > bytes);
+	for (uint64_t page = 10000; page < 20000; page++)
+		assert_false(policy_use_absent(o->policy, page, 900));
+	assert_false(policy_use_absent(o->policy, 7777, 900));
+	assert_int_equal(policy_n_entries(o->policy), 1000);
+	assert_int_equal(count_resident(o, 0, 1000), 1000);
+	owner_destroy(o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -334,6 +364,8 @@ int main(void)
 		cmocka_unit_test(forget_drops_just_the_gone),
 		cmocka_unit_test(memory_is_as_documented),
 		cmocka_unit_test(random_steps_lose_and_double_nothing),
+		cmocka_unit_test(used_twice_while_absent_is_told_once),
+		cmocka_unit_test(a_scan_of_absent_pages_is_forgotten),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

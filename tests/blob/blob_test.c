@@ -275,20 +275,22 @@ static void found_by_tag(void **state)
 	uint64_t ids[6], found[6];
 
 	for (unsigned i = 0; i < 6; i++) {
-		hints.tag = i % 3 == 2 ? 255 : (uint8_t)(i % 3);
+		hints.tag = i % 3 == 2 ? 254 : (uint8_t)(i % 3);
 		assert_int_equal(quire_blob_alloc(store, &hints, &ids[i]), 0);
 	}
+	hints.tag = 255; /* the store's own */
+	assert_int_equal(quire_blob_alloc(store, &hints, &found[0]), -EINVAL);
 	assert_int_equal(quire_blob_list_tagged(store, 1, 0, found, 6), 0);
 	assert_int_equal(quire_blob_commit(store, ids, 6, NULL), 0);
 	for (unsigned round = 0; round < 2; round++) {
-		assert_int_equal(quire_blob_list_tagged(store, 255, 0, found, 6), 2);
+		assert_int_equal(quire_blob_list_tagged(store, 254, 0, found, 6), 2);
 		assert_int_equal(found[0], ids[2]);
 		assert_int_equal(found[1], ids[5]);
 		assert_int_equal(quire_blob_list_tagged(store, 1, ids[1], found, 6), 1);
 		assert_int_equal(found[0], ids[4]);
 		assert_int_equal(quire_blob_list_tagged(store, 7, 0, found, 6), 0);
 		assert_int_equal(quire_blob_props(store, ids[5], &props), 0);
-		assert_int_equal(props.tag, 255);
+		assert_int_equal(props.tag, 254);
 		env_reopen();
 	}
 }

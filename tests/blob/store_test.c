@@ -169,6 +169,79 @@ static void class_added(void **state)
 	assert_int_equal(check(), 0);
 }
 
+static void class_options_are_checked(void **state)
+{
+	struct quire_class_options o = {.bytes = 4 * MIB};
+
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), -EINVAL); /* no size */
+	o.size = sizeof(o) + 8;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), -EINVAL);
+	o.size = sizeof(o);
+	o.durable = (enum quire_durable)3;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), -EINVAL);
+	o.durable = QUIRE_DURABLE_PROCESS;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_STAGING, &o, &err), -EINVAL);
+	o.durable = QUIRE_DURABLE_POWER;
+	o.dax = QUIRE_DAX_OFF;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), -EINVAL);
+	o.durable = QUIRE_DURABLE_DEFAULT;
+	o.dax = QUIRE_DAX_ON;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_STAGING, &o, &err), -EINVAL);
+	o.device = "x";
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), -EINVAL);
+	o.device = NULL;
+	o.dax = (enum quire_dax)3;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), -EINVAL);
+	assert_false(exists(in_dir("pmem")) || exists(in_dir("staging")));
+}
+
+/* Where there is DAX: tests/vm/dax_test.c. */
+static void class_without_dax(void **state)
+{
+	struct quire_class_options o = {.size = sizeof(o), .bytes = 8 * MIB, .dax = QUIRE_DAX_ON};
+
+	int rc = quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err);
+	if (rc == 0)
+		skip();
+	assert_int_equal(rc, -ENOTSUP);
+	assert_non_null(strstr(err.text, "DAX"));
+	assert_false(exists(in_dir("pmem")));
+	o.dax = QUIRE_DAX_OFF;
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_STAGING, &o, &err), 0);
+	assert_int_equal(quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err), 0);
+	env_reopen();
+	assert_int_equal(check(), 0);
+}
+
+/* And again after the store was closed: what was wished is kept. */
+static void class_mapped_for_the_process(void **state)
+{
+	const struct quire_class_options o = {.size = sizeof(o), .bytes = 8 * MIB, .durable = QUIRE_DURABLE_PROCESS};
+	struct quire_store_stat st;
+	uint64_t id = 0;
+
+	int rc = quire_store_class_add_with(store, QUIRE_CLASS_PMEM, &o, &err);
+	if (rc == -ENOTSUP) {
+		print_message("%s\n", err.text); /* no libpmem2, or a file system without fallocate */
+		skip();
+	}
+	assert_int_equal(rc, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(quire_store_stat(store, &st), 0);
+		assert_int_equal(st.classes[QUIRE_CLASS_PMEM].medium, QUIRE_MEDIUM_PMEM);
+		assert_int_not_equal(st.classes[QUIRE_CLASS_PMEM].durable, QUIRE_DURABLE_DEFAULT);
+		assert_int_not_equal(st.classes[QUIRE_CLASS_CAPACITY].medium, QUIRE_MEDIUM_PMEM);
+		if (i == 0) {
+			id = begin(QUIRE_CLASS_PMEM);
+			assert_int_equal(append(id, 0, 300000), 0);
+			assert_int_equal(commit(id), 0);
+		}
+		assert_int_equal(verify(id, 300000), 0);
+		env_reopen();
+	}
+	assert_int_equal(check(), 0);
+}
+
 static void leftover_of_an_addition_is_replaced(void **state)
 {
 	int fd = open(in_dir("staging"), O_CREAT | O_WRONLY, 0644);
@@ -380,6 +453,9 @@ int main(void)
 		WITH_STORE(read_only_beside_a_writer),
 		WITH_NAME(renamed),
 		WITH_STORE(class_added),
+		WITH_STORE(class_options_are_checked),
+		WITH_STORE(class_without_dax),
+		WITH_STORE(class_mapped_for_the_process),
 		WITH_STORE(leftover_of_an_addition_is_replaced),
 		WITH_STORE(class_grown),
 		WITH_NAME(missing),

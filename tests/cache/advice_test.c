@@ -1,4 +1,5 @@
 /* Advice has the effect that it promises: cold leaves first, hot last, pinned never. */
+#include "../../src/cache/core.h"
 #include "../support/maps.h"
 
 #define ITEM (4 * MIB)
@@ -67,7 +68,8 @@ static void cold_again_and_again_takes_no_memory(void **state)
 	struct quire_map *m = map_two();
 	uint64_t before = status_bytes("VmData");
 
-	for (unsigned i = 0; i < 200000; i++)
+	/* If each took an entry, a MiB and a half. */
+	for (unsigned i = 0; i < 65536; i++)
 		assert_int_equal(quire_map_advise(m, i % 2, QUIRE_ADVISE_COLD), 0);
 	assert_true(status_bytes("VmData") < before + MIB);
 	map_end(m);
@@ -100,6 +102,34 @@ static void hot_is_no_pin(void **state)
 	for (uint64_t at = 0; at < 2 * CACHE_BUDGET; at += MIB)
 		assert_int_equal(want(m, item_ptr(m, 0) + at, MIB), 0);
 	assert_true(cache_stat().used <= cache_stat().budget);
+	map_end(m);
+}
+
+struct loose_word {
+	uint64_t value;
+} __attribute__((packed, may_alias));
+
+/* Each of the two would come in the place of the other, if nothing else left for it. */
+static void hot_leaves_for_a_load_across_pages(void **state)
+{
+	cache_anew(&(struct quire_cache_options){.size = sizeof(struct quire_cache_options), .budget_bytes = 8 * MIB,
+	                                         .no_probation = true, .no_second_chance = true, .signal_faults = true});
+	struct quire_map *m = map_two();
+	const char *p = item_ptr(m, 0);
+	uint64_t n_charged = 0;
+
+	file_sparse("hot", 10 * MIB);
+	struct quire_map *hot = map_name("hot");
+	assert_int_equal(quire_map_advise(hot, 0, QUIRE_ADVISE_HOT), 0);
+	for (uint64_t at = 0; at < 10 * MIB; at += MIB)
+		assert_int_equal(want(hot, item_ptr(hot, 0) + at, MIB), 0);
+	assert_int_equal(quire_map_stream(m, 0, QUIRE_STREAM_RANDOM), 0);
+	assert_int_equal(want(m, p, 1), 0);
+	while (budget_try_charge(&cache->budget, BUDGET_OTHER, page_size()))
+		n_charged += page_size();
+	assert_int_equal(((const volatile struct loose_word *)(p + 2 * page_size() - 4))->value, 0);
+	budget_uncharge(&cache->budget, BUDGET_OTHER, n_charged);
+	map_end(hot);
 	map_end(m);
 }
 
@@ -147,6 +177,7 @@ int main(void)
 		ON_SERVICE(cold_again_and_again_takes_no_memory),
 		ON_CHECKED(hot_leaves_last),
 		ON_CHECKED(hot_is_no_pin),
+		ON_FAULTING(hot_leaves_for_a_load_across_pages),
 		ON_CHECKED(pinned_never_leaves),
 		ON_CHECKED(cold_extents_go_with_their_map),
 		ON_EACH(no_such_advice),

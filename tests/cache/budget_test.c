@@ -39,7 +39,7 @@ static void check_sum(void)
 {
 	struct quire_cache_stat s = cache_stat();
 
-	assert_int_equal(s.used, s.frames + s.page_tables + s.tables + s.buffers + s.other + s.probation);
+	assert_int_equal(s.used, s.frames + s.page_tables + s.tables + s.buffers + s.other + s.probation + s.tmem);
 	assert_true(s.used <= s.budget);
 	assert_true(s.pinned <= s.frames);
 }

@@ -84,8 +84,10 @@ static void a_sequential_item_leaves_behind_its_reader(void **state)
 	assert_int_equal(quire_map_stream(m, 0, QUIRE_STREAM_SEQUENTIAL), 0);
 	for (uint64_t at = 0; at < 2 * CACHE_BUDGET; at += MIB) {
 		read_pages(m, item_ptr(m, 0), at, at + MIB);
-		/* Who fills by himself what he misses leaves more behind, until who reads ahead has caught up. */
-		assert_true(map_stat(m).resident <= (fault == QUIRE_FAULT_SIGNAL ? 16 : 4) * MIB);
+		/* Who fills by himself what he misses may be far ahead of who takes away what is behind him: that comes after him. */
+		while (fault == QUIRE_FAULT_SIGNAL && map_stat(m).resident > 4 * MIB)
+			sched_yield();
+		assert_true(map_stat(m).resident <= 4 * MIB);
 	}
 	assert_int_equal(map_stat(hot).resident, CACHE_BUDGET * 3 / 4);
 	map_end(m);

@@ -97,7 +97,7 @@ class WithStore(InDirectory):
         """A daemon that is ready."""
         daemon = self.started("serve", self.store, *words)
         line = daemon.stdout.readline().decode()
-        self.assertEqual(line, f"serving {self.store} (pid {daemon.pid})\n")
+        self.assertEqual(line, f"serving {self.store} (pid {daemon.pid})\n", daemon.communicate()[1] if line == "" else "")
         return daemon
 
     def stop(self, daemon):

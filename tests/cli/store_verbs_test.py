@@ -143,6 +143,45 @@ class Alone(WithStore):
         self.assertEqual(self.facts("info", self.store)["classes"]["pmem"]["bytes"], 4 << 20)
         self.clean()
 
+    def test_pmem_without_dax(self):
+        """Refused where power is asked for, in one line, and nothing is left; mapped where the process will do."""
+        add = ["class", "add", self.store, "pmem", "--size", "4M"]
+        self.refused(2, "tape", *add, "--durable", "tape")
+        self.refused(2, "--durable", "class", "add", self.store, "staging", "--size", "4M", "--durable", "process")
+        self.refused(1, "no DAX", *add, "--durable", "power")
+        self.assertFalse((self.store / "pmem").exists())
+        self.good(*add, "--durable", "process")
+        self.check_pmem("pmem", "page", "process")
+        id_, = self.put(self.write("a", data := os.urandom(50000)), "--class", "pmem")
+        self.assertTrue(self.good("blob", "get", self.store, id_) == data)
+        self.good("class", "grow", self.store, "pmem", "--size", "8M")
+        self.check_pmem("pmem", "page", "process")
+        self.clean()
+
+    def test_dax_of_one_file(self):
+        """There is none here: refused where it is asked for, and nothing is left; where none is asked for, all is well."""
+        add = ["class", "add", self.store]
+        self.refused(2, "perhaps", *add, "pmem", "--size", "4M", "--dax", "perhaps")
+        self.refused(2, "--dax", *add, "staging", "--size", "4M", "--dax", "on")
+        self.refused(2, "--dax", *add, "pmem", "--device", "device", "--dax", "on")
+        self.refused(1, "no DAX", *add, "pmem", "--size", "4M", "--dax", "on")
+        self.assertFalse((self.store / "pmem").exists())
+        self.good(*add, "staging", "--size", "4M", "--dax", "off")
+        self.refused(2, "--dax", "class", "grow", self.store, "staging", "--size", "8M", "--dax", "off")
+        self.clean()
+
+    def check_pmem(self, medium, granularity, durable):
+        facts = self.facts("info", self.store)["classes"]["pmem"]
+        self.assertEqual((facts["medium"], facts["granularity"], facts["durable"]), (medium, granularity, durable))
+        self.assertIn(f"{medium}, granularity {granularity}, durable beyond {durable}",
+                      self.good("info", self.store).decode())
+
+    def test_pmem_by_default_without_dax(self):
+        self.good("class", "add", self.store, "pmem", "--size", "4M")
+        facts = self.facts("info", self.store)["classes"]["pmem"]
+        self.assertIn(facts["medium"], ("direct", "buffered"))
+        self.assertEqual((facts["granularity"], facts["durable"]), ("block", "power"))
+
     def test_facts(self):
         self.put(self.write("a", bytes(100)))
         info, stat_ = self.facts("info", self.store), self.facts("stat", self.store)

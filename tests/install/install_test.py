@@ -5,6 +5,7 @@ tree but two small programs."""
 import pathlib
 import random
 import shutil
+import subprocess
 import sys
 import unittest
 
@@ -64,6 +65,21 @@ class Used(Installed):
     def test_static_library_defines_what_the_shared_one_exports(self):
         """A program that links statically gets no other name in its way."""
         self.assertEqual(self.names("libquire.a", "-g"), self.names("libquire.so", "-D"))
+
+    def test_every_function_has_a_page_of_the_manual(self):
+        pages = {page.stem for page in (self.prefix / "share" / "man" / "man3").glob("*.3")}
+        self.assertEqual(set(), self.names("libquire.so", "-D") - pages)
+
+    def test_pages_of_the_manual_are_sound(self):
+        if shutil.which("groff") is None:
+            self.skipTest("groff: not installed")
+        for page in sorted((self.prefix / "share" / "man").glob("*/*")):
+            text = page.read_text()
+            if text.startswith(".so "):
+                self.assertTrue((self.prefix / "share" / "man" / text.split()[1]).exists(), page)
+            else:
+                formatted = subprocess.run(["groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", page], capture_output=True, text=True)
+                self.assertEqual("", formatted.stderr, page)
 
     def test_command_runs(self):
         self.assertIn("quire", run(self.prefix / "bin" / "quire", "--help", env=self.shared()))

@@ -1,6 +1,8 @@
 /* append_test.c - taking records in: who shares a write, who waits, what is refused, what stops a journal. */
 #include "journal_env.h"
 
+#include "../../src/journal/journal_internal.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -34,6 +36,13 @@ static void create(void *arg)
 	assert_int_equal(journal_create(&o, first, &j, NULL), 0);
 }
 
+/* Nobody writes himself: each waits for the loop. */
+static void create_for_loops(void *arg)
+{
+	e.device->now = DEVICE_NOW_BLOCKS;
+	create(arg);
+}
+
 static void close_it(void *arg)
 {
 	(void)arg;
@@ -65,13 +74,13 @@ static void append_and_sync(void *arg)
 static void test_a_turns_waiters_share_one_write(void **state)
 {
 	(void)state;
-	env_run(&e, create, NULL);
+	env_run(&e, create_for_loops, NULL);
 	uint64_t before = sim_n_events(e.sim);
 	for (unsigned i = 0; i < 20; i++)
 		assert_int_equal(quire_co_spawn(e.loop, append_and_sync, (void *)(uintptr_t)i), 0);
 	assert_int_equal(quire_loop_run(e.loop), 0);
 	assert_int_equal(n_durable_seen, 20);
-	assert_int_equal(sim_n_events(e.sim) - before, 1);
+	assert_int_equal(sim_n_events(e.sim) - before, ENV_WRITE_EVENTS);
 	env_run(&e, close_it, NULL);
 }
 
@@ -79,7 +88,7 @@ static void test_a_turns_waiters_share_one_write(void **state)
 static void test_what_comes_during_a_write_shares_the_next(void **state)
 {
 	(void)state;
-	env_run(&e, create, NULL);
+	env_run(&e, create_for_loops, NULL);
 	uint64_t before = sim_n_events(e.sim);
 	assert_int_equal(quire_co_spawn(e.loop, append_and_sync, NULL), 0);
 	while (sim_n_events(e.sim) == before) {
@@ -89,6 +98,54 @@ static void test_what_comes_during_a_write_shares_the_next(void **state)
 	assert_int_equal(quire_loop_run(e.loop), 0);
 	assert_true(sim_n_events(e.sim) - before <= 3);
 	env_run(&e, close_it, NULL);
+}
+
+static void run_op(void *arg)
+{
+	struct quire_op op;
+	uint64_t no;
+
+	(void)arg;
+	assert_int_equal(record_append(j, 1, &no), 0);
+	quire_op_init(&op);
+	assert_int_equal(journal_sync(j, no, &op), 0);
+	assert_int_equal(quire_op_done(&op), ENV_IS_PMEM);
+	assert_int_equal(quire_await(&op), 0);
+	assert_int_equal(journal_n_durable(j), 1);
+	journal_close(j);
+}
+
+/* Where it is but copying; and a disk lets it wait. */
+static void test_who_would_wait_writes(void **state)
+{
+	static const struct sim_faults none = {.cut_ends_io = true};
+
+	(void)state;
+	sim_set_faults(e.sim, &none);
+	env_run(&e, create, NULL);
+	env_run(&e, run_op, NULL);
+}
+
+static void run_until_full(void *arg)
+{
+	struct device_io *io = &j->io;
+	uint64_t no;
+
+	(void)arg;
+	while (!j->writing)
+		assert_int_equal(record_append(j, 1, &no), 0);
+	/* What is taken is what was full, and nobody waited for that. */
+	assert_true(io->len_bytes > j->group_bytes - 2 * DEVICE_BLOCK_BYTES);
+	assert_int_equal(journal_n_durable(j), 0);
+	assert_int_equal(journal_append_now(j, JOURNAL_FIRST_TYPE, NULL, 0, &no), 0);
+	journal_close(j);
+}
+
+static void test_a_full_group_is_handed_on(void **state)
+{
+	(void)state;
+	env_run(&e, create, NULL);
+	env_run(&e, run_until_full, NULL);
 }
 
 static void run_nothing_new(void *arg)
@@ -249,7 +306,7 @@ static void run_cancel(void *arg)
 static void test_a_sync_can_be_cancelled(void **state)
 {
 	(void)state;
-	env_run(&e, create, NULL);
+	env_run(&e, create_for_loops, NULL);
 	env_run(&e, run_cancel, NULL);
 }
 
@@ -298,6 +355,64 @@ static void run_writer(void *arg)
 	assert_int_equal(journal_sync(j, no, NULL), 0);
 }
 
+/* Small ones and large ones, over several segments. */
+static void run_many(void *arg)
+{
+	static uint8_t bytes[64][6000];
+	struct iovec head = {.iov_base = (void *)(uintptr_t)"head", .iov_len = 4}, records[64];
+	uint64_t first_no, last_no;
+
+	(void)arg;
+	for (unsigned i = 0; i < 64; i++) {
+		memset(bytes[i], (int)i, sizeof(bytes[i]));
+		records[i] = (struct iovec){bytes[i], i % 9 == 8 ? 6000 - i : i * 3};
+	}
+	for (unsigned round = 0; round < 10; round++) {
+		assert_int_equal(journal_append_many(j, JOURNAL_FIRST_TYPE, &head, records, 64, &first_no, &last_no), 64);
+		assert_int_equal(first_no, round * 64);
+		assert_int_equal(last_no, round * 64 + 63);
+	}
+	records[5].iov_len = SEGMENT;
+	assert_int_equal(journal_append_many(j, JOURNAL_FIRST_TYPE, &head, records, 64, &first_no, &last_no), 5);
+	assert_int_equal(journal_append_many(j, JOURNAL_FIRST_TYPE, &head, records + 5, 2, &first_no, &last_no), -EMSGSIZE);
+	assert_int_equal(last_no, 644);
+	assert_int_equal(journal_sync(j, last_no, NULL), 0);
+	journal_close(j);
+}
+
+static int is_of_many(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
+{
+	unsigned i = (unsigned)(at->record_no % 64);
+	const uint8_t *p = payload;
+
+	assert_int_equal(type, JOURNAL_FIRST_TYPE);
+	assert_int_equal(len_bytes, 4 + (i % 9 == 8 ? 6000 - i : i * 3));
+	assert_memory_equal(p, "head", 4);
+	for (unsigned k = 4; k < len_bytes; k++)
+		assert_int_equal(p[k], i);
+	++*(unsigned *)arg;
+	return 0;
+}
+
+static void reopen_many(void *n)
+{
+	struct journal_options o = env_options(&e);
+
+	assert_int_equal(journal_open(&o, first, false, is_of_many, n, NULL, &j, NULL), 0);
+	journal_close(j);
+}
+
+static void test_many_at_once(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	env_run(&e, create, NULL);
+	env_run(&e, run_many, NULL);
+	env_run(&e, reopen_many, &n);
+	assert_int_equal(n, 645);
+}
+
 static void test_each_ones_records_are_in_its_order(void **state)
 {
 	struct seen seen;
@@ -335,12 +450,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_a_turns_waiters_share_one_write),
 		T(test_what_comes_during_a_write_shares_the_next),
+		T(test_who_would_wait_writes),
+		T(test_a_full_group_is_handed_on),
 		T(test_what_is_durable_costs_no_write),
 		T(test_records_from_nothing_to_a_segment),
 		T(test_without_space_nothing_is_taken),
 		T(test_a_callback_may_append_until_it_would_wait),
 		T(test_a_sync_can_be_cancelled),
 		T(test_a_failed_write_stops_the_journal),
+		T(test_many_at_once),
 		T(test_each_ones_records_are_in_its_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, end);

@@ -1,5 +1,7 @@
 /* journal_env.h - a journal on a simulated device, an owner of segments, and records that tell what they are.
  *
+ * The device is a disk, or persistent memory.
+ *
  * A record's type says which of the test's records it is (its id); length and content follow from the id, so
  * what comes back can be judged without keeping what went in. */
 #ifndef TESTS_JOURNAL_ENV_H
@@ -14,6 +16,17 @@
 #include "../../src/journal/container.h"
 #include "../../src/journal/frame.h"
 #include "../../src/media/sim.h"
+
+/* Each test is built twice, for a disk and for persistent memory (TEST_PMEM). */
+#ifdef TEST_PMEM
+#define ENV_IS_PMEM true
+#define ENV_WRITE_EVENTS 2u /* a copy and a fence */
+#define ENV_SIM_CREATE sim_create_pmem
+#else
+#define ENV_IS_PMEM false
+#define ENV_WRITE_EVENTS 1u
+#define ENV_SIM_CREATE sim_create
+#endif
 
 #define SEGMENT (64u << 10)
 #define MAX_SEGMENTS 64u
@@ -82,7 +95,7 @@ int seen_add(void *seen, const struct journal_place *at, uint16_t type, const vo
 void seen_init(struct seen *s);
 void seen_fini(struct seen *s);
 
-/* Nonzero seed and count of random tests: QUIRE_TEST_SEED; `quick` histories, or `slow` with QUIRE_TEST_LONG. */
+/* Nonzero seed and count of random tests: QUIRE_TEST_SEED; `quick` histories (a third under a sanitizer), or `slow` with QUIRE_TEST_LONG. */
 uint64_t random_seed(void);
 uint64_t random_count(uint64_t quick, uint64_t slow);
 double seconds_now(void);

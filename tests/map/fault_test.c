@@ -24,8 +24,8 @@ static void cold_loads_are_right(void **state)
 	for (unsigned i = 0; i < N_PAGES; i++)
 		assert_bytes(p + pages(i * 7 % N_PAGES) + i, 1, pages(i * 7 % N_PAGES) + i, 8);
 	if (fault != QUIRE_FAULT_KERNEL) {
-		/* The kernel may wake a thread for another reason, and then it faults again. */
-		assert_in_range(map_stat(m).n_faults, N_PAGES, N_PAGES + N_PAGES / 10);
+		/* The kernel may wake a thread for another reason, and then it faults again; it fills once, though. */
+		assert_true(map_stat(m).n_faults >= N_PAGES);
 		assert_int_equal(cache_stat().n_faults, map_stat(m).n_faults);
 		/* The last load may have been woken before its fill was counted. */
 		assert_in_range(map_stat(m).n_fills, N_PAGES - 1, N_PAGES);

@@ -98,7 +98,8 @@ static void comes_whole_by_one_load(void **state)
 	assert_bytes(p + 2 * HUGE - 9, 1, 2 * HUGE - 9, 8);
 	assert_int_equal(want(m, p + HUGE, HUGE), 0); /* the load may be over before its fill is counted */
 	assert_int_equal(map_stat(m).resident, HUGE);
-	assert_in_range(map_stat(m).n_faults, 1, 2);
+	assert_true(map_stat(m).n_faults > 0); /* more than once if woken for another reason, but read once: */
+	assert_int_equal(map_stat(m).n_fills, HUGE / page_size());
 	quire_capabilities(&caps);
 	if (machine_has_huge() && caps.page_tables_reclaimed)
 		assert_int_equal(smaps_bytes(p, "AnonHugePages"), HUGE);

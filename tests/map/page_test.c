@@ -102,12 +102,15 @@ static void unit_comes_by_one_load(void **state)
 	for (unsigned i = 0; i < N_SIZES; i++) {
 		struct quire_map *m = map_with("f", sizes[i]);
 		const char *p = item_ptr(m, 0);
-		size_t unit = had(sizes[i]);
+		size_t unit = had(sizes[i]), n = n_pages_of(sizes[i]);
 
 		assert_bytes(p + unit + unit / 2, 1, unit + unit / 2, 1);
 		assert_bytes(p + unit, 1, unit, unit);
 		assert_int_equal(want(m, p + unit, unit), 0); /* the load may be over before its fill is counted */
-		assert_in_range(map_stat(m).n_faults, 1, 2); /* a thread may be woken for another reason, and fault again */
+		/* A load may fault more than once: the kernel wakes threads for other reasons, and who reads on while it
+		 * still puts the unit in is faster than it. No such fault reads the file again. */
+		assert_true(map_stat(m).n_faults > 0);
+		assert_int_equal(map_stat(m).n_fills, n);
 		assert_int_equal(map_stat(m).resident, unit);
 		map_end(m);
 	}

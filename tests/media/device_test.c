@@ -276,6 +276,34 @@ static void test_discard_gives_space_back(void **state)
 	device_close(d);
 }
 
+static void test_written_now(void **state)
+{
+	struct device *d = device_env_open(0);
+	char *buf = device_env_memory(3 * BLOCK);
+
+	(void)state;
+	assert_int_equal(d->now, DEVICE_NOW_BLOCKS);
+	device_env_fill(buf, 7, 3, 5);
+	int rc = device_write_now(d, 7 * BLOCK, buf, 3 * BLOCK);
+	if (rc == -EAGAIN && getenv("QUIRE_EMULATED") != NULL) {
+		/* The emulator has no pwritev2: it is to be submitted, and nothing was done. */
+		device_close(d);
+		free(buf);
+		skip();
+	}
+	assert_int_equal(rc, 0);
+	memset(buf, 0, 3 * BLOCK);
+	assert_int_equal(device_read_now(d, 7 * BLOCK, buf, 3 * BLOCK), 0);
+	device_env_check(buf, 7, 3, 5);
+	assert_int_equal(device_write_now(d, d->size_bytes, buf, BLOCK), -EINVAL);
+	assert_int_equal(device_write_now(d, 512, buf, BLOCK), -EINVAL);
+	device_close(d);
+	d = device_env_open(DEVICE_READ_ONLY);
+	assert_int_equal(device_write_now(d, 0, buf, BLOCK), -EROFS);
+	device_close(d);
+	free(buf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_plain_threads),
 		cmocka_unit_test(test_no_waiting_in_a_callback),
 		cmocka_unit_test(test_discard_gives_space_back),
+		cmocka_unit_test(test_written_now),
 	};
 	return device_env_main(tests);
 }

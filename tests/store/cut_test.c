@@ -68,7 +68,7 @@ static bool change_classes(struct run *r, unsigned i)
 		assert_int_equal(sim_clone(r->initial[1], r->seed, &r->e.sims[1]), 0);
 		sim_cut_at(r->e.sims[1], r->staging_event, r->choice);
 		assert_int_equal(sim_open(r->e.sims[1], r->e.loop, &d), 0);
-		int rc = store_class_add(r->e.store, 1, d, NULL);
+		int rc = store_class_add(r->e.store, 1, d, 0, NULL);
 		if (rc < 0)
 			device_close(d);
 		if (!goes_on(rc))
@@ -182,8 +182,13 @@ static void cut_everywhere(unsigned which)
 	run_init(&r, 2);
 	uint64_t n_events = r.n_events[which];
 	for (uint64_t event = 0; event < n_events; event++)
-		for (uint64_t choice = 0; choice < 3; choice++, n_cuts++)
+		for (uint64_t choice = 0; choice < 3; choice++) {
+			/* Which faults a sanitizer finds there is no matter of the choice: one of the three for each event. */
+			if (getenv("QUIRE_SANITIZED") != NULL && choice != event % 3)
+				continue;
 			run_script(&r, which, event, choice < 2 ? choice : 1000 + event);
+			n_cuts++;
+		}
 	print_message("device %u: %llu events, %llu cuts\n", which, (unsigned long long)n_events,
 	              (unsigned long long)n_cuts);
 	run_fini(&r);

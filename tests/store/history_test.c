@@ -317,6 +317,10 @@ static void run_history(uint64_t seed, struct history *sum)
 	faults.shorten = rnd(h, 2) == 0 ? 0 : UINT32_MAX / 8;
 	const uint64_t n_units[STORE_N_CLASSES] = {400 + rnd(h, 1500), rnd(h, 2) * (256 + rnd(h, 500))};
 	env_init(&h->e, seed, n_units, &faults);
+	if (n_units[1] != 0 && rnd(h, 2) == 0) {
+		sim_destroy(h->e.sims[1]);
+		assert_int_equal(sim_create_pmem(n_units[1] * PAGE, seed, &faults, &h->e.sims[1]), 0);
+	}
 	h->e.slack_bytes = 1 + rnd(h, 8000);
 	model_init(&h->m);
 	env_run(&h->e, format, NULL);
@@ -342,7 +346,7 @@ static void test_histories(void **state)
 {
 	static struct history sum;
 	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
-	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 100000 : 5000);
+	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 100000 : getenv("QUIRE_SANITIZED") != NULL ? 800 : 2500);
 	uint64_t seed = number("QUIRE_TEST_SEED", (uint64_t)time(NULL) << 20);
 	struct timespec begin, end;
 

@@ -17,8 +17,11 @@ uint64_t content_key(uint64_t file, uint64_t version)
 	return mix64(options.seed ^ mix64(file * 1000003 + version));
 }
 
+/* Of every other file they are the same for 256 bytes, so that it gets smaller when compressed. */
 static uint64_t content_word(uint64_t key, uint64_t index)
 {
+	if (key & 1)
+		index /= 32;
 	return mix64(key + index * UINT64_C(0x9e3779b97f4a7c15));
 }
 

@@ -8,6 +8,7 @@
  *   loops.c    threads that run loops: coroutines, callbacks, embedded
  *   rulers.c   threads that change the world: budget, maps, advice, growth, blobs; and the vandal
  *   watch.c    memory as the kernel counts it; progress
+ *   stuck.c    the inside of the cache and the threads' stacks, when there is no progress
  *
  * Who uses a map enters its slot for the time of the use; destroying waits for users, but not for
  * operations under way nor for pins, which the library has to deal with.
@@ -46,6 +47,7 @@
 /* ---- options ---- */
 struct options {
 	unsigned seconds, n_threads;
+	int stuck_seconds; /* after which somebody who does not get on is an error */
 	uint64_t seed, budget_bytes;
 	enum quire_fault fault; /* AUTO stands for a mix */
 	bool mix;

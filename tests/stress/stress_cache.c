@@ -1,7 +1,7 @@
 /* stress_cache.c - many threads do everything at random with a small cache, every byte compared.
  *
  *   stress_cache [--seconds N] [--seed S] [--threads N] [--budget BYTES]
- *                [--fault service|signal|kernel|pinned|mix] [--engine uring|threads]
+ *                [--fault service|signal|kernel|pinned|mix] [--engine uring|threads] [--stuck SECONDS]
  *
  * See stress.h for the parts. What it does follows from the seed, but for the threads' interleaving.
  */
@@ -21,6 +21,7 @@
 
 struct options options = {
 	.seconds = 10, .n_threads = 16, .budget_bytes = 24u << 20, .fault = QUIRE_FAULT_AUTO, .mix = true,
+	.stuck_seconds = SANITIZED ? 150 : 60,
 };
 struct quire_capabilities caps;
 size_t page_bytes;
@@ -121,7 +122,7 @@ static bool parse_options(int argc, char **argv)
 		{"seconds", required_argument, NULL, 't'}, {"seed", required_argument, NULL, 's'},
 		{"threads", required_argument, NULL, 'n'}, {"fault", required_argument, NULL, 'f'},
 		{"engine", required_argument, NULL, 'e'},  {"budget", required_argument, NULL, 'b'},
-		{0},
+		{"stuck", required_argument, NULL, 'w'},   {0},
 	};
 	struct timespec now;
 	int o;
@@ -137,6 +138,8 @@ static bool parse_options(int argc, char **argv)
 			options.seed = strtoull(optarg, NULL, 0);
 		else if (o == 'n')
 			options.n_threads = (unsigned)strtoul(optarg, NULL, 0);
+		else if (o == 'w')
+			options.stuck_seconds = atoi(optarg);
 		else if (o == 'b')
 			options.budget_bytes = strtoull(optarg, NULL, 0);
 		else if (o == 'e' && (uring || strcmp(optarg, "threads") == 0))
@@ -174,6 +177,7 @@ static void cache_open(void)
 		.max_open_files = 8, /* fewer than there are files */
 		.signal_faults = caps.grade != QUIRE_GRADE_NONE,
 		.no_probation = options.seed % 8 == 0,
+		.no_second_chance = options.seed % 8 == 1,
 	};
 	struct quire_error err;
 
@@ -190,8 +194,9 @@ static void cache_close(void)
 	      "left behind: %llu of frames, %llu pinned, %llu maps, %llu descriptors", (unsigned long long)s.frames,
 	      (unsigned long long)s.pinned, (unsigned long long)s.n_maps, (unsigned long long)s.n_open_files);
 	CHECK(quire_cache_close(cache) == 0, "close");
-	printf("%llu pages read, %llu came back from their copies\n", (unsigned long long)s.n_fills,
-	       (unsigned long long)s.n_probation_hits);
+	printf("%llu pages read, %llu came back from their copies, %llu from compressed ones\n",
+	       (unsigned long long)s.n_fills, (unsigned long long)s.n_probation_hits,
+	       (unsigned long long)s.n_second_chance_hits);
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
  * own memory is counted as well, the cache's own account is looked at instead.
  */
 #include "stress.h"
+#include "stuck.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +15,6 @@
 #include <unistd.h>
 
 #define PERIOD_NS 3000000l
-#define STUCK_SECONDS (SANITIZED ? 150 : 60)
 
 _Atomic uint64_t budget_in_force;
 
@@ -122,8 +122,9 @@ static void look_at_progress(void)
 		if (progress != watch.seen[i] || moved_at[i] == 0 || atomic_load(&actors[i].doing) == NULL) {
 			watch.seen[i] = progress;
 			moved_at[i] = now.tv_sec;
-		} else if (now.tv_sec - moved_at[i] > STUCK_SECONDS) {
-			fprintf(stderr, "no progress of actor %u for %d s:\n", i, STUCK_SECONDS);
+		} else if (now.tv_sec - moved_at[i] > options.stuck_seconds) {
+			stuck_tell(cache);
+			fprintf(stderr, "no progress of actor %u for %d s:\n", i, options.stuck_seconds);
 			tell();
 			FAIL("stuck: %s", atomic_load(&actors[i].doing));
 		}

@@ -11,7 +11,7 @@ LAYERS = [
     ["journal"],
     ["store"],
     ["cache"],
-    ["map", "blob", "log"],
+    ["map", "anon", "blob", "log"],
     ["volume"],
     ["serve"],
     ["cli"],
@@ -19,8 +19,10 @@ LAYERS = [
 
 # Whose face a public header is. The header of all faces belongs to no layer.
 PUBLIC_HEADERS = {"error.h": "base", "loop.h": "loop", "cache.h": "cache", "map.h": "map", "store.h": "blob",
-                  "blob.h": "blob", "mdc.h": "blob", "quire.h": None,
-                  "async_map.h": "async_map"}
+                  "blob.h": "blob", "mdc.h": "blob", "log.h": "log", "tmem.h": "tmem", "tmem_store.h": "blob", "anon.h": "anon",
+                  "quire.h": None,
+                  "async_map.h": "async_map", "tmem_service.h": "serve", "nbd.h": "serve", "ublk.h": "serve", "volume.h": "volume",
+                  "tmem_memcached.h": "serve"}
 
 # Folders that see the library as any program does: public headers only.
 USERS = ["src/cli", "examples", "bench"]

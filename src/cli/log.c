@@ -1,0 +1,304 @@
+/* log.c - `quire log create|ls|append|cat|follow|trim|stat|rm`: which of them, and with what. */
+#include "log_text.h"
+#include "log_verbs.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#define MIN_SEGMENT_BYTES (64u << 10)
+#define MAX_SEGMENT_BYTES (1u << 30)
+
+static const struct log_verb {
+	const char *word;
+	int (*run)(struct session *s, const struct log_args *args);
+	bool writes;
+	const char *options; /* letters, of those in `longs` */
+	const char *help;
+} verbs[LOG_N_WHATS] = {
+	[LOG_CREATE] = {"create", log_create, true, "csbtnkDK",
+		"usage: quire log create STORE NAME [--class CLASS] [--segment-size BYTES] [--keys]\n"
+		"                        [--retain-bytes BYTES] [--retain-time TIME] [--retain-records N]\n"
+		"                        [--destage CLASS [--destage-keep BYTES]]\n\n"
+		"Makes an empty log. Its name: up to 63 letters, digits, `.`, `_`, `-`, the first no `.` and no `-`.\n\n"
+		"  --class CLASS         capacity (default), staging, pmem\n"
+		"  --segment-size BYTES  a power of two from 64K to 1G (default 16M, less in a small store)\n"
+		"  --retain-bytes BYTES  keep at least so much; whole sealed segments beyond it are freed\n"
+		"  --retain-time TIME    the same by age: 90s, 5m, 2h, 7d, 4w\n"
+		"  --retain-records N    the same by number\n"
+		"  --keys                records may have keys, by which the newest is found\n"
+		"  --destage CLASS       sealed segments move to that class in the background\n"
+		"  --destage-keep BYTES  but for so much of the newest\n"},
+	[LOG_LS] = {"ls", log_ls, false, "lj",
+		"usage: quire log ls STORE [--long] [--json]\n\n"
+		"Names of the logs.\n\n"
+		"  -l, --long  with class, bytes of a segment, segments, bytes on the medium\n"
+		"  --json      all that is known without opening them\n"},
+	[LOG_APPEND] = {"append", log_append, true, "0wejy",
+		"usage: quire log append STORE NAME [--null | --whole] [--keyed] [--each] [--json] < LINES\n\n"
+		"Appends a record for each line of the input. They are made durable in groups, as they come; at the end it\n"
+		"prints how many are durable, and the number of the last.\n\n"
+		"  --null   records end with a zero byte, not with a newline\n"
+		"  --whole  the input is one record\n"
+		"  --keyed  what is before the first tab is the record's key\n"
+		"  --each   print the number of each record, as soon as it is durable\n"
+		"  --json   what it prints as JSON\n"},
+	[LOG_CAT] = {"cat", log_cat, false, "0wfStoNrjq",
+		"usage: quire log cat STORE NAME [--from LSN | --since TIME | --key KEY] [--to LSN] [--last N] [--reverse]\n"
+		"                     [--null | --whole | --json]\n\n"
+		"Writes records that are durable, a line each.\n\n"
+		"  --from LSN    from that number on; `oldest` (default)\n"
+		"  --since TIME  from the first of that time or later: 2026-03-01T12:00:00Z, @SECONDS, or an age: 5m\n"
+		"  --key KEY     the newest with that key alone\n"
+		"  --to LSN      up to that number, itself included\n"
+		"  --last N      the last ones of these\n"
+		"  --reverse     the newest first\n"
+		"  --null        end each with a zero byte\n"
+		"  --whole       end them with nothing\n"
+		"  --json        a line each: lsn, time, key, and text, or base64 of what is no UTF-8\n"},
+	[LOG_FOLLOW] = {"follow", log_follow, false, "0wfSNvdj",
+		"usage: quire log follow STORE NAME [--from LSN | --since TIME] [--last N] [--durable | --visible]\n"
+		"                        [--null | --whole | --json]\n\n"
+		"Writes records as they come, until it is interrupted. Through `quire serve` at once; where another process\n"
+		"writes the store, by looking again a few times a second.\n\n"
+		"  --from LSN    from that number on; `oldest`; default: what comes from now on\n"
+		"  --since TIME  from the first of that time or later: 2026-03-01T12:00:00Z, @SECONDS, or an age: 5m\n"
+		"  --last N      begin with the last ones that are there\n"
+		"  --durable     what would be there after a crash (default)\n"
+		"  --visible     what is not durable yet, too\n"
+		"  --null        end each with a zero byte\n"
+		"  --whole       end them with nothing\n"
+		"  --json        a line each: lsn, time, and text, or base64 of what is no UTF-8\n"},
+	[LOG_TRIM] = {"trim", log_trim, true, "Bj",
+		"usage: quire log trim STORE NAME --below LSN [--json]\n\n"
+		"Frees sealed segments of which all records are below that number, and says how many there were.\n"},
+	[LOG_STAT] = {"stat", log_stat, false, "j",
+		"usage: quire log stat STORE NAME [--json]\n\n"
+		"What the log is and holds; as JSON with all its segments.\n"},
+	[LOG_RM] = {"rm", log_rm, true, "",
+		"usage: quire log rm STORE NAME\n\n"
+		"Removes a log that nobody uses, with all its records.\n"},
+};
+
+static const char help[] =
+	"usage: quire log create STORE NAME [--class CLASS] [--segment-size BYTES] [--retain-…]\n"
+	"       quire log ls STORE [--long] [--json]\n"
+	"       quire log append STORE NAME [--null | --whole] [--each] < LINES   a record a line, durable in groups\n"
+	"       quire log cat STORE NAME [--from LSN | --since TIME] [--to LSN] [--last N] [--reverse] [--json]\n"
+	"       quire log follow STORE NAME [--from LSN | --since TIME] [--json]  until it is interrupted\n"
+	"       quire log trim STORE NAME --below LSN\n"
+	"       quire log stat STORE NAME [--json]\n"
+	"       quire log rm STORE NAME\n\n"
+	"`quire log VERB --help` tells more.\n";
+
+static const struct option longs[] = {
+	{ "class", required_argument, NULL, 'c' },        { "segment-size", required_argument, NULL, 's' },
+	{ "retain-bytes", required_argument, NULL, 'b' }, { "retain-time", required_argument, NULL, 't' },
+	{ "retain-records", required_argument, NULL, 'n' }, { "null", no_argument, NULL, '0' },
+	{ "whole", no_argument, NULL, 'w' },              { "each", no_argument, NULL, 'e' },
+	{ "from", required_argument, NULL, 'f' },         { "since", required_argument, NULL, 'S' },
+	{ "to", required_argument, NULL, 'o' },           { "last", required_argument, NULL, 'N' },
+	{ "reverse", no_argument, NULL, 'r' },            { "visible", no_argument, NULL, 'v' },
+	{ "durable", no_argument, NULL, 'd' },            { "below", required_argument, NULL, 'B' },
+	{ "keys", no_argument, NULL, 'k' },               { "keyed", no_argument, NULL, 'y' },
+	{ "key", required_argument, NULL, 'q' },          { "destage", required_argument, NULL, 'D' },
+	{ "destage-keep", required_argument, NULL, 'K' }, { "long", no_argument, NULL, 'l' },               { "json", no_argument, NULL, 'j' },
+	{ "help", no_argument, NULL, 'h' },               { NULL, 0, NULL, 0 },
+};
+
+int log_fail(struct session *s, const char *name, const char *why_format, ...)
+{
+	char what[QUIRE_LOG_NAME_MAX + 8], why[512];
+	va_list args;
+
+	va_start(args, why_format);
+	vsnprintf(why, sizeof(why), why_format, args);
+	va_end(args);
+	snprintf(what, sizeof(what), "log %s", name);
+	return session_fail(s, what, "%s", why);
+}
+
+/* ---- values ---- */
+
+static bool parse_lsn(const char *word, uint64_t *ret_lsn)
+{
+	if (strcmp(word, "0") != 0)
+		return cli_parse_count(word, UINT64_MAX - 1, ret_lsn);
+	*ret_lsn = 0;
+	return true;
+}
+
+static bool parse_since(const char *word, uint64_t *ret_ns)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return log_parse_time(word, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, ret_ns);
+}
+
+static bool parse_segment_bytes(const char *word, uint32_t *ret_bytes)
+{
+	uint64_t bytes;
+
+	if (!cli_parse_bytes(word, &bytes) || bytes < MIN_SEGMENT_BYTES || bytes > MAX_SEGMENT_BYTES ||
+	    (bytes & (bytes - 1)) != 0)
+		return false;
+	*ret_bytes = (uint32_t)bytes;
+	return true;
+}
+
+static int parse_create(struct session *s, int option, struct quire_log_options *create)
+{
+	if (option == 'c' && !parse_class(optarg, &create->cls))
+		return session_usage(s, optarg, "no class: capacity, staging, pmem");
+	if (option == 's' && !parse_segment_bytes(optarg, &create->segment_bytes))
+		return session_usage(s, optarg, "not a power of two from 64K to 1G");
+	if (option == 'b' && !cli_parse_bytes(optarg, &create->retain_bytes))
+		return session_usage(s, optarg, "not a number of bytes");
+	if (option == 't' && !log_parse_duration(optarg, &create->retain_ns))
+		return session_usage(s, optarg, "not a span of time: 90s, 5m, 2h, 7d, 4w");
+	if (option == 'n' && !cli_parse_count(optarg, UINT64_MAX, &create->retain_records))
+		return session_usage(s, optarg, "not a number of records");
+	create->keys |= option == 'k';
+	create->destage |= option == 'D';
+	if (option == 'D' && !parse_class(optarg, &create->destage_to))
+		return session_usage(s, optarg, "no class: capacity, staging, pmem");
+	if (option == 'K' && !cli_parse_bytes(optarg, &create->destage_keep_bytes))
+		return session_usage(s, optarg, "not a number of bytes");
+	return CLI_DONE;
+}
+
+static int parse_range(struct session *s, int option, struct log_args *args)
+{
+	if (option == 'f') {
+		args->from_oldest = strcmp(optarg, "oldest") == 0;
+		args->has_from = !args->from_oldest;
+		if (args->has_from && !parse_lsn(optarg, &args->from))
+			return session_usage(s, optarg, "not a record's number, nor `oldest`");
+	} else if (option == 'S') {
+		args->has_since = true;
+		if (!parse_since(optarg, &args->since_ns))
+			return session_usage(s, optarg, "not a time: 2026-03-01T12:00:00Z, @SECONDS, or an age: 5m");
+	} else if (option == 'o') {
+		args->has_to = true;
+		if (!parse_lsn(optarg, &args->to))
+			return session_usage(s, optarg, "not a record's number");
+	} else if (option == 'B') {
+		args->has_below = true;
+		if (!parse_lsn(optarg, &args->below))
+			return session_usage(s, optarg, "not a record's number");
+	} else if (option == 'N') {
+		args->has_last = true;
+		if (!cli_parse_count(optarg, UINT64_MAX, &args->last))
+			return session_usage(s, optarg, "not a number of records");
+	}
+	return CLI_DONE;
+}
+
+static int parse_option(struct session *s, int option, struct log_args *args)
+{
+	if (strchr("csbtnkDK", option) != NULL)
+		return parse_create(s, option, &args->create);
+	args->json |= option == 'j';
+	args->details |= option == 'l';
+	args->null |= option == '0';
+	args->whole |= option == 'w';
+	args->each |= option == 'e';
+	args->keyed |= option == 'y';
+	args->key = option == 'q' ? optarg : args->key;
+	args->reverse |= option == 'r';
+	args->visible |= option == 'v';
+	return parse_range(s, option, args);
+}
+
+/* ---- words ---- */
+
+/* The first word that is neither an option nor the value of one; NULL: there is none. LOG_N_WHATS: it is no verb. Options are
+ * before the words afterwards, as they are when they come from a client; they are parsed from the start. */
+static const char *find_verb(int argc, char **argv, enum log_what *ret_what)
+{
+	unsigned what = 0;
+
+	while (getopt_long(argc, argv, ":hl", longs, NULL) != -1)
+		;
+	const char *word = optind < argc ? argv[optind] : NULL;
+	optind = 0;
+	while (word != NULL && what < LOG_N_WHATS && strcmp(word, verbs[what].word) != 0)
+		what++;
+	*ret_what = (enum log_what)what;
+	return word;
+}
+
+static bool is_name(const char *word)
+{
+	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t n = strlen(word);
+
+	return n > 0 && n <= QUIRE_LOG_NAME_MAX && strspn(word, good) == n && word[0] != '.' && word[0] != '-';
+}
+
+static int check_words(struct session *s, int n, char **rest, struct log_args *args)
+{
+	const struct log_verb *verb = &verbs[args->what];
+
+	if (n < 1)
+		return session_usage(s, verb->word, "which store?");
+	if (n != (args->what == LOG_LS ? 1 : 2))
+		return session_usage(s, verb->word, args->what == LOG_LS ? "of one store" : "a store, and the name of one log");
+	args->name = n > 1 ? rest[1] : NULL;
+	if (n > 1 && !is_name(args->name))
+		return session_usage(s, args->name, "no name of a log: letters, digits, . _ -, up to %d", QUIRE_LOG_NAME_MAX);
+	if (args->null + args->whole + (args->what == LOG_APPEND ? false : args->json) > 1)
+		return session_usage(s, verb->word, "one of %s", args->what == LOG_APPEND ? "--null, --whole" : "--null, --whole, --json");
+	if ((args->has_from || args->from_oldest) && args->has_since)
+		return session_usage(s, verb->word, "--from or --since");
+	if (args->what == LOG_TRIM && !args->has_below)
+		return session_usage(s, verb->word, "--below which record?");
+	return CLI_DONE;
+}
+
+static int parse_log(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
+{
+	struct log_args *args = arg;
+	enum log_what what = LOG_N_WHATS;
+	const char *word = find_verb(argc, argv, &what);
+	const struct log_verb *verb = &verbs[what < LOG_N_WHATS ? what : 0];
+	int option;
+
+	args->create.size = sizeof(args->create);
+	if (word != NULL && what == LOG_N_WHATS)
+		return session_usage(s, word, "create, ls, append, cat, follow, trim, stat or rm");
+	while ((option = getopt_long(argc, argv, ":hl", longs, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(word != NULL ? verb->help : help, s->out);
+			return CLI_DONE;
+		}
+		if (option == '?' || option == ':')
+			return session_bad_option(s, argc, argv, option);
+		if (word != NULL && strchr(verb->options, option) == NULL)
+			return session_usage(s, argv[optind - 1], "no option of %s", verb->word);
+		int rc = parse_option(s, option, args);
+		if (rc != CLI_DONE)
+			return rc;
+	}
+	if (word == NULL)
+		return session_usage(s, "log", "create, ls, append, cat, follow, trim, stat or rm");
+	args->what = what;
+	int rc = check_words(s, argc - optind - 1, argv + optind + 1, args);
+	if (rc != CLI_DONE)
+		return rc;
+	s->until_interrupted = what == LOG_FOLLOW;
+	*ret_path = argv[optind + 1];
+	*ret_writes = verb->writes;
+	return CLI_DONE;
+}
+
+static int run_log(struct session *s, const void *arg)
+{
+	const struct log_args *args = arg;
+
+	return verbs[args->what].run(s, args);
+}
+
+const struct store_verb log_verb = {"log", sizeof(struct log_args), parse_log, run_log};

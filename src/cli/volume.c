@@ -1,0 +1,290 @@
+/* volume.c - `quire volume create|ls|rm|snapshot|clone|promote|rollback|…`: which of them, and with what. */
+#include "volume_verbs.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+
+static const struct volume_verb {
+	const char *word;
+	int (*run)(struct session *s, const struct volume_args *args, struct quire_volumes *group);
+	bool writes;
+	int least, most; /* words behind the store's */
+	const char *options; /* letters, of those in `longs`; each has c */
+	const char *help;
+} verbs[VOLUME_N_WHATS] = {
+	[VOLUME_CREATE] = {"create", volume_create, true, 1, 1, "sdro",
+		"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over FILE] [--class CLASS]\n\n"
+		"Makes a volume that reads as zeros and takes no space. Its name: up to 63 letters, digits, `.`, `_`, `-`, the\n"
+		"first no `.` and no `-`.\n\n"
+		"  --size BYTES   a multiple of 4096, up to 64T\n"
+		"  --durable      every write is durable when it is acknowledged\n"
+		"  --reserve      space for all of it is kept for it, so no write to it finds none\n"
+		"  --over FILE    it reads as that image where it was not written; the file is never written, and has to stay as it\n"
+		"                 is; without --size as large\n"
+		"  --class CLASS  capacity (default), staging, pmem; the same for all verbs\n"},
+	[VOLUME_LS] = {"ls", volume_ls, false, 0, 0, "lj",
+		"usage: quire volume ls STORE [--long] [--json] [--class CLASS]\n\n"
+		"Names of the volumes, and of the snapshots, as VOLUME@SNAPSHOT.\n\n"
+		"  -l, --long  with bytes, generation and what it is\n"
+		"  --json      all that is known\n"},
+	[VOLUME_RM] = {"rm", volume_rm, true, 1, 1, "",
+		"usage: quire volume rm STORE VOLUME[@SNAPSHOT] [--class CLASS]\n\n"
+		"Removes a volume that has no snapshots, or a snapshot. What others have of it stays.\n"},
+	[VOLUME_SNAPSHOT] = {"snapshot", volume_snapshot, true, 1, 1, "",
+		"usage: quire volume snapshot STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
+		"Keeps the volume's content as it is now, under that name.\n"},
+	[VOLUME_CLONE] = {"clone", volume_clone, true, 2, 2, "",
+		"usage: quire volume clone STORE VOLUME[@SNAPSHOT] NAME [--class CLASS]\n\n"
+		"Makes a volume that begins with the content of another one.\n"},
+	[VOLUME_PROMOTE] = {"promote", volume_promote, true, 1, 1, "",
+		"usage: quire volume promote STORE CLONE [--class CLASS]\n\n"
+		"Gives a clone the snapshots that it has in common with the volume it comes from, which is a clone of it then.\n"},
+	[VOLUME_ROLLBACK] = {"rollback", volume_rollback, true, 1, 1, "",
+		"usage: quire volume rollback STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
+		"Gives the volume the snapshot's content and size again. What was written since is gone.\n"},
+	[VOLUME_RESIZE] = {"resize", volume_resize, true, 2, 2, "",
+		"usage: quire volume resize STORE NAME BYTES [--class CLASS]\n\n"
+		"Makes it larger, by zeros, or smaller: what is beyond is gone. Clients see it when they connect again.\n"},
+	[VOLUME_RESERVE] = {"reserve", volume_reserve, true, 2, 2, "",
+		"usage: quire volume reserve STORE NAME on|off [--class CLASS]\n\n"
+		"Space for all of the volume is kept for it, or no more.\n"},
+	[VOLUME_STAT] = {"stat", volume_stat, false, 0, 1, "j",
+		"usage: quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json] [--class CLASS]\n\n"
+		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n"},
+	[VOLUME_MAP] = {"map", volume_map, false, 1, 1, "j",
+		"usage: quire volume map STORE VOLUME[@SNAPSHOT] [--json] [--class CLASS]\n\n"
+		"Its extents: offset, bytes, data or zero or hole, shared or own, the generation it was written in.\n"},
+	[VOLUME_DIFF] = {"diff", volume_diff, false, 1, 1, "Sj",
+		"usage: quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json] [--class CLASS]\n\n"
+		"The extents, as `map` writes them, that were written since a generation, or since a snapshot of the volume.\n"},
+	[VOLUME_SEND] = {"send", volume_send, false, 1, 1, "F",
+		"usage: quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] [--class CLASS] > STREAM\n\n"
+		"Writes the snapshot as a stream, for `quire volume receive`.\n\n"
+		"  --from VOLUME@SNAPSHOT  only what is other than there; the receiver has to have it\n"},
+	[VOLUME_RECEIVE] = {"receive", volume_receive, true, 1, 1, "",
+		"usage: quire volume receive STORE NAME [--class CLASS] < STREAM\n\n"
+		"Makes a volume and its snapshot of a stream, or the next snapshot of a volume. If the stream is cut off what has\n"
+		"come is kept, and the same stream goes on from there; `quire volume rm` drops it.\n"},
+	[VOLUME_SCRUB] = {"scrub", volume_scrub, false, 1, 1, "Rj",
+		"usage: quire volume scrub STORE VOLUME[@SNAPSHOT] [--rate BYTES] [--json] [--class CLASS]\n\n"
+		"Reads all of it and verifies checksums, while it is in use. What is damaged is listed: offset, bytes, error; exit\n"
+		"code 1 then.\n\n"
+		"  --rate BYTES  a second, at most\n"},
+	[VOLUME_CHECKPOINT] = {"checkpoint", volume_checkpoint, true, 0, 0, "",
+		"usage: quire volume checkpoint STORE [--class CLASS]\n\n"
+		"Makes a checkpoint now: little is read again after a crash then, and space that was given up is free.\n"},
+	[VOLUME_IMPORT] = {"import", volume_import, true, 2, 2, "fd",
+		"usage: quire volume import STORE NAME FILE [--format FORMAT] [--durable] [--class CLASS]\n\n"
+		"Makes a volume with the content of an image. Holes and zeros stay holes.\n\n"
+		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
+	[VOLUME_EXPORT] = {"export", volume_export, false, 2, 2, "f",
+		"usage: quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT] [--class CLASS]\n\n"
+		"Writes an image, a new file. Holes and zeros become holes.\n\n"
+		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
+};
+
+static const char help[] =
+	"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over FILE]\n"
+	"       quire volume ls STORE [--long] [--json]\n"
+	"       quire volume rm STORE VOLUME[@SNAPSHOT]\n"
+	"       quire volume snapshot STORE VOLUME@SNAPSHOT\n"
+	"       quire volume clone STORE VOLUME[@SNAPSHOT] NAME\n"
+	"       quire volume promote STORE CLONE\n"
+	"       quire volume rollback STORE VOLUME@SNAPSHOT\n"
+	"       quire volume resize STORE NAME BYTES\n"
+	"       quire volume reserve STORE NAME on|off\n"
+	"       quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json]\n"
+	"       quire volume map STORE VOLUME[@SNAPSHOT] [--json]\n"
+	"       quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json]\n"
+	"       quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] > STREAM\n"
+	"       quire volume receive STORE NAME < STREAM\n"
+	"       quire volume scrub STORE VOLUME[@SNAPSHOT] [--rate BYTES] [--json]\n"
+	"       quire volume checkpoint STORE\n"
+	"       quire volume import STORE NAME FILE [--format FORMAT]\n"
+	"       quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT]\n\n"
+	"`quire volume VERB --help` tells more; `quire serve STORE --nbd ADDRESS` serves them.\n";
+
+static const struct option longs[] = {
+	{ "class", required_argument, NULL, 'c' },  { "size", required_argument, NULL, 's' },
+	{ "durable", no_argument, NULL, 'd' },      { "long", no_argument, NULL, 'l' },
+	{ "since", required_argument, NULL, 'S' },  { "format", required_argument, NULL, 'f' },
+	{ "reserve", no_argument, NULL, 'r' },      { "rate", required_argument, NULL, 'R' },
+	{ "over", required_argument, NULL, 'o' },   { "from", required_argument, NULL, 'F' },
+	{ "json", no_argument, NULL, 'j' },         { "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* ---- words ---- */
+
+static size_t name_bytes(const char *word)
+{
+	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t n = strspn(word, good);
+
+	return n <= QUIRE_VOLUME_NAME_MAX && word[0] != '.' && word[0] != '-' ? n : 0;
+}
+
+static bool is_name(const char *word)
+{
+	size_t n = name_bytes(word);
+
+	return n > 0 && word[n] == '\0';
+}
+
+static bool is_snapshot(const char *word)
+{
+	size_t n = name_bytes(word);
+
+	return n > 0 && word[n] == '@' && is_name(word + n + 1);
+}
+
+static int check_name(struct session *s, enum volume_what what, const char *word)
+{
+	bool of_snapshot = what == VOLUME_SNAPSHOT || what == VOLUME_ROLLBACK || what == VOLUME_SEND;
+	bool of_volume = what == VOLUME_CREATE || what == VOLUME_RESIZE || what == VOLUME_IMPORT || what == VOLUME_PROMOTE ||
+	                 what == VOLUME_RESERVE || what == VOLUME_RECEIVE;
+
+	if (of_snapshot)
+		return is_snapshot(word) ? CLI_DONE : session_usage(s, word, "not VOLUME@SNAPSHOT");
+	if (is_name(word) || (!of_volume && is_snapshot(word)))
+		return CLI_DONE;
+	return session_usage(s, word, "no name of a volume: letters, digits, . _ -, up to %d", QUIRE_VOLUME_NAME_MAX);
+}
+
+static int check_size(struct session *s, const char *word, uint64_t *ret_bytes)
+{
+	if (!cli_parse_bytes(word, ret_bytes) || *ret_bytes > QUIRE_VOLUME_MAX_BYTES || *ret_bytes % QUIRE_VOLUME_BLOCK_BYTES != 0)
+		return session_usage(s, word, "not a size of a volume: a multiple of %u, up to 64T", QUIRE_VOLUME_BLOCK_BYTES);
+	return CLI_DONE;
+}
+
+static int check_words(struct session *s, const struct volume_verb *verb, int n, char **rest, struct volume_args *args)
+{
+	uint64_t generation;
+	int rc = CLI_DONE;
+
+	if (n < 1)
+		return session_usage(s, verb->word, "which store?");
+	if (n - 1 < verb->least || n - 1 > verb->most)
+		return session_usage(s, verb->word, "%d words behind the store's, not %d", verb->least, n - 1);
+	args->name = n > 1 ? rest[1] : NULL;
+	args->other = n > 2 ? rest[2] : NULL;
+	if (args->name != NULL)
+		rc = check_name(s, args->what, args->name);
+	if (rc == CLI_DONE && args->what == VOLUME_CLONE && !is_name(args->other))
+		rc = check_name(s, VOLUME_CREATE, args->other);
+	if (rc == CLI_DONE && args->what == VOLUME_RESIZE)
+		rc = check_size(s, args->other, &args->size_bytes);
+	if (rc == CLI_DONE && args->what == VOLUME_RESERVE) {
+		args->reserve = strcmp(args->other, "on") == 0;
+		if (!args->reserve && strcmp(args->other, "off") != 0)
+			rc = session_usage(s, args->other, "neither on nor off");
+	}
+	if (rc == CLI_DONE && args->what == VOLUME_CREATE && args->size_bytes == 0 && args->over == NULL)
+		rc = session_usage(s, verb->word, "--size of how many bytes?");
+	if (rc == CLI_DONE && args->what == VOLUME_DIFF && args->since == NULL)
+		rc = session_usage(s, verb->word, "--since which generation, or @SNAPSHOT?");
+	if (rc == CLI_DONE && args->since != NULL &&
+	    !(args->since[0] == '@' ? is_name(args->since + 1) : cli_parse_count(args->since, UINT64_MAX, &generation)))
+		rc = session_usage(s, args->since, "neither a generation nor @SNAPSHOT");
+	return rc;
+}
+
+/* ---- options ---- */
+
+static int parse_option(struct session *s, int option, struct volume_args *args)
+{
+	args->json |= option == 'j';
+	args->details |= option == 'l';
+	args->durable |= option == 'd';
+	args->reserve |= option == 'r';
+	if (option == 'S')
+		args->since = optarg;
+	if (option == 'o')
+		args->over = optarg;
+	if (option == 'F') {
+		args->from = optarg;
+		return check_name(s, VOLUME_SEND, optarg);
+	}
+	if (option == 'f')
+		args->format = optarg;
+	if (option == 's')
+		return check_size(s, optarg, &args->size_bytes);
+	if (option == 'R' && !cli_parse_bytes(optarg, &args->rate_bytes))
+		return session_usage(s, optarg, "not a number of bytes");
+	if (option == 'c' && !parse_class(optarg, &args->cls))
+		return session_usage(s, optarg, "no class: capacity, staging, pmem");
+	return CLI_DONE;
+}
+
+/* The first word that is neither an option nor the value of one; NULL: there is none. VOLUME_N_WHATS: it is no verb. */
+static const char *find_verb(int argc, char **argv, enum volume_what *ret_what)
+{
+	unsigned what = 0;
+
+	while (getopt_long(argc, argv, ":hl", longs, NULL) != -1)
+		;
+	const char *word = optind < argc ? argv[optind] : NULL;
+	optind = 0;
+	while (word != NULL && what < VOLUME_N_WHATS && strcmp(word, verbs[what].word) != 0)
+		what++;
+	*ret_what = (enum volume_what)what;
+	return word;
+}
+
+static const char which[] = "create, ls, rm, snapshot, clone, promote, rollback, resize, reserve, stat, map, diff, send, receive, scrub, checkpoint, import or export";
+
+static int parse_volume(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
+{
+	struct volume_args *args = arg;
+	enum volume_what what = VOLUME_N_WHATS;
+	const char *word = find_verb(argc, argv, &what);
+	const struct volume_verb *verb = &verbs[what < VOLUME_N_WHATS ? what : 0];
+	int option;
+
+	if (word != NULL && what == VOLUME_N_WHATS)
+		return session_usage(s, word, "%s", which);
+	while ((option = getopt_long(argc, argv, ":hl", longs, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(word != NULL ? verb->help : help, s->out);
+			return CLI_DONE;
+		}
+		if (option == '?' || option == ':')
+			return session_bad_option(s, argc, argv, option);
+		if (word != NULL && option != 'c' && strchr(verb->options, option) == NULL)
+			return session_usage(s, argv[optind - 1], "no option of %s", verb->word);
+		int rc = parse_option(s, option, args);
+		if (rc != CLI_DONE)
+			return rc;
+	}
+	if (word == NULL)
+		return session_usage(s, "volume", "%s", which);
+	args->what = what;
+	int rc = check_words(s, verb, argc - optind - 1, argv + optind + 1, args);
+	if (rc != CLI_DONE)
+		return rc;
+	s->undisturbed = !verb->writes;
+	*ret_path = argv[optind + 1];
+	*ret_writes = verb->writes;
+	return CLI_DONE;
+}
+
+static int run_volume(struct session *s, const void *arg)
+{
+	const struct volume_args *args = arg;
+	struct quire_volumes *group;
+	int rc = volumes_get(s, args->cls, &group);
+
+	if (rc != CLI_DONE)
+		return rc;
+	if (group == NULL && args->what != VOLUME_LS)
+		return args->name != NULL ? volume_fail(s, args->name, -ENOENT) : session_fail(s, s->path, "no volumes");
+	rc = verbs[args->what].run(s, args, group);
+	int closed = volumes_put(s, group);
+	if (closed < 0 && rc == CLI_DONE)
+		rc = session_fail(s, s->path, "closing its volumes: %s", strerror(-closed));
+	return rc;
+}
+
+const struct store_verb volume_verb = {"volume", sizeof(struct volume_args), parse_volume, run_volume};

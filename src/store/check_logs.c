@@ -1,0 +1,305 @@
+/* check_logs.c - whether logs are as they should be, open or not.
+ *
+ * Looked at: the footer of each segment, and each page and checksum of those that are sealed; the records of the others, as who
+ * opens the log would read them; that numbers go on from each segment to the next. What is mended when the log is
+ * opened, a footer, is a finding all the same.
+ *
+ * Nobody is kept out of the log meanwhile: its owner may append, seal and remove. Records and footers of what is the log's never
+ * change, and a segment that was removed is never the log's again (its id isn't given out twice). So what was found
+ * in one counts only if it is still there when it was found. A footer that is just being written is none.
+ */
+#include "check_internal.h"
+
+#include "../base/crc32c.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+
+struct segment {
+	uint64_t id, offset;
+	unsigned class_no;
+	bool sealed;              /* by what its owner knows, or by its footer */
+	bool told;                /* that its footer is damaged */
+};
+
+struct log_check {
+	struct checking *c;
+	struct store_log log;     /* a copy; of its store, id and settings alone, as it may be removed meanwhile */
+	bool open;
+	struct segment *segments; /* owned */
+	unsigned n;
+	unsigned first_open;      /* behind the last that has a footer */
+	bool follows;             /* known is what follows it has: */
+	uint64_t next_no, next_record;
+};
+
+/* ---- which segments ---- */
+
+static int begin(struct log_check *l, uint64_t id)
+{
+	struct store *s = l->c->store;
+
+	store_lock(s);
+	const struct store_log *log = (const struct store_log *)idmap_find(&s->logs, id);
+	int rc = log == NULL ? -ESTALE : 0;
+	if (rc == 0) {
+		l->log.store = s;
+		l->log.node.id = id;
+		l->log.settings = log->settings;
+		l->open = log->open;
+		l->n = log->n;
+		l->segments = calloc(l->n + 1, sizeof(l->segments[0]));
+		rc = l->segments == NULL ? -ENOMEM : 0;
+	}
+	for (unsigned i = 0; rc == 0 && i < l->n; i++) {
+		const struct store_log_extent *e = log->segments[i];
+		l->segments[i] = (struct segment){e->node.id, e->start * FORMAT_UNIT_BYTES, e->class_no, e->len_bytes != 0, false};
+	}
+	store_unlock(s);
+	return rc;
+}
+
+static bool is_there(const struct log_check *l, const struct segment *seg)
+{
+	struct store *s = l->c->store;
+
+	store_lock(s);
+	bool there = idmap_find(&s->log_segments, seg->id) != NULL;
+	store_unlock(s);
+	return there;
+}
+
+/* Or has been, since the check began: then there may be more than was listed. */
+static bool is_open(struct log_check *l)
+{
+	struct store *s = l->c->store;
+
+	store_lock(s);
+	const struct store_log *log = (const struct store_log *)idmap_find(&s->logs, l->log.node.id);
+	l->open |= log == NULL || log->open;
+	store_unlock(s);
+	return l->open;
+}
+
+static void found(struct log_check *l, int error, const struct segment *seg, uint64_t offset, const char *what)
+{
+	if (is_there(l, seg))
+		check_found(l->c, error, seg->id, seg->class_no, seg->offset + offset, "log %s: %s",
+		            l->log.settings.name, what);
+}
+
+/* ---- footers, and what they stand behind ---- */
+
+static uint64_t sums_offset(const struct log_check *l)
+{
+	return l->log.settings.segment_bytes;
+}
+
+static uint64_t footer_offset(const struct log_check *l)
+{
+	return (uint64_t)(format_log_extent_units(l->log.settings.segment_bytes) - 1) * FORMAT_UNIT_BYTES;
+}
+
+static uint64_t keys_offset(const struct log_check *l)
+{
+	return footer_offset(l) + FORMAT_UNIT_BYTES;
+}
+
+/* The checksums as they are on the medium are those that were there when the footer was written. */
+static int check_sums_crc(struct log_check *l, const struct segment *seg, const struct store_log_footer *f)
+{
+	struct device *d = l->c->store->classes[seg->class_no].device;
+	uint64_t n_pages = format_n_pages(f->end_bytes);
+	const struct sums_le *page = (const struct sums_le *)l->c->buf;
+	uint32_t crc = 0;
+
+	for (uint64_t group = 0; group < format_n_groups(n_pages); group++) {
+		int rc = device_read(d, seg->offset + sums_offset(l) + group * FORMAT_UNIT_BYTES, l->c->buf, FORMAT_UNIT_BYTES);
+		if (rc < 0)
+			return rc;
+		crc = crc32c(crc, page->sums, format_group_pages(n_pages, group) * sizeof(page->sums[0]));
+	}
+	return crc == f->sums_crc ? 0 : -EBADMSG;
+}
+
+static int check_sealed(struct log_check *l, const struct segment *seg, const struct store_log_footer *f)
+{
+	struct object *o;
+	int rc = 0;
+
+	if (l->c->how->structure_only || object_get(l->c->store, seg->id, &o) < 0)
+		return 0;
+	int64_t n_before = l->c->n_found;
+	rc = check_object(l->c, o);
+	object_put(o);
+	if (rc == 0 && l->c->n_found == n_before && check_sums_crc(l, seg, f) == -EBADMSG)
+		found(l, -EBADMSG, seg, sums_offset(l), "a sealed segment has other checksums than its footer says");
+	return rc;
+}
+
+/* It is one of those that have a footer, and what follows it is not known. */
+static void pass_by(struct log_check *l, unsigned i)
+{
+	l->first_open = i + 1;
+	l->follows = false;
+}
+
+static int check_footer(struct log_check *l, unsigned i)
+{
+	struct segment *seg = &l->segments[i];
+	struct store_log_footer f;
+	int rc = store_log_sealed(&l->log, seg->id, &f);
+
+	bool moved = seg->class_no != l->log.settings.class_no; /* only sealed ones are */
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0 && (moved || (rc == -EINVAL && seg->sealed)))
+		pass_by(l, i);
+	if (rc == -EINVAL) /* it was removed, or moved */
+		return 0;
+	if (rc < 0) {
+		/* Who has the log open knows whether it is sealed. */
+		seg->told = seg->sealed || moved || (rc != -ENODATA && !is_open(l));
+		if (seg->told)
+			found(l, rc == -ENODATA ? -EBADMSG : rc, seg, footer_offset(l), "the footer of a segment");
+		return 0;
+	}
+	free(f.marks);
+	int keys = store_log_check_keys(&l->log, seg->id, &f);
+	if (keys == -ENOMEM)
+		return keys;
+	if (keys == -EBADMSG || keys == -EIO) /* it is read around, at the cost of reading records */
+		found(l, keys, seg, keys_offset(l), "the list of keys of a segment");
+	if (i == l->first_open && l->follows && (f.segment_no != l->next_no || f.first_no != l->next_record))
+		found(l, -EBADMSG, seg, 0, "the segment before is missing, or not what it was");
+	seg->sealed = true;
+	l->first_open = i + 1;
+	l->follows = !l->log.settings.volumes;
+	l->next_no = f.segment_no + 1;
+	l->next_record = f.end_no;
+	return check_sealed(l, seg, &f);
+}
+
+/* ---- records ---- */
+
+static int take_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
+{
+	if ((type != FORMAT_LOG_RECORD && type != FORMAT_LOG_KEYED_RECORD) || len_bytes < FORMAT_LOG_TIME_BYTES)
+		return -EUCLEAN;
+	return check_record(arg, at, type, payload, len_bytes);
+}
+
+static struct journal_options options(struct log_check *l)
+{
+	static const struct journal_ops none = {0};
+	struct journal_options o;
+
+	store_log_journal(&l->log, &o);
+	o.ops = &none;
+	return o;
+}
+
+/* One that stands before one with a footer, and has none. */
+static int check_lost_footer(struct log_check *l, const struct segment *seg)
+{
+	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
+	struct journal_options o = options(l);
+	struct journal_recovery at = {0};
+
+	store_log_journal_of(&l->log, &place, &o);
+	int rc = journal_scan_segment(&o, seg->offset, take_record, l->c, &at, NULL);
+
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	if (rc != JOURNAL_VALID)
+		found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record, in a segment without a footer");
+	else if (!seg->told && !is_open(l))
+		found(l, -EBADMSG, seg, footer_offset(l), "a segment has no footer");
+	return 0;
+}
+
+static const struct segment *segment_at(const struct log_check *l, uint64_t offset)
+{
+	for (unsigned i = l->first_open; i < l->n; i++)
+		if (l->segments[i].offset == offset)
+			return &l->segments[i];
+	return &l->segments[l->first_open];
+}
+
+struct chain {
+	struct log_check *l;
+	unsigned n;
+	bool differs;
+};
+
+static void take_link(void *arg, uint64_t offset)
+{
+	struct chain *chain = arg;
+	unsigned i = chain->l->first_open + chain->n++;
+
+	chain->differs |= i >= chain->l->n || chain->l->segments[i].offset != offset;
+}
+
+/* From the first segment that has no footer on, as far as the log goes. */
+static int check_tail(struct log_check *l)
+{
+	struct journal_options o = options(l);
+	struct journal_recovery r = {0};
+	struct journal *j = NULL;
+	struct segment *first = &l->segments[l->first_open];
+	struct chain chain = {.l = l};
+
+	int rc = journal_open(&o, first->offset, true, take_record, l->c, &r, &j, NULL);
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		const struct segment *seg = segment_at(l, r.at.segment);
+		found(l, rc, seg, seg->offset == r.at.segment ? r.at.offset : 0, "a record in a segment that is not sealed");
+		return 0;
+	}
+	if (l->follows && (r.at.segment_no - (r.n_segments - 1) != l->next_no || r.at.record_no - r.n_records != l->next_record))
+		found(l, -EBADMSG, first, 0, "the segment before is missing, or not what it was");
+	/* Whoever has it open may have got more since they were listed. */
+	journal_segments(j, take_link, &chain);
+	if (chain.differs && !is_open(l))
+		found(l, -EUCLEAN, first, 0, "leads elsewhere than the catalogue");
+	journal_close(j);
+	return 0;
+}
+
+/* ---- all ---- */
+
+static int check_log(struct log_check *l)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < l->n && rc == 0; i++)
+		rc = check_footer(l, i);
+	if (l->log.settings.volumes) /* what else there is to be seen is seen by who opens it */
+		return rc;
+	for (unsigned i = 0; i < l->first_open && rc == 0; i++)
+		if (!l->segments[i].sealed)
+			rc = check_lost_footer(l, &l->segments[i]);
+	if (rc < 0)
+		return rc;
+	if (l->first_open < l->n)
+		return check_tail(l);
+	if (l->n > 0 && !is_open(l))
+		found(l, -EBADMSG, &l->segments[l->n - 1], 0, "its tail is missing");
+	return 0;
+}
+
+int check_logs(struct checking *c)
+{
+	struct store_log_info info;
+	int rc = 0;
+
+	for (uint64_t after = 0; rc == 0 && store_log_next(c->store, after, &info); after = info.id) {
+		struct log_check l = {.c = c};
+		rc = begin(&l, info.id);
+		rc = rc == -ESTALE ? 0 : rc == 0 ? check_log(&l) : rc;
+		free(l.segments);
+	}
+	return rc;
+}

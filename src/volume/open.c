@@ -1,0 +1,237 @@
+/* open.c - a group is opened: the last checkpoint's tables are taken, then the records behind its place are done again. Their data
+ * is not touched: what of it is not sealed is in images then, what is sealed stays where it is. */
+#include "volume_internal.h"
+
+#include "../base/fail.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int take_list(struct quire_volumes *g)
+{
+	unsigned n = store_log_segments(g->space, NULL, 0);
+	struct store_log_segment *list = calloc(n + 1, sizeof(list[0]));
+	int rc = list == NULL ? -ENOMEM : 0;
+
+	n = rc == 0 ? store_log_segments(g->space, list, n) : 0;
+	group_lock(g);
+	for (unsigned i = 0; i < n && rc == 0; i++)
+		rc = segment_new(g, &list[i]) == NULL ? -ENOMEM : 0;
+	group_unlock(g);
+	free(list);
+	return rc;
+}
+
+/* Those with a footer need no image. */
+static int find_sealed(struct quire_volumes *g)
+{
+	for (unsigned i = 0; i < g->n_young; i++) {
+		struct segment *seg = g->young[i];
+		struct store_log_footer f;
+		int rc = store_log_sealed(g->space, seg->id, &f);
+		if (rc == 0) {
+			free(f.marks);
+			seg->is_object = true;
+		} else if (rc != -ENODATA && rc != -EBADMSG) {
+			return rc;
+		}
+	}
+	return 0;
+}
+
+/* ---- records ---- */
+
+struct replay {
+	struct quire_volumes *g;
+	struct quire_error *err;
+	int error; /* of ours */
+};
+
+static int take_record(struct replay *r, const struct journal_place *at, uint16_t type, const uint8_t *payload, uint32_t len_bytes)
+{
+	struct quire_volumes *g = r->g;
+	struct segment *seg = segment_find(g, at->segment_no);
+
+	if (seg == NULL) {
+		seg = segment_young_at(g, at->segment);
+		if (seg == NULL || (seg->is_listed && seg->node.id != at->segment_no))
+			return -EUCLEAN;
+		int rc = segment_bind(g, seg, at->segment_no);
+		if (rc < 0)
+			return rc;
+	}
+	g->at = seg;
+	g->at_offset = at->offset + JOURNAL_RECORD_HEADER_BYTES + len_bytes;
+	g->next_no = at->record_no + 1;
+	if (len_bytes < VOLUME_HEAD_BYTES || (len_bytes - VOLUME_HEAD_BYTES) % MAP_BLOCK_BYTES != 0)
+		return -EUCLEAN;
+	if (at->segment_no == g->from_no && at->offset < g->from_offset)
+		return 0;
+	g->appended_bytes += JOURNAL_RECORD_HEADER_BYTES + len_bytes;
+	if (type == VOLUME_TABLE)
+		return table_apply(g, (const struct table_le *)payload, VOLUME_HEAD_BYTES);
+	if (type == VOLUME_DATA)
+		return group_apply_data(g, payload, place_of(g, at->segment_no, at->offset) + 1);
+	return type == VOLUME_PAGES ? 0 : -EUCLEAN;
+}
+
+static int hear(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
+{
+	struct replay *r = arg;
+
+	group_lock(r->g);
+	r->error = take_record(r, at, type, payload, len_bytes);
+	group_unlock(r->g);
+	if (r->error == -EUCLEAN)
+		return quire_fail(r->err, -EUCLEAN, "volumes: the record at %llu, offset %u, is an impossible one",
+		                  (unsigned long long)at->segment, at->offset);
+	return r->error;
+}
+
+static const struct journal_ops ops = {
+	.segment_get = group_segment_get,
+	.segment_memory = group_segment_memory,
+	.moved = group_moved,
+};
+
+static int open_journal(struct quire_volumes *g, struct quire_error *err)
+{
+	struct replay replay = {.g = g, .err = err};
+	struct journal_options o;
+	struct journal_recovery found;
+	struct journal *j;
+	uint64_t offset = g->n_young > 0 ? g->young[0]->offset : 0;
+
+	for (unsigned i = 0; i < g->n_young && g->from_id != 0; i++)
+		if (g->young[i]->id == g->from_id)
+			offset = g->young[i]->offset;
+	store_log_journal(g->space, &o);
+	o.ops = &ops;
+	o.owner = g;
+	int rc = journal_open(&o, offset, g->read_only, hear, &replay, &found, &j, err);
+	if (rc < 0)
+		return rc;
+	if (found.at.segment_no < g->from_no || (found.at.segment_no == g->from_no && found.at.offset < g->from_offset))
+		rc = quire_fail(err, -EBADMSG, "volumes: what their checkpoint refers to is not there");
+	group_lock(g);
+	/* One that nothing was put into yet, but that is the end of the chain. */
+	struct segment *last = segment_young_at(g, found.at.segment);
+	if (rc == 0 && segment_find(g, found.at.segment_no) == NULL)
+		rc = last == NULL ? -EUCLEAN : segment_bind(g, last, found.at.segment_no);
+	if (rc == 0) {
+		g->at = segment_find(g, found.at.segment_no);
+		g->at_offset = found.at.offset < MAP_BLOCK_BYTES ? MAP_BLOCK_BYTES : found.at.offset;
+	}
+	g->next_no = found.at.record_no;
+	g->journal = j;
+	group_unlock(g);
+	return rc;
+}
+
+/* ---- afterwards ---- */
+
+static int need_images(struct quire_volumes *g)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < g->n_young && rc == 0; i++)
+		if (g->young[i]->state != SEGMENT_SPARE && g->young[i]->image == NULL && !g->young[i]->is_object)
+			rc = -ENOMEM; /* there was none when it was read, or named */
+	return rc;
+}
+
+static void settle_sealed(struct quire_volumes *g)
+{
+	for (unsigned i = 0; i < g->n_young;) {
+		struct segment *seg = g->young[i];
+		if (seg->state == SEGMENT_OPEN && seg->is_object)
+			segment_is_sealed(g, seg);
+		else
+			i++;
+	}
+}
+
+/* The journal has named one that comes next, before. */
+static void note_next(void *arg, uint64_t offset)
+{
+	struct quire_volumes *g = arg;
+
+	group_lock(g);
+	struct segment *seg = segment_young_at(g, offset);
+	if (seg != NULL && seg->state == SEGMENT_SPARE) {
+		seg->state = SEGMENT_NEXT;
+		(void)segment_need_image(g, seg);
+	}
+	group_unlock(g);
+}
+
+/* What the store has and the chain has not: of no use if it was used before, since it has a footer of then; else a spare. */
+static int drop_used(struct quire_volumes *g)
+{
+	uint64_t ids[64];
+	unsigned n;
+	int rc = 0;
+
+	do {
+		n = 0;
+		group_lock(g);
+		for (unsigned i = 0; i < g->n_young && n < 64;) {
+			struct segment *seg = g->young[i];
+			if (seg->state != SEGMENT_SPARE || !seg->is_object) {
+				i++;
+				continue;
+			}
+			ids[n++] = seg->id;
+			segment_free(g, seg);
+		}
+		group_unlock(g);
+		if (n > 0)
+			rc = store_log_remove_these(g->space, ids, n);
+	} while (rc == 0 && n == 64);
+	return rc;
+}
+
+static int need_moved_tree(struct quire_volumes *g)
+{
+	struct tree_le le = {.id = htole32(VOLUME_MOVED_TREE), .flags = htole32(TREE_HAS_ROOT)};
+
+	return tree_find(g, VOLUME_MOVED_TREE) == NULL ? table_put_tree(g, &le, true) : 0;
+}
+
+int group_recover(struct quire_volumes *g, struct quire_error *err)
+{
+	store_log_settings(g->space, &g->settings);
+	g->segment_blocks = g->settings.segment_bytes / MAP_BLOCK_BYTES;
+	int rc = take_list(g);
+	if (rc < 0)
+		return quire_fail(err, rc, "volumes: their segments");
+	rc = checkpoint_load(g, err);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	rc = need_moved_tree(g);
+	if (rc == 0)
+		rc = find_sealed(g);
+	if (rc < 0)
+		return quire_fail(err, rc, "volumes: footers of their segments");
+	rc = open_journal(g, err);
+	if (rc < 0)
+		return rc;
+	g->chain_no = g->from_no;
+	journal_segments(g->journal, note_next, g);
+	group_lock(g);
+	rc = need_images(g);
+	settle_sealed(g);
+	group_unlock(g);
+	if (rc == 0 && !g->read_only)
+		rc = drop_used(g);
+	if (rc < 0)
+		return quire_fail(err, rc, "volumes: their segments");
+	group_lock(g);
+	promise_count(g);
+	group_unlock(g);
+	if (!g->read_only)
+		promise_settle(g);
+	return 0;
+}

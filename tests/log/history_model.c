@@ -1,0 +1,362 @@
+/* history_model.c - see history.h: which record has which number, and what was promised. */
+#include "history.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PATTERN_BYTES 65536u
+
+static uint8_t pattern[2 * PATTERN_BYTES];
+
+/* ---- the clock; the seam is the linker's ---- */
+
+static uint64_t now_ns = 1600000000000000000u;
+
+int __real_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
+{
+	if (id != CLOCK_REALTIME)
+		return __real_clock_gettime(id, ts);
+	ts->tv_sec = (time_t)(now_ns / 1000000000u);
+	ts->tv_nsec = (long)(now_ns % 1000000000u);
+	return 0;
+}
+
+uint64_t history_now(void)
+{
+	return now_ns;
+}
+
+void history_set_clock(struct history *h, uint64_t time_ns)
+{
+	now_ns = time_ns;
+	if (h->n_late > 0 && h->last_max < now_ns)
+		h->last_max = now_ns;
+}
+
+uint64_t rnd(struct history *h, uint64_t n)
+{
+	return env_random(&h->random) % n;
+}
+
+/* ---- failing ---- */
+
+/* Told before anything else: a failed assertion in a coroutine may not come back. */
+void history_fail(const struct history *h, const char *file, int line, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fprintf(stderr, "%s:%d: seed %llu: %s\n", file, line, (unsigned long long)h->seed, text);
+	fflush(stderr);
+	abort();
+}
+
+void look_at_power(struct history *h)
+{
+	struct env *e = h->e;
+
+	if (e->pmem != NULL && sim_is_cut(e->pmem) != sim_is_cut(e->sim))
+		sim_cut(sim_is_cut(e->sim) ? e->pmem : e->sim, env_random(&h->random));
+	h->dead |= sim_is_cut(e->sim);
+}
+
+bool was_done(struct history *h, int64_t rc)
+{
+	look_at_power(h);
+	if (rc >= 0 || rc == -ENOSPC || h->dead)
+		return rc >= 0;
+	if (!h->faulty)
+		history_fail(h, __FILE__, __LINE__, "error %lld", (long long)rc);
+	h->n_errors++;
+	h->broken = true;
+	return false;
+}
+
+/* ---- records ---- */
+
+bool has_ids(const struct history *h, unsigned n)
+{
+	return h->n_ids + n <= HISTORY_IDS && h->n_under_way + n <= HISTORY_UNDER_WAY;
+}
+
+static uint64_t hash_of(const struct history *h, uint32_t id)
+{
+	uint64_t state = h->seed << 20 ^ id;
+
+	return env_random(&state);
+}
+
+static uint32_t draw_len(struct history *h)
+{
+	uint64_t r = rnd(h, 64);
+
+	return r < 4 ? (uint32_t)rnd(h, 9) : r == 4 ? h->max_len : (uint32_t)rnd(h, h->max_len);
+}
+
+void note_stamp(struct history *h)
+{
+	h->last_min = h->last_min > now_ns ? h->last_min : now_ns;
+	h->last_max = h->last_max > now_ns ? h->last_max : now_ns;
+}
+
+struct note *note_new(struct history *h, uint32_t min_len)
+{
+	uint32_t id = h->n_ids++, len = draw_len(h);
+	struct note *n = &h->notes[id];
+	uint64_t hash = hash_of(h, id), state = 1;
+
+	for (uint32_t i = 0; i < sizeof(pattern) && pattern[sizeof(pattern) - 1] == 0; i += 8) {
+		uint64_t word = env_random(&state) | 1u | UINT64_C(1) << 63;
+		memcpy(pattern + i, &word, sizeof(word));
+	}
+	if (len < min_len)
+		len = min_len;
+	*n = (struct note){.len_bytes = len, .own = id | hash << 32, .lsn = NO_LSN};
+	uint32_t own = len < HISTORY_OWN_BYTES ? len : HISTORY_OWN_BYTES;
+	n->parts[0] = (struct iovec){&n->own, own};
+	n->parts[1] = (struct iovec){pattern + hash % PATTERN_BYTES, len - own};
+	h->under_way[h->n_under_way++] = id;
+	h->n_records++;
+	note_stamp(h);
+	n->time_min = h->last_min;
+	n->time_max = h->last_max;
+	return n;
+}
+
+static uint32_t id_of(const struct history *h, const struct note *n)
+{
+	return (uint32_t)(n - h->notes);
+}
+
+static void no_longer_under_way(struct history *h, uint32_t id)
+{
+	for (unsigned i = 0; i < h->n_under_way; i++) {
+		if (h->under_way[i] != id)
+			continue;
+		h->under_way[i] = h->under_way[--h->n_under_way];
+		return;
+	}
+}
+
+/* Records of one batch are in its order. */
+static void place(struct history *h, struct note *n, uint64_t lsn)
+{
+	uint32_t id = id_of(h, n);
+
+	want(h, lsn < HISTORY_IDS && n->state != NOTE_GONE);
+	want(h, h->by_lsn[lsn] == 0 || h->by_lsn[lsn] == id + 1);
+	want(h, n->lsn == NO_LSN || n->lsn == lsn);
+	for (uint32_t i = id; n->batch != 0 && i-- > 0 && n[(int)i - (int)id].batch == n->batch;)
+		want(h, h->notes[i].lsn == NO_LSN || h->notes[i].lsn < lsn);
+	for (uint32_t i = id + 1; n->batch != 0 && i < h->n_ids && h->notes[i].batch == n->batch; i++)
+		want(h, h->notes[i].lsn == NO_LSN || h->notes[i].lsn > lsn);
+	n->lsn = lsn;
+	h->by_lsn[lsn] = id + 1;
+	if (lsn >= h->n_known)
+		h->n_known = lsn + 1;
+}
+
+void note_taken(struct history *h, struct note *n, uint64_t lsn)
+{
+	place(h, n, lsn);
+	n->state = NOTE_TAKEN;
+	no_longer_under_way(h, id_of(h, n));
+}
+
+void note_refused(struct history *h, struct note *n)
+{
+	want(h, n->lsn == NO_LSN);
+	n->state = NOTE_GONE;
+	no_longer_under_way(h, id_of(h, n));
+}
+
+void note_promised(struct history *h, uint64_t lsn)
+{
+	if (h->dead)
+		return;
+	want(h, quire_log_durable(h->e->log) > lsn);
+	if (h->n_durable <= lsn)
+		h->n_durable = lsn + 1;
+}
+
+bool note_returned(struct history *h, struct note *n, int64_t rc, uint64_t lsn, bool durable)
+{
+	bool done = was_done(h, rc);
+
+	if (rc == 0) {
+		note_taken(h, n, lsn);
+		if (durable)
+			note_promised(h, lsn);
+	} else if (rc == -ENOSPC && quire_log_error(h->e->log) == 0) {
+		note_refused(h, n);
+	}
+	/* Else it may be there. */
+	return done;
+}
+
+/* ---- what is read ---- */
+
+static bool is_same(const struct note *n, const struct quire_log_record *r)
+{
+	size_t own = n->parts[0].iov_len;
+
+	return r->len_bytes == n->len_bytes && memcmp(r->data, &n->own, own) == 0 &&
+	       memcmp((const uint8_t *)r->data + own, n->parts[1].iov_base, r->len_bytes - own) == 0;
+}
+
+static struct note *find(struct history *h, const struct quire_log_record *r)
+{
+	uint64_t own;
+
+	if (h->by_lsn[r->lsn] != 0)
+		return &h->notes[h->by_lsn[r->lsn] - 1];
+	if (r->len_bytes >= sizeof(own)) {
+		memcpy(&own, r->data, sizeof(own));
+		want(h, (uint32_t)own < h->n_ids);
+		return &h->notes[(uint32_t)own];
+	}
+	for (unsigned i = 0; i < h->n_under_way; i++) {
+		struct note *n = &h->notes[h->under_way[i]];
+		if (n->lsn == NO_LSN && is_same(n, r) && r->time_ns >= n->time_min &&
+		    r->time_ns <= (n->late ? h->last_max : n->time_max))
+			return n;
+	}
+	return NULL;
+}
+
+void expect(struct history *h, const struct quire_log_record *r)
+{
+	want(h, r->lsn < HISTORY_IDS);
+	struct note *n = find(h, r);
+	want(h, n != NULL);
+	if (!is_same(n, r))
+		history_fail(h, __FILE__, __LINE__, "record %llu, id %u, is not what was appended",
+		             (unsigned long long)r->lsn, id_of(h, n));
+	/* Two that are too short to say who they are may be taken for each other, while their calls are under way. */
+	if (r->len_bytes < HISTORY_OWN_BYTES && h->by_lsn[r->lsn] == 0 && !h->settling)
+		return;
+	place(h, n, r->lsn);
+	uint64_t time_max = n->late ? h->last_max : n->time_max;
+	want(h, r->time_ns >= n->time_min && r->time_ns <= time_max);
+	want(h, h->times[r->lsn] == 0 || h->times[r->lsn] == r->time_ns);
+	h->times[r->lsn] = r->time_ns;
+}
+
+/* One after the other until there is none. -ESTALE: its place was trimmed. */
+static int64_t read_on(struct history *h, struct quire_log_cursor *c, bool back)
+{
+	struct quire_log_record r;
+	uint64_t lsn = quire_log_cursor_lsn(c);
+	int64_t rc;
+
+	while ((rc = back ? quire_log_prev(c, &r, NULL) : quire_log_next(c, &r, NULL)) == 1) {
+		want(h, r.lsn == (back ? lsn - 1 : lsn));
+		expect(h, &r);
+		lsn = quire_log_cursor_lsn(c);
+	}
+	return rc;
+}
+
+bool read_all(struct history *h, uint64_t from, bool back, uint64_t *ret_end)
+{
+	struct quire_log_cursor *c;
+	int64_t rc;
+
+	want(h, quire_log_cursor_open(h->e->log, QUIRE_LOG_VISIBLE, &c) == 0);
+	(void)quire_log_seek(c, from);
+	while ((rc = read_on(h, c, false)) == -ESTALE)
+		(void)quire_log_seek(c, quire_log_first(h->e->log));
+	*ret_end = quire_log_cursor_lsn(c);
+	if (rc == 0 && back) {
+		rc = read_on(h, c, true);
+		want(h, rc != 0 || quire_log_cursor_lsn(c) == quire_log_first(h->e->log));
+		rc = rc == -ESTALE ? 0 : rc;
+	}
+	quire_log_cursor_close(c);
+	return was_done(h, rc);
+}
+
+/* ---- after an opening ---- */
+
+/* The model is what there is. */
+static void take_over(struct history *h, uint64_t first, uint64_t n)
+{
+	uint64_t last = 0;
+
+	for (uint64_t lsn = n; lsn < h->n_known; lsn++) {
+		h->n_lost += h->by_lsn[lsn] != 0;
+		h->by_lsn[lsn] = 0;
+		h->times[lsn] = 0;
+	}
+	for (uint32_t id = 0; id < h->n_ids; id++)
+		if (h->notes[id].lsn == NO_LSN || h->notes[id].lsn >= n || h->notes[id].lsn < first)
+			h->notes[id].state = NOTE_GONE;
+	for (uint64_t lsn = first; lsn < n; lsn++) {
+		struct note *note = &h->notes[h->by_lsn[lsn] - 1];
+		note->state = NOTE_TAKEN;
+		note->time_min = note->time_max = h->times[lsn];
+		note->late = false;
+		last = h->times[lsn] > last ? h->times[lsn] : last;
+	}
+	h->n_under_way = 0;
+	h->n_known = h->n_durable = h->n_settled = n;
+	h->first = h->first_max = first;
+	h->last_min = last;
+	h->last_max = last > h->last_max ? last : h->last_max;
+}
+
+bool settle(struct history *h, bool for_good)
+{
+	struct quire_log *log = h->e->log;
+	uint64_t n = quire_log_visible(log), first = quire_log_first(log), end;
+
+	bool retains = h->retain_records != 0 || h->retain_bytes != 0;
+	if (n < h->n_durable || first < h->first || (first > h->first_max && !retains) || first > n)
+		history_fail(h, __FILE__, __LINE__, "%llu to %llu: promised %llu, trimmed %llu, perhaps %llu",
+		             (unsigned long long)first, (unsigned long long)n, (unsigned long long)h->n_durable,
+		             (unsigned long long)h->first, (unsigned long long)h->first_max);
+	want(h, quire_log_durable(log) == n && quire_log_error(log) == 0);
+	/* What retention leaves is not less than it was told, whatever was lost. */
+	unsigned n_full = quire_log_segments(log, NULL, 0) - 1;
+	want(h, first <= h->first_max || (n - first >= h->retain_records && n_full * (uint64_t)SEGMENT >= h->retain_bytes));
+	/* What was read in an earlier life not in each again. */
+	uint64_t from = rnd(h, 2) == 0 && h->n_settled > first ? h->n_settled : first;
+	h->settling = for_good;
+	bool all = read_all(h, from, rnd(h, 5) == 0, &end);
+	h->settling = false;
+	if (!all)
+		return false;
+	want(h, end == n);
+	if (for_good)
+		take_over(h, first, n);
+	return true;
+}
+
+/* Nobody appends meanwhile, and all was read. */
+void seek_times(struct history *h)
+{
+	struct quire_log *log = h->e->log;
+	uint64_t first = quire_log_first(log), n = quire_log_visible(log);
+	struct quire_log_cursor *c;
+
+	if (n == first)
+		return;
+	want(h, quire_log_cursor_open(log, QUIRE_LOG_VISIBLE, &c) == 0);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t time = h->times[first + rnd(h, n - first)] + rnd(h, 2), lsn = first;
+		while (lsn < n && h->times[lsn] < time)
+			lsn++;
+		if (!was_done(h, quire_log_seek_time(c, time)))
+			break;
+		want(h, quire_log_cursor_lsn(c) == lsn);
+	}
+	quire_log_cursor_close(c);
+}

@@ -1,0 +1,140 @@
+/* Pools that spill, at random against the model, with a backing that fails, and with threads. */
+#include "fake_backing.h"
+#include "model.h"
+#include "sums.h"
+#include "../../src/tmem/spill.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define SEGMENT (256u << 10)
+
+static struct quire_tmem *make(uint64_t budget_bytes)
+{
+	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
+	struct quire_tmem *t = NULL;
+
+	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
+	return t;
+}
+
+static void check(struct quire_tmem *t)
+{
+	struct quire_tmem_stat s = sums_stat(t);
+
+	assert_non_null(t->spill);
+	assert_true(s.held_bytes <= s.budget_bytes);
+}
+
+static uint64_t seed_of(void)
+{
+	const char *given = getenv("QUIRE_TEST_SEED");
+
+	return given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+}
+
+static void random_calls(unsigned n_steps, unsigned fail_one_in)
+{
+	struct model m = {.random = seed_of(), .spills = true, .io_fails = fail_one_in != 0};
+	struct fake_backing f;
+
+	printf("seed %llu\n", (unsigned long long)m.random);
+	m.page = malloc(2 << 20);
+	m.tmem = make(MIB + 3 * MIB / 4);
+	fake_backing_init(&f, 40, SEGMENT);
+	f.fail_one_in = fail_one_in;
+	f.random = m.random;
+	assert_int_equal(fake_backing_set(&f, m.tmem, 16384), 0);
+	for (unsigned i = 0; i < MODEL_POOLS; i++)
+		do
+			model_make_pool(&m, i);
+		while (i == 0 && ((m.options[0].flags & QUIRE_TMEM_SPILL) == 0 || m.options[0].cap_bytes == 0));
+	while (m.n_steps < n_steps) {
+		model_step(&m);
+		if (m.n_steps % 256 == 0)
+			check(m.tmem);
+	}
+	f.fail_one_in = 0;
+	m.io_fails = false;
+	model_compare(&m);
+	assert_true(f.n_writes > 0);
+	quire_tmem_destroy(m.tmem);
+	fake_backing_fini(&f);
+	free(m.page);
+}
+
+static unsigned steps(void)
+{
+	return getenv("QUIRE_TEST_LONG") != NULL ? 5000000 : getenv("QUIRE_SANITIZED") != NULL ? 12000 : 30000;
+}
+
+static void random_calls_agree_with_the_model(void **state)
+{
+	random_calls(steps(), 0);
+	(void)state;
+}
+
+static void random_calls_agree_though_io_fails(void **state)
+{
+	random_calls(steps(), 5);
+	(void)state;
+}
+
+struct runner {
+	struct model m;
+	pthread_t thread;
+};
+
+static void *run(void *arg)
+{
+	struct model *m = arg;
+
+	for (unsigned i = 0; i < steps() / 4; i++)
+		model_step(m);
+	return NULL;
+}
+
+static void threads_agree_with_their_models(void **state)
+{
+	struct runner *r = calloc(4, sizeof(*r));
+	struct quire_tmem *t = make(3 * MIB);
+	struct fake_backing f;
+	uint64_t seed = seed_of();
+
+	printf("seed %llu\n", (unsigned long long)seed);
+	fake_backing_init(&f, 160, SEGMENT);
+	assert_int_equal(fake_backing_set(&f, t, 16384), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		r[i].m = (struct model){.random = seed + i, .salt = i, .spills = true, .tmem = t, .page = malloc(2 << 20)};
+		for (unsigned k = 0; k < MODEL_POOLS; k++)
+			model_make_pool(&r[i].m, k);
+		assert_int_equal(pthread_create(&r[i].thread, NULL, run, &r[i].m), 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(r[i].thread, NULL);
+	for (unsigned i = 0; i < 4; i++) {
+		model_compare(&r[i].m);
+		free(r[i].m.page);
+	}
+	check(t);
+	quire_tmem_destroy(t);
+	fake_backing_fini(&f);
+	free(r);
+	(void)state;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(random_calls_agree_with_the_model),
+		cmocka_unit_test(random_calls_agree_though_io_fails),
+		cmocka_unit_test(threads_agree_with_their_models),
+	};
+	return cmocka_run_group_tests_name("tmem-spill-random", tests, NULL, NULL);
+}

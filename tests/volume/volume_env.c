@@ -1,0 +1,227 @@
+/* volume_env.c - see volume_env.h. */
+#include "volume_env.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SEGMENT 65536u
+
+uint64_t env_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+uint64_t random_seed(void)
+{
+	const char *text = getenv("QUIRE_TEST_SEED");
+	uint64_t state = (uint64_t)time(NULL);
+	/* Few digits, to be typed again. */
+	uint64_t seed = text != NULL && *text != 0 ? strtoull(text, NULL, 0) : env_random(&state) % 1000000000u;
+
+	return seed != 0 ? seed : 1;
+}
+
+uint64_t random_count(uint64_t quick, uint64_t slow)
+{
+	const char *given = getenv("QUIRE_TEST_COUNT");
+
+	if (given != NULL && *given != 0)
+		return strtoull(given, NULL, 0);
+	return getenv("QUIRE_TEST_LONG") != NULL ? slow : quick;
+}
+
+void env_init(struct env *e, uint64_t seed, uint64_t n_units, const struct sim_faults *faults)
+{
+	struct quire_loop_options opts = {.size = sizeof(opts), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1};
+	struct quire_cache_options cache = {.size = sizeof(cache), .budget_bytes = 64u << 20, .reserve_bytes = 1u << 30};
+
+	*e = (struct env){.seed = seed};
+	assert_int_equal(quire_loop_create(&opts, &e->loop, NULL), 0);
+	assert_int_equal(quire_cache_open(&cache, &e->cache, NULL), 0);
+	assert_int_equal(sim_create(n_units * FORMAT_UNIT_BYTES, seed, faults, &e->sim), 0);
+}
+
+void env_fini(struct env *e)
+{
+	assert_null(e->volumes);
+	assert_null(e->store);
+	sim_destroy(e->sim);
+	assert_int_equal(quire_loop_run(e->loop), 0);
+	assert_int_equal(quire_loop_destroy(e->loop), 0);
+	assert_int_equal(quire_cache_close(e->cache), 0);
+}
+
+static struct store_config config_of(struct env *e)
+{
+	return (struct store_config){
+		.budget = &e->cache->budget,
+		.service = e->loop,
+		.cache = e->cache,
+		.seed = env_random(&e->seed) | 1,
+		.segment_bytes = SEGMENT,
+	};
+}
+
+static struct store_media open_media(struct env *e)
+{
+	struct store_media media = {{NULL}};
+
+	assert_int_equal(sim_open(e->sim, e->loop, &media.classes[QUIRE_CLASS_CAPACITY]), 0);
+	return media;
+}
+
+int env_format(struct env *e)
+{
+	struct store_media media = open_media(e);
+	struct store_config config = config_of(e);
+	int rc = store_format(&media, &config, &e->err);
+
+	device_close(media.classes[0]);
+	return rc;
+}
+
+int env_open(struct env *e)
+{
+	struct store_media media = open_media(e);
+	struct store_config config = config_of(e);
+	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = SEGMENT, .map_bytes = 1u << 20,
+	                                  .checkpoint_bytes = e->checkpoint_bytes};
+
+	memset(&e->err, 0, sizeof(e->err));
+	int rc = store_open(&media, &config, &e->store, &e->err);
+	if (rc < 0) {
+		device_close(media.classes[0]);
+		e->store = NULL;
+		return rc;
+	}
+	rc = quire_volumes_open(store_public(e->store), &o, &e->volumes, &e->err);
+	if (rc < 0) {
+		assert_int_equal(store_close(e->store), 0);
+		e->store = NULL;
+		e->volumes = NULL;
+	}
+	return rc;
+}
+
+int env_close(struct env *e)
+{
+	int rc = quire_volumes_close(e->volumes);
+
+	assert_int_not_equal(rc, -EBUSY);
+	e->volumes = NULL;
+	assert_int_equal(store_close(e->store), 0);
+	e->store = NULL;
+	return rc;
+}
+
+static void print_finding(void *arg, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *text)
+{
+	if (*(bool *)arg)
+		print_message("  found %d, object %llu, class %u, offset %llu: %s\n", error, (unsigned long long)id,
+		              class_no, (unsigned long long)offset, text);
+}
+
+int64_t env_check(struct env *e, bool print)
+{
+	struct store_check check = {.found = print_finding, .arg = &print};
+
+	return store_check(e->store, &check);
+}
+
+struct running {
+	struct env *e;
+	void (*fn)(struct env *e, void *arg);
+	void *arg;
+};
+
+static void run_in_coroutine(void *arg)
+{
+	struct running *r = arg;
+
+	r->fn(r->e, r->arg);
+}
+
+void env_run(struct env *e, void (*fn)(struct env *e, void *arg), void *arg)
+{
+	struct running r = {.e = e, .fn = fn, .arg = arg};
+
+	assert_int_equal(quire_co_spawn(e->loop, run_in_coroutine, &r), 0);
+	assert_int_equal(quire_loop_run(e->loop), 0);
+}
+
+/* ---- volumes in it ---- */
+
+static void fill(uint8_t *buf, size_t len, uint64_t what)
+{
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t word = what * 0x9e3779b97f4a7c15u + i;
+		memcpy(buf + i, &word, 8);
+	}
+}
+
+int put(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what, unsigned flags)
+{
+	uint8_t *buf = malloc(len);
+	struct iovec iov = {buf, len};
+
+	fill(buf, len, what);
+	int rc = quire_volume_write(v, offset, &iov, 1, flags, NULL);
+	free(buf);
+	return rc;
+}
+
+bool holds(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what)
+{
+	uint8_t *buf = malloc(len), *want = calloc(1, len);
+	struct iovec iov = {buf, len};
+
+	memset(buf, 0x77, len);
+	assert_int_equal(quire_volume_read(v, offset, &iov, 1, NULL), 0);
+	if (what != 0)
+		fill(want, len, what);
+	bool same = memcmp(buf, want, len) == 0;
+	free(buf);
+	free(want);
+	return same;
+}
+
+struct quire_volume *open_volume(struct env *e, const char *name)
+{
+	struct quire_volume *v = NULL;
+
+	assert_int_equal(quire_volume_open(e->volumes, name, &v), 0);
+	return v;
+}
+
+void begin(struct env *e)
+{
+	struct quire_volume_options o = {.size = sizeof(o), .size_bytes = VOLUME_BYTES};
+
+	assert_int_equal(env_format(e), 0);
+	assert_int_equal(env_open(e), 0);
+	assert_int_equal(quire_volume_create(e->volumes, "a", &o), 0);
+}
+
+void reopen(struct env *e)
+{
+	assert_int_equal(env_close(e), 0);
+	int rc = env_open(e);
+	if (rc < 0)
+		print_message("  %s\n", e->err.text);
+	assert_int_equal(rc, 0);
+}
+
+uint64_t live_blocks(struct env *e)
+{
+	struct quire_volumes_stat stat;
+
+	assert_int_equal(quire_volumes_checkpoint(e->volumes), 0);
+	assert_int_equal(quire_volumes_stat(e->volumes, &stat), 0);
+	return stat.live_bytes / BLOCK;
+}

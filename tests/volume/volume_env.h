@@ -1,0 +1,60 @@
+/* volume_env.h - a group of volumes in a store on a simulated device. */
+#ifndef TESTS_VOLUME_VOLUME_ENV_H
+#define TESTS_VOLUME_VOLUME_ENV_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "../../src/cache/core.h"
+#include "../../src/media/sim.h"
+#include "../../src/store/format.h"
+#include "../../src/store/store.h"
+
+#include <quire/volume.h>
+
+#define BLOCK QUIRE_VOLUME_BLOCK_BYTES
+
+struct env {
+	struct quire_loop *loop;
+	struct quire_cache *cache;
+	struct sim *sim;
+	struct store *store;           /* open, or NULL */
+	struct quire_volumes *volumes; /* open, or NULL */
+	uint64_t seed;                 /* another for each open */
+	uint64_t checkpoint_bytes;
+	struct quire_error err;        /* of the last open */
+};
+
+void env_init(struct env *e, uint64_t seed, uint64_t n_units, const struct sim_faults *faults);
+void env_fini(struct env *e);
+
+/* Runs fn in a coroutine until the loop has nothing left to do. */
+void env_run(struct env *e, void (*fn)(struct env *e, void *arg), void *arg);
+
+/* In a coroutine, these: */
+int env_format(struct env *e);
+int env_open(struct env *e); /* store and group; neither, if it fails */
+int env_close(struct env *e); /* what close of the group said */
+int64_t env_check(struct env *e, bool print);
+
+uint64_t env_random(uint64_t *state);
+uint64_t random_seed(void);                           /* QUIRE_TEST_SEED; else another each time */
+uint64_t random_count(uint64_t quick, uint64_t slow); /* QUIRE_TEST_COUNT; slow: with QUIRE_TEST_LONG */
+
+/* ---- volumes in it ---- */
+
+#define ENV_UNITS 3072u /* 12 MiB */
+#define VOLUME_BYTES (UINT64_C(2) << 20)
+
+void begin(struct env *e); /* formats, opens, makes the volume `a` of VOLUME_BYTES */
+void reopen(struct env *e);
+struct quire_volume *open_volume(struct env *e, const char *name);
+/* Bytes that `what` says; 0: zeros. */
+int put(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what, unsigned flags);
+bool holds(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what);
+uint64_t live_blocks(struct env *e); /* after a checkpoint */
+
+#endif
