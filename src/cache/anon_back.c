@@ -19,6 +19,8 @@
 #include "unit.h"
 #include "want.h"
 
+#include "../base/pages.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -63,8 +65,8 @@ int anon_back_create(struct quire_cache *c)
 	if (b->n_fills == 0)
 		b->n_fills = 1;
 	b->bytes = (size_t)b->n_fills << c->page_shift;
-	b->buffers = mmap(NULL, b->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (b->buffers == MAP_FAILED) {
+	b->buffers = pages_map(b->bytes, PROT_READ | PROT_WRITE, 0);
+	if (b->buffers == NULL) {
 		free(b);
 		return -ENOMEM;
 	}
@@ -79,7 +81,7 @@ void anon_back_destroy(struct anon_back *b)
 {
 	if (b == NULL)
 		return;
-	munmap(b->buffers, b->bytes);
+	pages_unmap(b->buffers, b->bytes);
 	budget_uncharge(&b->cache->budget, BUDGET_BUFFERS, b->bytes);
 	free(b);
 }

@@ -10,6 +10,7 @@
 
 #include "../base/fail.h"
 #include "../base/feature.h"
+#include "../base/pages.h"
 #include "arena_anon.h"
 #include "arena_kernel.h"
 
@@ -25,16 +26,9 @@
 #define MOVE_TRIES 64
 #define ALIGN_BYTES (2u << 20) /* of a huge page, so that one fits a unit of that size */
 
-static void *map_anonymous(uint64_t bytes, int prot)
-{
-	void *p = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 char *arena_map_aligned(uint64_t bytes, int prot)
 {
-	char *lead = map_anonymous(bytes + ALIGN_BYTES, prot);
+	char *lead = pages_map(bytes + ALIGN_BYTES, prot, MAP_NORESERVE);
 
 	if (lead == NULL)
 		return NULL;
@@ -122,6 +116,18 @@ static int arena_open_uffd(struct arena *a)
 	return a->uffd < 0 ? a->uffd : 0;
 }
 
+/* What there is of it. */
+static void arena_give_back(struct arena *a)
+{
+	uint64_t n_pages = a->bytes >> a->page_shift;
+
+	pages_unmap(a->base, a->bytes);
+	pages_unmap(a->words, n_pages * sizeof *a->words);
+	pages_unmap(a->regions, (n_pages >> a->region_shift) * sizeof *a->regions);
+	pages_unmap(a->zones, a->bytes >> GIB_SHIFT);
+	a->base = NULL;
+}
+
 /* Address space and the tables beside it, whose untouched pages cost nothing. */
 static int arena_reserve(struct arena *a, uint64_t reserve_bytes)
 {
@@ -131,10 +137,10 @@ static int arena_reserve(struct arena *a, uint64_t reserve_bytes)
 		uint64_t n_pages = a->bytes >> a->page_shift;
 
 		a->base = arena_map_aligned(a->bytes, PROT_NONE);
-		a->words = map_anonymous(n_pages * sizeof *a->words, PROT_READ | PROT_WRITE);
-		a->regions = map_anonymous((n_pages >> a->region_shift) * sizeof *a->regions,
-		                           PROT_READ | PROT_WRITE);
-		a->zones = map_anonymous(a->bytes >> GIB_SHIFT, PROT_READ | PROT_WRITE);
+		a->words = pages_map(n_pages * sizeof *a->words, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+		a->regions = pages_map((n_pages >> a->region_shift) * sizeof *a->regions,
+		                       PROT_READ | PROT_WRITE, MAP_NORESERVE);
+		a->zones = pages_map(a->bytes >> GIB_SHIFT, PROT_READ | PROT_WRITE, MAP_NORESERVE);
 		if (a->base != NULL && a->words != NULL && a->regions != NULL && a->zones != NULL) {
 			madvise(a->words, n_pages * sizeof *a->words, MADV_NOHUGEPAGE);
 			madvise(a->regions, (n_pages >> a->region_shift) * sizeof *a->regions,
@@ -143,15 +149,7 @@ static int arena_reserve(struct arena *a, uint64_t reserve_bytes)
 			return arena_lay(a, a->base, a->bytes);
 		}
 		/* Too much for this address space (sanitizers, valgrind, RLIMIT_AS): half of it. */
-		if (a->base != NULL)
-			munmap(a->base, a->bytes);
-		if (a->words != NULL)
-			munmap(a->words, n_pages * sizeof *a->words);
-		if (a->regions != NULL)
-			munmap(a->regions, (n_pages >> a->region_shift) * sizeof *a->regions);
-		if (a->zones != NULL)
-			munmap(a->zones, a->bytes >> GIB_SHIFT);
-		a->base = NULL;
+		arena_give_back(a);
 	}
 	return -ENOMEM;
 }
@@ -211,14 +209,8 @@ void arena_destroy(struct arena *a)
 {
 	if (a == NULL)
 		return;
-	if (a->base != NULL) {
-		uint64_t n_pages = a->bytes >> a->page_shift;
-
-		munmap(a->base, a->bytes);
-		munmap(a->words, n_pages * sizeof *a->words);
-		munmap(a->regions, (n_pages >> a->region_shift) * sizeof *a->regions);
-		munmap(a->zones, a->bytes >> GIB_SHIFT);
-	}
+	if (a->base != NULL)
+		arena_give_back(a);
 	if (a->uffd >= 0)
 		close(a->uffd);
 	if (a->self_pidfd >= 0)

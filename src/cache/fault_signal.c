@@ -21,6 +21,7 @@
 #include "fault.h"
 
 #include "../base/fail.h"
+#include "../base/pages.h"
 #include "../loop/coro.h"
 #include "arena_kernel.h"
 #include "chance.h"
@@ -62,8 +63,8 @@ int sync_fills_create(struct quire_cache *c)
 
 	if (s == NULL)
 		return -ENOMEM;
-	s->buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (s->buffers == MAP_FAILED) {
+	s->buffers = pages_map(bytes, PROT_READ | PROT_WRITE, 0);
+	if (s->buffers == NULL) {
 		free(s);
 		return -ENOMEM;
 	}
@@ -78,7 +79,7 @@ void sync_fills_destroy(struct quire_cache *c)
 
 	if (c->sync_fills == NULL)
 		return;
-	munmap(c->sync_fills->buffers, bytes);
+	pages_unmap(c->sync_fills->buffers, bytes);
 	budget_uncharge(&c->budget, BUDGET_BUFFERS, bytes);
 	free(c->sync_fills);
 	c->sync_fills = NULL;
@@ -212,8 +213,7 @@ static int sync_fill_unit(struct range *r, uint64_t page, struct fill *fill)
 			syscall(SYS_mlock2, buf, bytes, MLOCK_ONFAULT);
 	}
 	rc = sync_fill_claimed(r, fill, buf != NULL, page_fill.buf + cache_page_bytes(c));
-	if (buf != NULL)
-		munmap(buf, bytes);
+	pages_unmap(buf, bytes);
 	budget_uncharge(&c->budget, BUDGET_BUFFERS, charge);
 	fill->page = page_fill.page;
 	fill->buf = page_fill.buf;

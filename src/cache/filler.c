@@ -14,6 +14,8 @@
 
 #include "want.h"
 
+#include "../base/pages.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -38,10 +40,9 @@ static void filler_init_fills(struct filler *f, unsigned limit)
 int filler_create_bare(struct quire_cache *c, struct filler **ret_filler)
 {
 	/* Not by malloc, which a fault handler may have interrupted. */
-	struct filler *f =
-		mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct filler *f = pages_map(sizeof(*f), PROT_READ | PROT_WRITE, 0);
 
-	if (f == MAP_FAILED)
+	if (f == NULL)
 		return -ENOMEM;
 	f->cache = c;
 	f->index = atomic_load(&c->n_fillers);
@@ -68,7 +69,7 @@ void filler_free(struct filler *f)
 	for (unsigned i = 0; i < FILLER_FILLS; i++)
 		pthread_mutex_destroy(&f->fills[i].lock);
 	budget_uncharge(&f->cache->budget, BUDGET_OTHER, sizeof(*f));
-	munmap(f, sizeof(*f));
+	pages_unmap(f, sizeof(*f));
 }
 
 /* One whose loop has ended, or a new one. fillers_lock is held. */

@@ -8,6 +8,7 @@
 #include "export.h"
 
 #include "../base/fail.h"
+#include "../base/pages.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,10 +171,8 @@ static int close_ram(struct export *e)
 {
 	struct ram *r = ram_of(e);
 
-	if (r->bytes != NULL && r->bytes != MAP_FAILED)
-		munmap(r->bytes, r->map_bytes);
-	if (r->written != NULL && r->written != MAP_FAILED)
-		munmap(r->written, r->written_bytes);
+	pages_unmap(r->bytes, r->map_bytes);
+	pages_unmap(r->written, r->written_bytes);
 	free(r);
 	return 0;
 }
@@ -193,11 +192,6 @@ static const struct export_ops ram_ops = {
 	.close = close_ram,
 };
 
-static void *reserve(uint64_t n_bytes)
-{
-	return mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 int export_ram_create(uint64_t size_bytes, struct export **ret_export, struct quire_error *err)
 {
 	if (size_bytes == 0 || size_bytes > SIZE_MAX_BYTES)
@@ -209,9 +203,9 @@ int export_ram_create(uint64_t size_bytes, struct export **ret_export, struct qu
 	r->size_bytes = size_bytes;
 	r->map_bytes = (size_bytes + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
 	r->written_bytes = r->map_bytes / PAGE_BYTES / 8 + sizeof(uint64_t);
-	r->bytes = reserve(r->map_bytes);
-	r->written = reserve(r->written_bytes);
-	if (r->bytes == MAP_FAILED || r->written == MAP_FAILED) {
+	r->bytes = pages_map(r->map_bytes, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+	r->written = pages_map(r->written_bytes, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+	if (r->bytes == NULL || r->written == NULL) {
 		(void)close_ram(&r->base);
 		return quire_fail(err, -ENOMEM, "memory of %llu bytes", (unsigned long long)size_bytes);
 	}

@@ -20,6 +20,7 @@
 
 #include "../base/assert.h"
 #include "../base/fail.h"
+#include "../base/pages.h"
 #include "../tmem/tmem.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -182,7 +183,7 @@ static unsigned contexts(struct export *e)
 
 static int close_swap(struct export *e)
 {
-	munmap(swap_of(e)->lost, swap_of(e)->lost_bytes);
+	pages_unmap(swap_of(e)->lost, swap_of(e)->lost_bytes);
 	free(e);
 	return 0;
 }
@@ -214,8 +215,8 @@ int export_swap_open(struct quire_tmem_pool *pool, uint64_t size_bytes, struct e
 	s->pool = pool;
 	s->n_blocks = size_bytes / BLOCK_BYTES;
 	s->lost_bytes = (s->n_blocks + 63) / 64 * sizeof(uint64_t);
-	s->lost = mmap(NULL, s->lost_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (s->lost == MAP_FAILED) {
+	s->lost = pages_map(s->lost_bytes, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+	if (s->lost == NULL) {
 		free(s);
 		return quire_fail(err, -ENOMEM, "swap of %llu bytes", (unsigned long long)size_bytes);
 	}

@@ -4,6 +4,8 @@
  */
 #include "codec.h"
 
+#include "../base/pages.h"
+
 #include <lz4hc.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -21,9 +23,7 @@ static size_t round_up(size_t n, size_t granule)
 
 static void *map(size_t bytes)
 {
-	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return at == MAP_FAILED ? NULL : at;
+	return pages_map(bytes, PROT_READ | PROT_WRITE, 0);
 }
 
 /* ---- packing ---- */
@@ -67,7 +67,7 @@ void packer_free(struct packer *p)
 	if (p == NULL)
 		return;
 	ZSTD_freeCCtx(p->cold);
-	munmap(p, packer_mapped(p->raw_bytes));
+	pages_unmap(p, packer_mapped(p->raw_bytes));
 }
 
 uint32_t packer_tight(struct packer *p, const void *from, uint32_t n_bytes, void *to, uint32_t most)
@@ -116,7 +116,7 @@ struct unpacker *unpacker_new(uint32_t unit_bytes)
 void unpacker_free(struct unpacker *u)
 {
 	ZSTD_freeDCtx(u->context);
-	munmap(u, unpacker_mapped(u->unit_bytes));
+	pages_unmap(u, unpacker_mapped(u->unit_bytes));
 }
 
 bool unpacker_run(struct unpacker *u, const void *from, uint32_t n_from, void *to, uint32_t n_bytes)

@@ -1,6 +1,8 @@
 /* heap.c - pieces of 64 bytes and multiples, from chunks that are mapped. */
 #include "heap.h"
 
+#include "../base/pages.h"
+
 #include <string.h>
 #include <sys/mman.h>
 
@@ -16,16 +18,14 @@ struct heap_chunk {
 
 static void *map(size_t n_bytes)
 {
-	void *at = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return at == MAP_FAILED ? NULL : at;
+	return pages_map(n_bytes, PROT_READ | PROT_WRITE, 0);
 }
 
 void heap_fini(struct heap *heap)
 {
 	for (struct heap_chunk *c = heap->chunks, *next; c != NULL; c = next) {
 		next = c->next;
-		munmap(c, CHUNK_BYTES);
+		pages_unmap(c, CHUNK_BYTES);
 	}
 	memset(heap, 0, sizeof(*heap));
 }
@@ -63,7 +63,7 @@ void heap_put(struct heap *heap, void *piece, size_t n_bytes)
 	if (piece == NULL)
 		return;
 	if (n_bytes > HEAP_MOST_BYTES) {
-		munmap(piece, n_bytes);
+		pages_unmap(piece, n_bytes);
 		return;
 	}
 	struct heap_piece *p = piece, **list = &heap->free[(n_bytes + HEAP_GRAIN - 1) / HEAP_GRAIN - 1];
@@ -77,13 +77,12 @@ void *heap_array_grow(void *old, size_t old_bytes, size_t n_bytes)
 
 	if (at != NULL && old != NULL) {
 		memcpy(at, old, old_bytes);
-		munmap(old, old_bytes);
+		pages_unmap(old, old_bytes);
 	}
 	return at;
 }
 
 void heap_array_free(void *array, size_t n_bytes)
 {
-	if (array != NULL)
-		munmap(array, n_bytes);
+	pages_unmap(array, n_bytes);
 }

@@ -4,6 +4,7 @@
 #include "heap.h"
 
 #include "../base/assert.h"
+#include "../base/pages.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -27,16 +28,13 @@ void records_init(struct records *r, struct budget *budget, uint32_t record_byte
 
 static size_t chunk_bytes(const struct records *r)
 {
-	size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-
-	return ((size_t)r->record_bytes * chunk_records(r) + page_bytes - 1) & ~(page_bytes - 1);
+	return pages_bytes((uint64_t)r->record_bytes * chunk_records(r));
 }
 
 void records_fini(struct records *r)
 {
 	for (uint32_t i = 0; i < r->n_chunks; i++)
-		if (r->chunks[i].base != NULL)
-			munmap(r->chunks[i].base, chunk_bytes(r));
+		pages_unmap(r->chunks[i].base, chunk_bytes(r));
 	heap_array_free(r->chunks, r->capacity * sizeof(r->chunks[0]));
 	budget_uncharge(r->budget, BUDGET_TMEM, r->bytes);
 	records_init(r, r->budget, r->record_bytes);
@@ -50,8 +48,8 @@ static bool map_chunk(struct records *r, struct records_chunk *c)
 
 	if (!budget_try_charge(r->budget, BUDGET_TMEM, bytes))
 		return false;
-	uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (base == MAP_FAILED) {
+	uint8_t *base = pages_map(bytes, PROT_READ | PROT_WRITE, 0);
+	if (base == NULL) {
 		budget_uncharge(r->budget, BUDGET_TMEM, bytes);
 		return false;
 	}
@@ -66,7 +64,7 @@ static void unmap_chunk(struct records *r, struct records_chunk *c)
 {
 	size_t bytes = chunk_bytes(r);
 
-	munmap(c->base, bytes);
+	pages_unmap(c->base, bytes);
 	c->base = NULL;
 	r->bytes -= bytes;
 	budget_uncharge(r->budget, BUDGET_TMEM, bytes);
