@@ -57,6 +57,16 @@ class Used(Installed):
         self.assertNotIn("boost", dynamic)
         self.assertNotIn("RUNPATH", dynamic)
 
+    def test_what_is_installed_is_hardened(self):
+        for made in self.prefix / "bin" / "quire", (self.lib_dir / "libquire.so").resolve():
+            headers, dynamic = run("readelf", "-lW", made), run("readelf", "-dhW", made)
+            stack = next(line for line in headers.splitlines() if "GNU_STACK" in line)
+            self.assertNotIn("E", stack.split()[-2], made)
+            self.assertIn("GNU_RELRO", headers, made)
+            self.assertIn("BIND_NOW", dynamic, made)
+            self.assertIn("DYN", dynamic, made)
+            self.assertIn("__stack_chk_fail", run("nm", "-D", made), made)
+
     def names(self, library, *options):
         listing = run("nm", "--defined-only", *options, self.lib_dir / library)
         symbols = (line.split() for line in listing.splitlines())
@@ -70,6 +80,10 @@ class Used(Installed):
         pages = {page.stem for page in (self.prefix / "share" / "man" / "man3").glob("*.3")}
         self.assertEqual(set(), self.names("libquire.so", "-D") - pages)
 
+    def test_the_command_and_the_format_have_a_page(self):
+        for section, heading in (1, "NAME"), (5, "LOGS"):
+            self.assertIn(f".SH {heading}", (self.prefix / "share" / "man" / f"man{section}" / f"quire.{section}").read_text())
+
     def test_pages_of_the_manual_are_sound(self):
         if shutil.which("groff") is None:
             self.skipTest("groff: not installed")
@@ -78,7 +92,7 @@ class Used(Installed):
             if text.startswith(".so "):
                 self.assertTrue((self.prefix / "share" / "man" / text.split()[1]).exists(), page)
             else:
-                formatted = subprocess.run(["groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", page], capture_output=True, text=True)
+                formatted = subprocess.run(["groff", "-t", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", page], capture_output=True, text=True)
                 self.assertEqual("", formatted.stderr, page)
 
     def test_command_runs(self):
