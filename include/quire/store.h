@@ -35,7 +35,8 @@ struct quire_store_options {
 	const char *device;      /* a block device or file to hold `capacity`; default: a file in the directory */
 };
 
-/* Makes a store in a directory that is empty or not there yet. All or nothing. Blocks.
+/* Makes a store in a directory that is empty or not there yet. All or nothing. Nobody but the owner may read what is made
+ * (0700, 0600): it may hold copies of what others may not read. Blocks.
  * -EEXIST (a store, or anything, is there; or on the device), -ENOSPC, -EACCES, -EINVAL (size too small). */
 int quire_store_create(const char *path, const struct quire_store_options *opts, struct quire_error *err);
 

@@ -82,7 +82,7 @@ int directory_lock(const char *dir, bool created, struct quire_error *err)
 
 	if (path == NULL)
 		return quire_fail(err, -ENOMEM, "%s", dir);
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (created ? O_EXCL : 0), 0644);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (created ? O_EXCL : 0), 0600);
 	int rc = fd < 0 ? -errno : 0;
 	free(path);
 	if (rc == -EROFS || rc == -EACCES)

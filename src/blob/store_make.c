@@ -125,7 +125,7 @@ int quire_store_create(const char *path, const struct quire_store_options *opts,
 	}
 	if (call_would_block_loop())
 		return quire_fail(err, -EDEADLK, "%s", path);
-	bool made = mkdir(path, 0777) == 0, leftover = false;
+	bool made = mkdir(path, 0700) == 0, leftover = false;
 	int rc = made ? 0 : -errno;
 	if (rc == -EEXIST)
 		rc = expect_empty(path, &leftover, err);

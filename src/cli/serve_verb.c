@@ -1,5 +1,6 @@
 /* serve_verb.c - `quire serve`: what is asked for; serve.c does it, serve_nbd.c, or serve_ublk.c. */
 #include "control.h"
+#include "serve_confine.h"
 #include "serve_nbd.h"
 #include "serve_tmem.h"
 #include "serve_ublk.h"
@@ -53,6 +54,8 @@ int verb_serve(int argc, char **argv)
 	struct serve_tmem tmem = {.path = NULL};
 	int option;
 
+	if (serve_confine(serve_ublk_is_meant(argc, argv)) != CLI_DONE)
+		return CLI_FAILED;
 	if (serve_nbd_is_meant(argc, argv))
 		return serve_nbd(argc, argv);
 	if (serve_ublk_is_meant(argc, argv))

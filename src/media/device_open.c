@@ -77,7 +77,7 @@ static int create(struct device_file *f, const char *path, uint64_t size_bytes, 
 {
 	if (size_bytes == 0 || size_bytes % DEVICE_BLOCK_BYTES != 0 || size_bytes > INT64_MAX)
 		return quire_fail(err, -EINVAL, "%s: a size of %llu bytes", path, (unsigned long long)size_bytes);
-	f->fd = open_again(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+	f->fd = open_again(path, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (f->fd < 0)
 		return quire_fail(err, f->fd, "%s: creating", path);
 	int rc = fill_new(f->fd, path, size_bytes);

@@ -53,6 +53,21 @@ static void create_refused_leaves_nothing(void **state)
 	assert_int_equal(quire_store_create("/proc/quire-store", NULL, &err) < 0, 1);
 }
 
+/* It may hold copies of what others may not read. */
+static void nobody_else_may_read_it(void **state)
+{
+	const char *const made[] = {".", "lock", "capacity"};
+	struct stat file;
+	mode_t mask = umask(0);
+
+	assert_int_equal(env_create(CAPACITY_BYTES), 0);
+	umask(mask);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(stat(in_dir(made[i]), &file), 0);
+		assert_int_equal(file.st_mode & 07777, i == 0 ? 0700 : 0600);
+	}
+}
+
 static void create_in_place_of_things(void **state)
 {
 	assert_int_equal(mkdir(dir, 0755), 0);
@@ -123,6 +138,7 @@ int main(void)
 		WITH_NAME(create_twice),
 		WITH_NAME(create_by_default_is_large_and_sparse),
 		WITH_NAME(create_refused_leaves_nothing),
+		WITH_NAME(nobody_else_may_read_it),
 		WITH_NAME(create_in_place_of_things),
 		WITH_NAME(create_over_what_a_killed_one_left),
 		WITH_NAME(create_on_a_device),

@@ -2,6 +2,7 @@
 """daemon_test.py QUIRE - who holds a store, and what a daemon must outlive."""
 import contextlib
 import os
+import pathlib
 import select
 import signal
 import socket
@@ -13,6 +14,8 @@ from store_case import WithStore, quire
 
 
 class Daemon(WithStore):
+    FORBIDDEN = 1 << 7 | 1 << 12 | 1 << 16 | 1 << 17 | 1 << 21 | 1 << 22  # SETUID, NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_ADMIN, SYS_BOOT
+
     def setUp(self):
         super().setUp()
         self.daemon = self.serve()
@@ -21,6 +24,18 @@ class Daemon(WithStore):
         mode = os.stat(self.store / "control").st_mode
         self.assertTrue(stat.S_ISSOCK(mode))
         self.assertEqual(stat.S_IMODE(mode), 0o600)
+
+    def test_it_gives_up_what_it_has_no_use_for(self):
+        """Each of its threads: new privileges, root's capabilities, system calls that change the machine."""
+        self.put(self.write("a", b"a"))  # a caller's thread has been
+        for task in pathlib.Path(f"/proc/{self.daemon.pid}/task").iterdir():
+            status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+            self.assertEqual(status["NoNewPrivs"].strip(), "1")
+            self.assertEqual(status["Seccomp"].strip(), "2")
+            for kind in "CapPrm", "CapEff", "CapInh":
+                self.assertEqual(int(status[kind], 16) & self.FORBIDDEN, 0, kind)
+            if os.geteuid() == 0:
+                self.assertEqual(int(status["CapBnd"], 16) & self.FORBIDDEN, 0)
 
     def test_one_holder(self):
         self.refused(1, f"held by process {self.daemon.pid}", "serve", self.store)
