@@ -11,6 +11,7 @@
  */
 #include "latency.h"
 #include "random.h"
+#include "tmem_corpus.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,21 +20,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096u
 #define TURN 64u
 #define BATCH_MOST 256u
 #define ROUNDS 5u /* of recompression: as many as it takes until nothing is left to be done */
 #define LEAST_BATCH_PAGES 4096u
-
-struct corpus {
-	const uint8_t *pages;
-	size_t n;
-};
 
 struct packed { /* what bare LZ4 keeps: bytes in one stretch of memory */
 	uint8_t *bytes;
@@ -43,40 +35,6 @@ struct packed { /* what bare LZ4 keeps: bytes in one stretch of memory */
 
 static struct latency latencies[4]; /* put, LZ4 in; get, LZ4 out */
 
-static _Noreturn void fail(const char *what, int error)
-{
-	fprintf(stderr, "bench-tmem: %s: %s\n", what, strerror(error));
-	exit(1);
-}
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t now_ns(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
-}
-
-static struct corpus map_corpus(const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY);
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		fail(path, errno);
-	struct corpus c = {.n = (size_t)st.st_size / PAGE};
-	c.pages = mmap(NULL, c.n * PAGE, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (c.pages == MAP_FAILED)
-		fail(path, errno);
-	close(fd);
-	return c;
-}
-
 static void *need(size_t bytes)
 {
 	void *p = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
@@ -84,12 +42,6 @@ static void *need(size_t bytes)
 	if (p == NULL)
 		fail("memory", ENOMEM);
 	return p;
-}
-
-static struct quire_tmem_key key_of(size_t page)
-{
-	/* As files of 256 KiB would. */
-	return (struct quire_tmem_key){.object = {page / 64, 1, 2}, .index = (uint32_t)(page % 64)};
 }
 
 static struct quire_tmem *make(size_t n_pages, uint32_t flags, struct quire_tmem_pool **ret_pool)
@@ -357,7 +309,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-tmem quire CORPUS BATCH | recompressed CORPUS tight|cold | device CORPUS DEVICE\n");
 		return 2;
 	}
-	struct corpus c = map_corpus(argv[2]);
+	struct corpus c = corpus_map(argv[2], UINT64_MAX);
 	if (strcmp(argv[1], "quire") == 0) {
 		unsigned long batch = strtoul(argv[3], NULL, 10);
 		if (batch < 1 || batch > BATCH_MOST)

@@ -7,21 +7,16 @@
  */
 #include "latency.h"
 #include "random.h"
+#include "tmem_corpus.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <quire/tmem_memcached.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096u
 #define CORPUS_MOST (16u << 20)
 #define BUDGET_BYTES (8u << 20)
 #define CAP_BYTES (4u << 20)
@@ -30,42 +25,8 @@
 #define PAUSE_NS 500000
 #define VALUE_MOST 4096u
 
-static const uint8_t *pages;
-static size_t n_pages;
+static struct corpus corpus;
 static struct latency local, remote, bare;
-
-static _Noreturn void fail(const char *what, int error)
-{
-	fprintf(stderr, "bench-tmem-remote: %s: %s\n", what, strerror(error));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static void map_corpus(const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY);
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		fail(path, errno);
-	n_pages = (size_t)(st.st_size < (off_t)CORPUS_MOST ? st.st_size : (off_t)CORPUS_MOST) / PAGE;
-	pages = mmap(NULL, n_pages * PAGE, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (pages == MAP_FAILED || n_pages == 0)
-		fail(path, errno);
-	close(fd);
-}
-
-static struct quire_tmem_key key_of(size_t page)
-{
-	return (struct quire_tmem_key){.object = {page / 64, 1, 2}, .index = (uint32_t)(page % 64)};
-}
 
 static struct quire_tmem_stat stat_of(struct quire_tmem *t)
 {
@@ -136,9 +97,9 @@ static struct quire_tmem *make(const char *path, struct quire_tmem_pool **ret_po
 
 static void put_all(struct quire_tmem_pool *pool)
 {
-	for (size_t i = 0; i < n_pages; i++) {
+	for (size_t i = 0; i < corpus.n; i++) {
 		struct quire_tmem_key key = key_of(i);
-		int rc = quire_tmem_put(pool, &key, pages + i * PAGE);
+		int rc = quire_tmem_put(pool, &key, corpus.pages + i * PAGE);
 		if (rc < 0)
 			fail("put", -rc);
 		if (i % 32 == 31)
@@ -153,7 +114,7 @@ static uint64_t get_some(struct quire_tmem *t, struct quire_tmem_pool *pool, int
 
 	for (unsigned done = 0; done < GETS; done += TURN) {
 		for (unsigned k = 0; k < TURN; k++) {
-			size_t i = random_below(&r, n_pages);
+			size_t i = random_below(&r, corpus.n);
 			struct quire_tmem_key key = key_of(i);
 			uint64_t n_remote = stat_of(t).n_remote_hits, begin = now_ns();
 			int rc = quire_tmem_get(pool, &key, page, QUIRE_TMEM_GET_KEEP);
@@ -161,7 +122,7 @@ static uint64_t get_some(struct quire_tmem *t, struct quire_tmem_pool *pool, int
 			n_missed += rc == -ENOENT;
 			if (rc == -ENOENT)
 				continue;
-			if (rc < 0 || memcmp(page, pages + i * PAGE, PAGE) != 0)
+			if (rc < 0 || memcmp(page, corpus.pages + i * PAGE, PAGE) != 0)
 				fail("get", rc < 0 ? -rc : EBADMSG);
 			latency_add(stat_of(t).n_remote_hits > n_remote ? &remote : &local, ns);
 		}
@@ -188,7 +149,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-tmem-remote CORPUS SOCKET\n");
 		return 2;
 	}
-	map_corpus(argv[1]);
+	corpus = corpus_map(argv[1], CORPUS_MOST);
 	struct quire_tmem *t = make(argv[2], &pool);
 	put_all(pool);
 	struct quire_tmem_stat s = stat_of(t);
@@ -197,7 +158,7 @@ int main(int argc, char **argv)
 	size_t value_bytes = (size_t)(s.remote_bytes / s.n_remote);
 	int fd = bare_begin(argv[2], value_bytes < VALUE_MOST ? value_bytes : VALUE_MOST);
 	uint64_t n_missed = get_some(t, pool, fd);
-	printf("{\"pages\": %zu, \"value_bytes\": %zu, \"n_local\": %llu, \"n_remote\": %llu, \"n_missed\": %llu, ", n_pages, value_bytes,
+	printf("{\"pages\": %zu, \"value_bytes\": %zu, \"n_local\": %llu, \"n_remote\": %llu, \"n_missed\": %llu, ", corpus.n, value_bytes,
 	       (unsigned long long)local.n, (unsigned long long)remote.n, (unsigned long long)n_missed);
 	print_latency("local_get", &local);
 	print_latency("remote_get", &remote);

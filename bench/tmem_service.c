@@ -8,22 +8,18 @@
  */
 #include "latency.h"
 #include "random.h"
+#include "tmem_corpus.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <quire/tmem_service.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096u
 #define CORPUS_MOST (32u << 20)
 #define TURN 64u
 #define BATCH_MOST 256u
@@ -31,48 +27,12 @@
 #define SLOW_GETS 200u
 #define PAUSE_NS 2000000
 
-static const uint8_t *pages;
-static size_t n_pages;
+static struct corpus corpus;
 static struct latency put, get, local_get, batch_put, batch_get, woken_get;
-
-static _Noreturn void fail(const char *what, int error)
-{
-	fprintf(stderr, "bench-tmem-service: %s: %s\n", what, strerror(error));
-	exit(1);
-}
-
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static void map_corpus(const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY);
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		fail(path, errno);
-	n_pages = (size_t)(st.st_size < (off_t)CORPUS_MOST ? st.st_size : (off_t)CORPUS_MOST) / PAGE;
-	if (n_pages < BATCH_MOST)
-		fail("corpus too small", EINVAL);
-	pages = mmap(NULL, n_pages * PAGE, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (pages == MAP_FAILED)
-		fail(path, errno);
-	close(fd);
-}
-
-static struct quire_tmem_key key_of(size_t page)
-{
-	return (struct quire_tmem_key){.object = {page / 64, 1, 2}, .index = (uint32_t)(page % 64)};
-}
 
 static void check(const uint8_t *page, size_t number, int64_t rc)
 {
-	if (rc < 0 || memcmp(page, pages + number * PAGE, PAGE) != 0)
+	if (rc < 0 || memcmp(page, corpus.pages + number * PAGE, PAGE) != 0)
 		fail("get", rc < 0 ? (int)-rc : EBADMSG);
 }
 
@@ -140,13 +100,13 @@ static pid_t start(const char *path)
 
 static void put_all(struct quire_tmem_remote *remote, struct quire_tmem_pool *local)
 {
-	for (size_t i = 0; i < n_pages; i++) {
+	for (size_t i = 0; i < corpus.n; i++) {
 		struct quire_tmem_key key = key_of(i);
-		uint64_t begin = now_ns(CLOCK_MONOTONIC);
-		int rc = quire_tmem_remote_put(remote, &key, pages + i * PAGE);
-		latency_add(&put, now_ns(CLOCK_MONOTONIC) - begin);
+		uint64_t begin = now_ns();
+		int rc = quire_tmem_remote_put(remote, &key, corpus.pages + i * PAGE);
+		latency_add(&put, now_ns() - begin);
 		if (rc == 0)
-			rc = quire_tmem_put(local, &key, pages + i * PAGE);
+			rc = quire_tmem_put(local, &key, corpus.pages + i * PAGE);
 		if (rc < 0)
 			fail("put", -rc);
 	}
@@ -159,12 +119,12 @@ static void get_all(struct quire_tmem_remote *remote, struct quire_tmem_pool *lo
 
 	for (unsigned done = 0; done < GETS; done += 2 * TURN) {
 		for (unsigned k = 0; k < 2 * TURN; k++) {
-			size_t i = random_below(&r, n_pages);
+			size_t i = random_below(&r, corpus.n);
 			struct quire_tmem_key key = key_of(i);
-			uint64_t begin = now_ns(CLOCK_MONOTONIC);
+			uint64_t begin = now_ns();
 			int rc = k < TURN ? quire_tmem_remote_get(remote, &key, page, QUIRE_TMEM_GET_USUAL)
 			                  : quire_tmem_get(local, &key, page, QUIRE_TMEM_GET_USUAL);
-			latency_add(k < TURN ? &get : &local_get, now_ns(CLOCK_MONOTONIC) - begin);
+			latency_add(k < TURN ? &get : &local_get, now_ns() - begin);
 			check(page, i, rc);
 		}
 	}
@@ -177,9 +137,9 @@ static void get_after_pauses(struct quire_tmem_remote *remote)
 	for (size_t i = 0; i < SLOW_GETS; i++) {
 		struct quire_tmem_key key = key_of(i);
 		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-		uint64_t begin = now_ns(CLOCK_MONOTONIC);
+		uint64_t begin = now_ns();
 		int rc = quire_tmem_remote_get(remote, &key, page, QUIRE_TMEM_GET_USUAL);
-		latency_add(&woken_get, now_ns(CLOCK_MONOTONIC) - begin);
+		latency_add(&woken_get, now_ns() - begin);
 		check(page, i, rc);
 	}
 }
@@ -191,20 +151,20 @@ static void run_batches(struct quire_tmem_client *client, struct quire_tmem_remo
 	static uint8_t buffer[BATCH_MOST][PAGE];
 	struct quire_tmem_remote_request requests[BATCH_MOST];
 
-	for (size_t from = 0; from + batch <= n_pages; from += batch)
+	for (size_t from = 0; from + batch <= corpus.n; from += batch)
 		for (unsigned turn = 0; turn < 2; turn++) {
 			for (unsigned i = 0; i < batch; i++)
 				requests[i] = (struct quire_tmem_remote_request){
 					.pool = remote,
 					.key = key_of(from + i),
 					.verb = turn == 0 ? QUIRE_TMEM_PUT : QUIRE_TMEM_GET,
-					.page = turn == 0 ? (void *)(uintptr_t)(pages + (from + i) * PAGE) : buffer[i],
+					.page = turn == 0 ? (void *)(uintptr_t)(corpus.pages + (from + i) * PAGE) : buffer[i],
 				};
-			uint64_t begin = now_ns(CLOCK_MONOTONIC);
+			uint64_t begin = now_ns();
 			int rc = quire_tmem_remote_batch(client, requests, batch);
-			latency_add(turn == 0 ? &batch_put : &batch_get, (now_ns(CLOCK_MONOTONIC) - begin) / batch);
+			latency_add(turn == 0 ? &batch_put : &batch_get, (now_ns() - begin) / batch);
 			for (unsigned i = 0; i < batch; i++)
-				check(turn == 0 ? pages + (from + i) * PAGE : buffer[i], from + i, rc < 0 ? rc : requests[i].result);
+				check(turn == 0 ? corpus.pages + (from + i) * PAGE : buffer[i], from + i, rc < 0 ? rc : requests[i].result);
 		}
 }
 
@@ -218,9 +178,9 @@ static double idle_cpu(pid_t service)
 	if (clock_getcpuclockid(service, &clock) != 0)
 		fail("the service's clock", EINVAL);
 	nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	uint64_t begin = now_ns(clock);
+	uint64_t begin = clock_ns(clock);
 	nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
-	return (double)(now_ns(clock) - begin) / 1e9;
+	return (double)(clock_ns(clock) - begin) / 1e9;
 }
 
 static void print_latency(const char *name, const struct latency *l)
@@ -248,7 +208,7 @@ static void run(const char *path, unsigned batch)
 	get_all(remote, local);
 	get_after_pauses(remote);
 	run_batches(client, remote, batch);
-	printf("{\"pages\": %zu, ", n_pages);
+	printf("{\"pages\": %zu, ", corpus.n);
 	print_latency("put", &put);
 	print_latency("get", &get);
 	print_latency("local_get", &local_get);
@@ -273,7 +233,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-tmem-service CORPUS BATCH\n");
 		return 2;
 	}
-	map_corpus(argv[1]);
+	corpus = corpus_map(argv[1], CORPUS_MOST);
+	if (corpus.n < BATCH_MOST)
+		fail("corpus too small", EINVAL);
 	snprintf(path, sizeof(path), "%s/quire-bench-tmem-%ld", tmp != NULL ? tmp : "/tmp", (long)getpid());
 	run(path, (unsigned)batch);
 	return 0;
