@@ -43,10 +43,11 @@ struct quire_volumes_options {
 	uint64_t checkpoint_bytes; /* of the log that are read again after a crash, about; default 256 MiB */
 	uint64_t cache_bytes;      /* memory for blocks that were read, at most, shared and counted likewise; never more than half of the budget,
 	                            * which is the default. Less than 64 KiB: none are kept */
+	bool existing;             /* none is made: -ENOENT */
 };
 
 /* Opens the group of a store's class, once at a time (-EBUSY); makes it if there is none. Reads the last checkpoint and the log behind it.
- * Blocks. opts may be NULL. -ENOENT: none, and the store is read-only; -EBADMSG, -EUCLEAN: damage, err says where; -ENOMEM, -ENOSPC. */
+ * Blocks. opts may be NULL. -ENOENT: none, and the store is read-only, or only an existing one was asked for; -EBADMSG, -EUCLEAN: damage, err says where; -ENOMEM, -ENOSPC. */
 int quire_volumes_open(struct quire_store *store, const struct quire_volumes_options *opts,
                        struct quire_volumes **ret_volumes, struct quire_error *err);
 

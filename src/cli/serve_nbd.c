@@ -164,8 +164,10 @@ static void print_help(void)
 	       "  --nbd ADDRESS      unix:PATH (mode 0600), tcp:HOST:PORT (tcp: is this machine, port 10809),\n"
 	       "                     or inherited, the sockets that systemd passes; may be repeated\n"
 	       "  --inetd            the one connection that is standard input\n"
-	       "  VOLUME             a volume, or a snapshot: VOLUME@SNAPSHOT (default: all, and those that come later)\n"
-	       "  --class CLASS      of the store, whose volumes these are: capacity (default), staging, pmem\n"
+	       "  VOLUME             a volume, or a snapshot: VOLUME@SNAPSHOT (default: all, and those that come later); in\n"
+	       "                     another class than capacity CLASS:VOLUME, and so is the export's name\n"
+	       "  --class CLASS      volumes of this class alone: capacity, staging, pmem; may be repeated (default: all\n"
+	       "                     classes). If it is one, names are without it\n"
 	       "  --map-bytes BYTES  of memory for the map of all volumes, at most (default 8M)\n"
 	       "  --budget BYTES, --callers N  as of a store without --nbd\n"
 	       "  --file F           or this is served\n"
@@ -213,6 +215,25 @@ static const struct option longs[] = {
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
+
+static int take_class(struct serve_nbd *a)
+{
+	enum quire_class cls;
+
+	if (!parse_class(optarg, &cls))
+		return cli_usage(optarg, "no class: capacity, staging, pmem");
+	a->classes[cls] = true;
+	return CLI_DONE;
+}
+
+static bool names_classes(const struct serve_nbd *a)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < QUIRE_N_CLASSES; i++)
+		any |= a->classes[i];
+	return any;
+}
 
 static int take_number(struct serve_nbd *a, int option)
 {
@@ -271,8 +292,7 @@ static int take(struct serve_nbd *a, int option)
 		a->options.tls_psk = optarg;
 		return CLI_DONE;
 	case OPTION_CLASS:
-		a->class_given = true;
-		return parse_class(optarg, &a->cls) ? CLI_DONE : cli_usage(optarg, "no class: capacity, staging, pmem");
+		return take_class(a);
 	case OPTION_PLAIN:
 		a->options.plain_remote = true;
 		return CLI_DONE;
@@ -296,7 +316,7 @@ static int check(struct serve_nbd *a, int n_words, char **words)
 		return cli_usage("--inetd", "serves the one connection, no addresses and no store");
 	if (n_words > 0 && a->name[0] != '\0')
 		return cli_usage("--name", "volumes have names");
-	if (n_words == 0 && (a->class_given || a->map_bytes != 0 || a->held.given))
+	if (n_words == 0 && (names_classes(a) || a->map_bytes != 0 || a->held.given))
 		return cli_usage("serve", "--class, --map-bytes, --budget, --callers: which store?");
 	if (n_words > 0)
 		a->held.path = words[0];

@@ -21,8 +21,7 @@ struct serve_nbd {
 	struct serve_swap swap;
 	/* With one: */
 	struct serve_store held;
-	enum quire_class cls;
-	bool class_given;
+	bool classes[QUIRE_N_CLASSES]; /* asked for; none: all that the store has */
 	uint64_t map_bytes;     /* 0: default */
 	char **volumes;         /* none: all */
 	unsigned n_volumes;
@@ -44,7 +43,7 @@ int serve_nbd_print_doors(const struct quire_nbd *nbd);
 
 /* ---- serve_volumes.c: beside a store that is held ---- */
 
-/* Makes the exports, opens the doors, and serves by a thread of its own. A group of volumes that is not there is made. */
+/* Makes the exports, opens the doors, and serves by a thread of its own. Of a class that has no group of volumes yet, none is made. */
 int serve_volumes_start(struct serve_nbd *a, struct volume_table *table);
 int serve_volumes_announce(const struct serve_nbd *a);
 int serve_volumes_stop(struct serve_nbd *a); /* also if it was not started */

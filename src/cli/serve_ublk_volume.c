@@ -50,7 +50,7 @@ int serve_ublk_start(struct serve_ublk *a, struct volume_table *table)
 	a->options.ready = on_ready;
 	a->options.ready_arg = a;
 	table->options.map_bytes = a->map_bytes;
-	if (quire_ublk_create(&a->options, &a->ublk, &err) < 0 || volume_table_get(table, a->cls, &group, &err) < 0 ||
+	if (quire_ublk_create(&a->options, &a->ublk, &err) < 0 || volume_table_get(table, a->cls, false, &group, &err) < 0 ||
 	    quire_ublk_add_volume(a->ublk, a->id, group, a->volume, a->read_only ? QUIRE_UBLK_READ_ONLY : 0, &err) < 0)
 		return cli_fail_text(err.text);
 	int failed = pthread_create(&a->thread, NULL, run, a);

@@ -1,4 +1,9 @@
-/* volume.c - `quire volume create|ls|rm|snapshot|clone|promote|rollback|…`: which of them, and with what. */
+/* volume.c - `quire volume VERB STORE …`: which verb, its words and options, checked before the store is looked for.
+ *
+ * One table has what is known of each verb; its body is in volume_make.c (what makes, changes and removes: create, over a file, a blob or
+ * a volume, clone, promote, …), volume_facts.c (what there is, what has changed), volume_stream.c (send, receive), volume_scrub.c,
+ * volume_copy.c (images). A verb that reads makes nothing: where there is no group of volumes yet, it says so.
+ */
 #include "volume_verbs.h"
 
 #include <errno.h>
@@ -8,84 +13,93 @@
 static const struct volume_verb {
 	const char *word;
 	int (*run)(struct session *s, const struct volume_args *args, struct quire_volumes *group);
-	bool writes;
+	bool writes, makes; /* the store changes; a group of volumes is made, if there is none */
 	int least, most; /* words behind the store's */
 	const char *options; /* letters, of those in `longs`; each has c */
 	const char *help;
 } verbs[VOLUME_N_WHATS] = {
-	[VOLUME_CREATE] = {"create", volume_create, true, 1, 1, "sdro",
-		"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over FILE] [--class CLASS]\n\n"
+	[VOLUME_CREATE] = {"create", volume_create, true, true, 1, 1, "sdro",
+		"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over BASE] [--class CLASS]\n\n"
 		"Makes a volume that reads as zeros and takes no space. Its name: up to 63 letters, digits, `.`, `_`, `-`, the\n"
 		"first no `.` and no `-`.\n\n"
 		"  --size BYTES   a multiple of 4096, up to 64T\n"
 		"  --durable      every write is durable when it is acknowledged\n"
 		"  --reserve      space for all of it is kept for it, so no write to it finds none\n"
-		"  --over FILE    it reads as that image where it was not written; the file is never written, and has to stay as it\n"
-		"                 is; without --size as large\n"
+		"  --over BASE    it reads as that where it was not written; without --size it is as large. Nothing is copied, and\n"
+		"                 the base is never written. FILE: an image, which has to stay as it is; blob:ID: a blob of the\n"
+		"                 store; volume:NAME, volume:NAME@SNAPSHOT: a clone, perhaps a larger one. (A file of such a\n"
+		"                 name: ./blob:ID)\n"
 		"  --class CLASS  capacity (default), staging, pmem; the same for all verbs\n"},
-	[VOLUME_LS] = {"ls", volume_ls, false, 0, 0, "lj",
+	[VOLUME_LS] = {"ls", volume_ls, false, false, 0, 0, "lj",
 		"usage: quire volume ls STORE [--long] [--json] [--class CLASS]\n\n"
 		"Names of the volumes, and of the snapshots, as VOLUME@SNAPSHOT.\n\n"
 		"  -l, --long  with bytes, generation and what it is\n"
 		"  --json      all that is known\n"},
-	[VOLUME_RM] = {"rm", volume_rm, true, 1, 1, "",
+	[VOLUME_RM] = {"rm", volume_rm, true, false, 1, 1, "",
 		"usage: quire volume rm STORE VOLUME[@SNAPSHOT] [--class CLASS]\n\n"
 		"Removes a volume that has no snapshots, or a snapshot. What others have of it stays.\n"},
-	[VOLUME_SNAPSHOT] = {"snapshot", volume_snapshot, true, 1, 1, "",
+	[VOLUME_SNAPSHOT] = {"snapshot", volume_snapshot, true, false, 1, 1, "",
 		"usage: quire volume snapshot STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
 		"Keeps the volume's content as it is now, under that name.\n"},
-	[VOLUME_CLONE] = {"clone", volume_clone, true, 2, 2, "",
+	[VOLUME_CLONE] = {"clone", volume_clone, true, false, 2, 2, "",
 		"usage: quire volume clone STORE VOLUME[@SNAPSHOT] NAME [--class CLASS]\n\n"
 		"Makes a volume that begins with the content of another one.\n"},
-	[VOLUME_PROMOTE] = {"promote", volume_promote, true, 1, 1, "",
+	[VOLUME_PROMOTE] = {"promote", volume_promote, true, false, 1, 1, "",
 		"usage: quire volume promote STORE CLONE [--class CLASS]\n\n"
 		"Gives a clone the snapshots that it has in common with the volume it comes from, which is a clone of it then.\n"},
-	[VOLUME_ROLLBACK] = {"rollback", volume_rollback, true, 1, 1, "",
+	[VOLUME_ROLLBACK] = {"rollback", volume_rollback, true, false, 1, 1, "",
 		"usage: quire volume rollback STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
 		"Gives the volume the snapshot's content and size again. What was written since is gone.\n"},
-	[VOLUME_RESIZE] = {"resize", volume_resize, true, 2, 2, "",
+	[VOLUME_RESIZE] = {"resize", volume_resize, true, false, 2, 2, "",
 		"usage: quire volume resize STORE NAME BYTES [--class CLASS]\n\n"
 		"Makes it larger, by zeros, or smaller: what is beyond is gone. Clients see it when they connect again.\n"},
-	[VOLUME_RESERVE] = {"reserve", volume_reserve, true, 2, 2, "",
+	[VOLUME_RESERVE] = {"reserve", volume_reserve, true, false, 2, 2, "",
 		"usage: quire volume reserve STORE NAME on|off [--class CLASS]\n\n"
 		"Space for all of the volume is kept for it, or no more.\n"},
-	[VOLUME_STAT] = {"stat", volume_stat, false, 0, 1, "j",
+	[VOLUME_STAT] = {"stat", volume_stat, false, false, 0, 1, "j",
 		"usage: quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json] [--class CLASS]\n\n"
 		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n"},
-	[VOLUME_MAP] = {"map", volume_map, false, 1, 1, "j",
+	[VOLUME_MAP] = {"map", volume_map, false, false, 1, 1, "j",
 		"usage: quire volume map STORE VOLUME[@SNAPSHOT] [--json] [--class CLASS]\n\n"
 		"Its extents: offset, bytes, data or zero or hole, shared or own, the generation it was written in.\n"},
-	[VOLUME_DIFF] = {"diff", volume_diff, false, 1, 1, "Sj",
-		"usage: quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json] [--class CLASS]\n\n"
-		"The extents, as `map` writes them, that were written since a generation, or since a snapshot of the volume.\n"},
-	[VOLUME_SEND] = {"send", volume_send, false, 1, 1, "F",
-		"usage: quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] [--class CLASS] > STREAM\n\n"
+	[VOLUME_DIFF] = {"diff", volume_diff, false, false, 1, 2, "Sj",
+		"usage: quire volume diff STORE FROM[@SNAPSHOT] TO[@SNAPSHOT] [--json] [--class CLASS]\n"
+		"       quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json] [--class CLASS]\n\n"
+		"The extents of TO, as `map` writes them, that were written in either since both had the same content last: exact\n"
+		"to the block of 4096 bytes, also after a crash. If neither comes from what the other comes from: all that is not\n"
+		"a hole in both. Or those of VOLUME that were written since a generation, or since a snapshot of it.\n"},
+	[VOLUME_SEND] = {"send", volume_send, false, false, 1, 1, "FT",
+		"usage: quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] [--resume TOKEN] [--class CLASS] > STREAM\n\n"
 		"Writes the snapshot as a stream, for `quire volume receive`.\n\n"
-		"  --from VOLUME@SNAPSHOT  only what is other than there; the receiver has to have it\n"},
-	[VOLUME_RECEIVE] = {"receive", volume_receive, true, 1, 1, "",
-		"usage: quire volume receive STORE NAME [--class CLASS] < STREAM\n\n"
+		"  --from VOLUME@SNAPSHOT  only what is other than there; the receiver has to have it\n"
+		"  --resume TOKEN          the rest of a stream that was cut off; `quire volume receive --token` says the token\n"},
+	[VOLUME_RECEIVE] = {"receive", volume_receive, true, true, 1, 1, "tj",
+		"usage: quire volume receive STORE NAME [--class CLASS] < STREAM\n"
+		"       quire volume receive STORE NAME --token [--class CLASS]\n\n"
 		"Makes a volume and its snapshot of a stream, or the next snapshot of a volume. If the stream is cut off what has\n"
-		"come is kept, and the same stream goes on from there; `quire volume rm` drops it.\n"},
-	[VOLUME_SCRUB] = {"scrub", volume_scrub, false, 1, 1, "Rj",
+		"come is kept, and the same stream goes on from there, or one of the rest; `quire volume rm STORE .NAME` drops it.\n\n"
+		"  --token  nothing is received: writes the token for `quire volume send --resume`, which says of which stream\n"
+		"           something came, and how much of it\n"},
+	[VOLUME_SCRUB] = {"scrub", volume_scrub, false, false, 1, 1, "Rj",
 		"usage: quire volume scrub STORE VOLUME[@SNAPSHOT] [--rate BYTES] [--json] [--class CLASS]\n\n"
 		"Reads all of it and verifies checksums, while it is in use. What is damaged is listed: offset, bytes, error; exit\n"
 		"code 1 then.\n\n"
 		"  --rate BYTES  a second, at most\n"},
-	[VOLUME_CHECKPOINT] = {"checkpoint", volume_checkpoint, true, 0, 0, "",
+	[VOLUME_CHECKPOINT] = {"checkpoint", volume_checkpoint, true, false, 0, 0, "",
 		"usage: quire volume checkpoint STORE [--class CLASS]\n\n"
 		"Makes a checkpoint now: little is read again after a crash then, and space that was given up is free.\n"},
-	[VOLUME_IMPORT] = {"import", volume_import, true, 2, 2, "fd",
+	[VOLUME_IMPORT] = {"import", volume_import, true, true, 2, 2, "fd",
 		"usage: quire volume import STORE NAME FILE [--format FORMAT] [--durable] [--class CLASS]\n\n"
 		"Makes a volume with the content of an image. Holes and zeros stay holes.\n\n"
 		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
-	[VOLUME_EXPORT] = {"export", volume_export, false, 2, 2, "f",
+	[VOLUME_EXPORT] = {"export", volume_export, false, false, 2, 2, "f",
 		"usage: quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT] [--class CLASS]\n\n"
 		"Writes an image, a new file. Holes and zeros become holes.\n\n"
 		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
 };
 
 static const char help[] =
-	"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over FILE]\n"
+	"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over FILE|blob:ID|volume:NAME]\n"
 	"       quire volume ls STORE [--long] [--json]\n"
 	"       quire volume rm STORE VOLUME[@SNAPSHOT]\n"
 	"       quire volume snapshot STORE VOLUME@SNAPSHOT\n"
@@ -96,9 +110,11 @@ static const char help[] =
 	"       quire volume reserve STORE NAME on|off\n"
 	"       quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json]\n"
 	"       quire volume map STORE VOLUME[@SNAPSHOT] [--json]\n"
+	"       quire volume diff STORE FROM[@SNAPSHOT] TO[@SNAPSHOT] [--json]\n"
 	"       quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json]\n"
-	"       quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] > STREAM\n"
+	"       quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] [--resume TOKEN] > STREAM\n"
 	"       quire volume receive STORE NAME < STREAM\n"
+	"       quire volume receive STORE NAME --token\n"
 	"       quire volume scrub STORE VOLUME[@SNAPSHOT] [--rate BYTES] [--json]\n"
 	"       quire volume checkpoint STORE\n"
 	"       quire volume import STORE NAME FILE [--format FORMAT]\n"
@@ -111,6 +127,7 @@ static const struct option longs[] = {
 	{ "since", required_argument, NULL, 'S' },  { "format", required_argument, NULL, 'f' },
 	{ "reserve", no_argument, NULL, 'r' },      { "rate", required_argument, NULL, 'R' },
 	{ "over", required_argument, NULL, 'o' },   { "from", required_argument, NULL, 'F' },
+	{ "resume", required_argument, NULL, 'T' }, { "token", no_argument, NULL, 't' },
 	{ "json", no_argument, NULL, 'j' },         { "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -145,6 +162,8 @@ static int check_name(struct session *s, enum volume_what what, const char *word
 	bool of_volume = what == VOLUME_CREATE || what == VOLUME_RESIZE || what == VOLUME_IMPORT || what == VOLUME_PROMOTE ||
 	                 what == VOLUME_RESERVE || what == VOLUME_RECEIVE;
 
+	if (what == VOLUME_RM && word[0] == '.' && is_name(word + 1))
+		return CLI_DONE; /* what is left of one that was being received */
 	if (of_snapshot)
 		return is_snapshot(word) ? CLI_DONE : session_usage(s, word, "not VOLUME@SNAPSHOT");
 	if (is_name(word) || (!of_volume && is_snapshot(word)))
@@ -159,15 +178,43 @@ static int check_size(struct session *s, const char *word, uint64_t *ret_bytes)
 	return CLI_DONE;
 }
 
-static int check_words(struct session *s, const struct volume_verb *verb, int n, char **rest, struct volume_args *args)
+/* What a volume is to lie over: a file, if it is not said to be something else. */
+static int check_over(struct session *s, const char *word, struct volume_args *args)
+{
+	if (strncmp(word, "blob:", 5) == 0)
+		return parse_id(word + 5, &args->over_blob) && args->over_blob != 0 ? CLI_DONE : session_usage(s, "--over", "%s: not blob:ID", word);
+	if (strncmp(word, "volume:", 7) == 0) {
+		args->over_volume = word + 7;
+		if (args->reserve)
+			return session_usage(s, "--reserve", "not of a clone at once: `quire volume reserve`, afterwards");
+		return is_name(args->over_volume) || is_snapshot(args->over_volume)
+		               ? CLI_DONE
+		               : session_usage(s, "--over", "%s: no name of a volume or snapshot", word);
+	}
+	args->over_file = word;
+	return CLI_DONE;
+}
+
+static int check_since(struct session *s, const struct volume_args *args)
 {
 	uint64_t generation;
+
+	if (args->other != NULL)
+		return args->since != NULL ? session_usage(s, "--since", "there are two volumes to compare") : check_name(s, args->what, args->other);
+	if (args->since == NULL)
+		return session_usage(s, "diff", "with which volume or snapshot, or --since which generation or @SNAPSHOT?");
+	bool good = args->since[0] == '@' ? is_name(args->since + 1) : cli_parse_count(args->since, UINT64_MAX, &generation);
+	return good ? CLI_DONE : session_usage(s, args->since, "neither a generation nor @SNAPSHOT");
+}
+
+static int check_words(struct session *s, const struct volume_verb *verb, int n, char **rest, struct volume_args *args)
+{
 	int rc = CLI_DONE;
 
 	if (n < 1)
 		return session_usage(s, verb->word, "which store?");
 	if (n - 1 < verb->least || n - 1 > verb->most)
-		return session_usage(s, verb->word, "%d words behind the store's, not %d", verb->least, n - 1);
+		return session_usage(s, verb->word, "%d words behind the store's, not %d", n - 1 < verb->least ? verb->least : verb->most, n - 1);
 	args->name = n > 1 ? rest[1] : NULL;
 	args->other = n > 2 ? rest[2] : NULL;
 	if (args->name != NULL)
@@ -181,13 +228,14 @@ static int check_words(struct session *s, const struct volume_verb *verb, int n,
 		if (!args->reserve && strcmp(args->other, "off") != 0)
 			rc = session_usage(s, args->other, "neither on nor off");
 	}
-	if (rc == CLI_DONE && args->what == VOLUME_CREATE && args->size_bytes == 0 && args->over == NULL)
+	if (rc == CLI_DONE && args->what == VOLUME_CREATE && args->over != NULL)
+		rc = check_over(s, args->over, args);
+	else if (rc == CLI_DONE && args->what == VOLUME_CREATE && args->size_bytes == 0)
 		rc = session_usage(s, verb->word, "--size of how many bytes?");
-	if (rc == CLI_DONE && args->what == VOLUME_DIFF && args->since == NULL)
-		rc = session_usage(s, verb->word, "--since which generation, or @SNAPSHOT?");
-	if (rc == CLI_DONE && args->since != NULL &&
-	    !(args->since[0] == '@' ? is_name(args->since + 1) : cli_parse_count(args->since, UINT64_MAX, &generation)))
-		rc = session_usage(s, args->since, "neither a generation nor @SNAPSHOT");
+	if (rc == CLI_DONE && args->what == VOLUME_DIFF)
+		rc = check_since(s, args);
+	if (rc == CLI_DONE && args->what == VOLUME_RECEIVE && args->json && !args->token)
+		rc = session_usage(s, "--json", "with --token");
 	return rc;
 }
 
@@ -199,6 +247,7 @@ static int parse_option(struct session *s, int option, struct volume_args *args)
 	args->details |= option == 'l';
 	args->durable |= option == 'd';
 	args->reserve |= option == 'r';
+	args->token |= option == 't';
 	if (option == 'S')
 		args->since = optarg;
 	if (option == 'o')
@@ -207,6 +256,8 @@ static int parse_option(struct session *s, int option, struct volume_args *args)
 		args->from = optarg;
 		return check_name(s, VOLUME_SEND, optarg);
 	}
+	if (option == 'T')
+		args->resume = optarg;
 	if (option == 'f')
 		args->format = optarg;
 	if (option == 's')
@@ -264,9 +315,11 @@ static int parse_volume(struct session *s, int argc, char **argv, void *arg, con
 	int rc = check_words(s, verb, argc - optind - 1, argv + optind + 1, args);
 	if (rc != CLI_DONE)
 		return rc;
-	s->undisturbed = !verb->writes;
+	args->writes = verb->writes && !args->token;
+	args->makes = verb->makes && !args->token;
+	s->undisturbed = !args->writes;
 	*ret_path = argv[optind + 1];
-	*ret_writes = verb->writes;
+	*ret_writes = args->writes;
 	return CLI_DONE;
 }
 
@@ -274,7 +327,7 @@ static int run_volume(struct session *s, const void *arg)
 {
 	const struct volume_args *args = arg;
 	struct quire_volumes *group;
-	int rc = volumes_get(s, args->cls, &group);
+	int rc = volumes_get(s, args->cls, args->makes, &group);
 
 	if (rc != CLI_DONE)
 		return rc;

@@ -23,6 +23,8 @@ static void write_info(struct json *j, const struct quire_volume_info *info)
 	json_bool(j, "durable", info->durable);
 	json_bool(j, "reserve", info->reserve);
 	json_bool(j, "open", info->open);
+	json_bool(j, "over", info->over);
+	json_bool(j, "partial", info->partial);
 }
 
 int volume_ls(struct session *s, const struct volume_args *args, struct quire_volumes *group)
@@ -40,7 +42,7 @@ int volume_ls(struct session *s, const struct volume_args *args, struct quire_vo
 			json_close(&j, '}');
 		} else if (args->details) {
 			fprintf(s->out, "%s\t%llu\t%llu\t%s\n", info.name, (unsigned long long)info.size_bytes,
-			        (unsigned long long)info.generation, info.snapshot ? "snapshot" : info.durable ? "durable" : "volume");
+			        (unsigned long long)info.generation, info.partial ? "partial" : info.snapshot ? "snapshot" : info.durable ? "durable" : "volume");
 		} else {
 			fprintf(s->out, "%s\n", info.name);
 		}
@@ -54,7 +56,6 @@ int volume_ls(struct session *s, const struct volume_args *args, struct quire_vo
 
 struct walk {
 	struct session *s;
-	uint64_t since;
 	/* Each extent in order. */
 	void (*extent)(struct walk *w, const struct quire_volume_extent *extent);
 	bool json;
@@ -64,7 +65,7 @@ struct walk {
 
 static int64_t walk_part(struct walk *w, struct quire_volume *volume, struct quire_volume_extent *extents, uint64_t *offset, uint64_t end)
 {
-	int64_t n = quire_volume_status(volume, *offset, end - *offset, w->since, extents, EXTENTS, NULL);
+	int64_t n = quire_volume_status(volume, *offset, end - *offset, 0, extents, EXTENTS, NULL);
 
 	for (int64_t i = 0; i < n; i++) {
 		w->extent(w, &extents[i]);
@@ -105,30 +106,29 @@ static void write_extent(struct walk *w, const struct quire_volume_extent *exten
 	json_close(&w->j, '}');
 }
 
-static void write_changed(struct walk *w, const struct quire_volume_extent *extent)
-{
-	if (extent->generation > w->since)
-		write_extent(w, extent);
-}
-
-static int write_list(struct walk *w, const struct volume_args *args, struct quire_volumes *group)
+static void begin_list(struct walk *w)
 {
 	json_init(&w->j, w->s->out);
 	if (w->json)
 		json_open(&w->j, NULL, '[');
-	int rc = walk(w, group, args->name);
-	if (rc < 0)
-		return volume_fail(w->s, args->name, rc);
+}
+
+static void end_list(struct walk *w)
+{
 	if (w->json)
 		json_close(&w->j, ']');
-	return CLI_DONE;
 }
 
 int volume_map(struct session *s, const struct volume_args *args, struct quire_volumes *group)
 {
 	struct walk w = {.s = s, .extent = write_extent, .json = args->json};
 
-	return write_list(&w, args, group);
+	begin_list(&w);
+	int rc = walk(&w, group, args->name);
+	if (rc < 0)
+		return volume_fail(s, args->name, rc);
+	end_list(&w);
+	return CLI_DONE;
 }
 
 /* A generation: a number, or that of the volume's snapshot, "@NAME". False: it was said. */
@@ -148,11 +148,51 @@ static bool find_generation(struct session *s, const struct volume_args *args, s
 	return rc == 0;
 }
 
+static int write_diff(struct walk *w, struct quire_volume_diff *diff)
+{
+	struct quire_volume_extent *extents = calloc(EXTENTS, sizeof(extents[0]));
+	int64_t n = extents == NULL ? -ENOMEM : 1;
+
+	begin_list(w);
+	while (n > 0) {
+		n = atomic_load(&w->s->canceled) ? -ECANCELED : quire_volume_diff_next(diff, extents, EXTENTS);
+		for (int64_t i = 0; i < n; i++)
+			w->extent(w, &extents[i]);
+	}
+	if (n == 0)
+		end_list(w);
+	free(extents);
+	return (int)n;
+}
+
+/* Of `to`, from `from` on, or, if that is NULL, a generation. */
+static int diff_names(struct walk *w, struct quire_volumes *group, const char *from, const char *to, uint64_t since)
+{
+	struct quire_volume *before = NULL, *now = NULL;
+	struct quire_volume_diff *diff = NULL;
+	int rc = from != NULL ? quire_volume_open(group, from, &before) : 0;
+
+	if (rc < 0)
+		return volume_fail(w->s, from, rc);
+	rc = quire_volume_open(group, to, &now);
+	if (rc == 0)
+		rc = quire_volume_diff_begin(before, now, since, &diff);
+	if (rc == 0)
+		rc = write_diff(w, diff);
+	quire_volume_diff_end(diff);
+	quire_volume_close(now);
+	quire_volume_close(before);
+	return rc < 0 ? volume_fail(w->s, to, rc) : CLI_DONE;
+}
+
 int volume_diff(struct session *s, const struct volume_args *args, struct quire_volumes *group)
 {
-	struct walk w = {.s = s, .extent = write_changed, .json = args->json};
+	struct walk w = {.s = s, .extent = write_extent, .json = args->json};
+	uint64_t since = 0;
 
-	return find_generation(s, args, group, &w.since) ? write_list(&w, args, group) : CLI_FAILED;
+	if (args->other != NULL)
+		return diff_names(&w, group, args->name, args->other, 0);
+	return find_generation(s, args, group, &since) ? diff_names(&w, group, NULL, args->name, since) : CLI_FAILED;
 }
 
 /* ---- stat ---- */

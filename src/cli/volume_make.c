@@ -1,4 +1,8 @@
-/* volume_make.c - `quire volume create|rm|snapshot|clone|promote|rollback|resize|reserve|checkpoint`: one call each, and what a daemon serves follows. */
+/* volume_make.c - `quire volume create|rm|snapshot|clone|promote|rollback|resize|reserve|checkpoint`: one call each, and what a daemon serves follows.
+ *
+ * What a volume is made over (--over) is a file of the caller, whose path may be relative to where he is, a blob of the store, or another
+ * volume; which, was decided when the words were read. Volumes that are made of streams or images: volume_stream.c, volume_copy.c.
+ */
 #include "volume_verbs.h"
 
 #include <errno.h>
@@ -33,17 +37,28 @@ static int offer(struct session *s, const struct volume_args *args, struct quire
 	return CLI_DONE;
 }
 
+static const char *over_why(const struct session *s, const struct volume_args *args, int error)
+{
+	if (error == -ESTALE && args->over_blob != 0)
+		return "no such blob";
+	if (error == -ENOENT && args->over_volume != NULL)
+		return "no such volume or snapshot";
+	if (error == -EINVAL && args->over_volume != NULL)
+		return "larger than --size";
+	return session_why(s, error);
+}
+
 int volume_create(struct session *s, const struct volume_args *args, struct quire_volumes *group)
 {
-	char *over = args->over != NULL ? session_path(s, args->over) : NULL;
+	char *over = args->over_file != NULL ? session_path(s, args->over_file) : NULL;
 	const struct quire_volume_options opts = {
 		.size = sizeof(opts), .size_bytes = args->size_bytes, .durable = args->durable,
-		.reserve = args->reserve, .over_file = over};
-	int rc = args->over != NULL && over == NULL ? -ENOMEM : quire_volume_create(group, args->name, &opts);
+		.reserve = args->reserve, .over_file = over, .over_blob = args->over_blob, .over_volume = args->over_volume};
+	int rc = args->over_file != NULL && over == NULL ? -ENOMEM : quire_volume_create(group, args->name, &opts);
 
 	free(over);
 	if (rc < 0 && rc != -EEXIST && args->over != NULL)
-		return session_fail(s, args->over, "%s", session_why(s, rc));
+		return session_fail(s, "--over", "%s: %s", args->over, over_why(s, args, rc));
 	return offer(s, args, group, args->name, rc);
 }
 

@@ -1,4 +1,9 @@
-/* volume_stream.c - `quire volume send|receive`: snapshots as streams, on standard output and input. */
+/* volume_stream.c - `quire volume send|receive`: snapshots as streams, on standard output and input.
+ *
+ * A stream that was cut off is gone on with from where it was: the receiver says how far it has come (receive --token), the sender takes that
+ * (send --resume) and writes the rest. Nothing else is to be remembered on either side.
+ */
+#include "json.h"
 #include "volume_verbs.h"
 
 #include <errno.h>
@@ -33,7 +38,7 @@ static int fail(struct session *s, const struct volume_args *args, int rc, const
 
 int volume_send(struct session *s, const struct volume_args *args, struct quire_volumes *group)
 {
-	struct quire_volume_send_options opts = {.size = sizeof(opts)};
+	struct quire_volume_send_options opts = {.size = sizeof(opts), .resume = args->resume};
 	struct quire_volume *snapshot = NULL;
 	struct quire_error err = {0};
 
@@ -52,17 +57,50 @@ int volume_send(struct session *s, const struct volume_args *args, struct quire_
 	return rc < 0 ? fail(s, args, rc, &err) : CLI_DONE;
 }
 
-int volume_receive(struct session *s, const struct volume_args *args, struct quire_volumes *group)
+static int write_token(struct session *s, const struct volume_args *args, struct quire_volumes *group)
+{
+	char token[QUIRE_VOLUME_TOKEN_BYTES];
+	struct json j;
+	int rc = quire_volume_receive_token(group, args->name, token);
+
+	if (rc == -ENOENT)
+		return session_fail(s, args->name, "nothing of a stream was received that was cut off");
+	if (rc < 0)
+		return volume_fail(s, args->name, rc);
+	json_init(&j, s->out);
+	if (args->json) {
+		json_open(&j, NULL, '{');
+		json_string(&j, "token", token);
+		json_close(&j, '}');
+	} else {
+		fprintf(s->out, "%s\n", token);
+	}
+	return CLI_DONE;
+}
+
+/* What a stream has made is served by whoever serves all. */
+static void offer_all(struct session *s, const struct volume_args *args, struct quire_volumes *group)
 {
 	struct quire_volume_info info = {.id = 0};
+
+	while (quire_volume_ls(group, info.id, &info) == 1)
+		if (!info.partial)
+			volumes_offer(s, args->cls, group, info.name);
+}
+
+int volume_receive(struct session *s, const struct volume_args *args, struct quire_volumes *group)
+{
 	struct quire_error err = {0};
 	bool served;
+
+	if (args->token)
+		return write_token(s, args, group);
 	int rc = volumes_withdraw(s, args->cls, args->name, &served); /* nobody may have it open */
 
 	if (rc == 0)
 		rc = quire_volume_receive(group, args->name, NULL, get, s, &err);
-	while (quire_volume_ls(group, info.id, &info) == 1)
-		if (!info.partial)
-			volumes_offer(s, args->cls, group, info.name);
+	offer_all(s, args, group);
+	if (rc == -EPIPE)
+		return session_fail(s, args->name, "the stream was cut off; the rest can follow, by what `quire volume receive --token` says");
 	return rc < 0 ? fail(s, args, rc, &err) : CLI_DONE;
 }

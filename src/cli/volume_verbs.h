@@ -17,11 +17,15 @@ struct volume_args {
 	const char *name, *other; /* as many words as the verb has behind the store's; other: a name, a size, a file */
 	uint64_t size_bytes;
 	uint64_t rate_bytes;      /* a second; 0: no limit */
-	bool durable, reserve, json, details;
+	bool durable, reserve, json, details, token;
+	bool writes, makes;       /* what the verb does to the store: makes: a group of volumes, where there is none */
 	const char *since;        /* a generation, or "@SNAPSHOT"; NULL */
 	const char *format;       /* of an image; NULL: raw */
 	const char *from;         /* a snapshot that a stream goes on from; NULL */
-	const char *over;         /* a file that a volume lies over; NULL */
+	const char *resume;       /* a token; NULL: from the beginning */
+	const char *over;         /* what a volume is to lie over, as it was typed; NULL: nothing. It is one of these: */
+	const char *over_file, *over_volume; /* NULL: not that */
+	uint64_t over_blob;       /* 0: not that */
 };
 
 /* Each returns an exit code; what went wrong was said. The group is open, and put by whoever has got it; for ls it may be NULL. */

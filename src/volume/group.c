@@ -216,7 +216,7 @@ static int find_or_make(struct store *s, const struct quire_volumes_options *o, 
 		*ret_id = info.id;
 		return 0;
 	}
-	if (store_config_of(s)->read_only)
+	if (store_config_of(s)->read_only || o->existing)
 		return quire_fail(err, -ENOENT, "volumes: there are none");
 	if (settings.segment_bytes == 0)
 		settings.segment_bytes = choose_segment_bytes(s, settings.class_no);

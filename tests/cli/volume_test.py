@@ -1,4 +1,5 @@
 """`quire volume …`: what each verb does, with and without a daemon; images in and out; what is refused."""
+import json
 import os
 import shutil
 import subprocess
@@ -128,6 +129,87 @@ class Verbs(Volumes):
         self.assertEqual((self.dir / "back").read_bytes(), base.read_bytes())
         self.refused(1, "none", "volume", "create", self.store, "b", "--over", self.dir / "none")
 
+    def test_over_a_blob_and_over_a_volume(self):
+        base = self.write("base", content(MIB, 6))
+        blob = self.put(base)[0]
+        self.volume("create", self.store, "a", "--over", f"blob:{blob}")
+        self.volume("snapshot", self.store, "a@one")
+        self.volume("create", self.store, "b", "--over", "volume:a@one", "--size", "2M")
+        for name, more in (("a", 0), ("b", MIB)):
+            self.volume("export", self.store, name, self.dir / name)
+            self.assertEqual((self.dir / name).read_bytes(), base.read_bytes() + bytes(more))
+        self.assertTrue(self.facts("volume", "ls", self.store)[0]["over"])
+        odd = self.write("blob:1", content(BLOCK, 1))  # a file all the same
+        self.volume("create", self.store, "c", "--over", "./blob:1", cwd=self.dir)
+        self.volume("export", self.store, "c", self.dir / "c")
+        self.assertEqual((self.dir / "c").read_bytes(), odd.read_bytes())
+        for code, line, words in ((1, f"blob:{blob + 999}: no such blob", (f"blob:{blob + 999}",)), (2, "not blob:ID", ("blob:x",)),
+                                  (2, "not blob:ID", ("blob:0",)), (1, "no such volume", ("volume:z",)), (2, "no name", ("volume:",)), (2, "no name", ("volume:.a",)),
+                                  (1, "larger than --size", ("volume:b", "--size", "1M")), (2, "--reserve", ("volume:a", "--reserve"))):
+            self.refused(code, line, "volume", "create", self.store, "d", "--over", *words)
+
+    @unittest.skipUnless(shutil.which("qemu-io"), "not installed: qemu-io")
+    def test_what_two_have_not_in_common(self):
+        self.make("a", (0, content(4 * BLOCK, 1)))
+        self.volume("snapshot", self.store, "a@one")
+        self.volume("clone", self.store, "a@one", "b")
+        daemon = self.serve("--nbd", f"unix:{self.dir}/n")
+        for name, block in (("a", 1), ("b", 3)):
+            subprocess.run(["qemu-io", "-f", "raw", "-c", f"write -P 7 {block * BLOCK} {BLOCK}", f"nbd+unix:///{name}?socket={self.dir}/n"],
+                           check=True, capture_output=True, timeout=60)
+        one, three = (BLOCK, BLOCK, "data"), (3 * BLOCK, BLOCK, "data")
+        for words, want in ((("a@one", "a"), [one]), (("a", "a@one"), [one]), (("a@one", "b"), [three]), (("a", "b"), [one, three]),
+                            (("a", "a"), [])):
+            self.assertEqual(self.extents("diff", *words), want, words)
+        text = self.volume("diff", self.store, "a@one", "b").decode().split("\t")
+        self.assertEqual(text[:4], [str(3 * BLOCK), str(BLOCK), "data", "own"])
+        self.stop_serving(daemon)
+
+    def stop_serving(self, daemon):
+        daemon.stdout.readline()  # where it serves
+        self.stop(daemon)
+
+    def cut_off(self):
+        """A stream is received in three parts, each the rest of what was cut off."""
+        self.make("a", (0, os.urandom(3 * MIB)), size=4 * MIB)
+        self.volume("snapshot", self.store, "a@one")
+        first = self.volume("send", self.store, "a@one")
+        self.refused(1, "nothing of a stream", "volume", "receive", self.store, "b", "--token")
+        done = quire("volume", "receive", self.store, "b", input=first[:len(first) // 2])
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"--token", done.stderr)
+        self.assertEqual([f["partial"] for f in self.facts("volume", "ls", self.store)], [False, False, True])
+        token = self.volume("receive", self.store, "b", "--token").decode().strip()
+        self.assertEqual(self.facts("volume", "receive", self.store, "b", "--token"), {"token": token})
+        rest = self.volume("send", self.store, "a@one", "--resume", token)
+        self.assertLess(len(rest), len(first))
+        self.volume("receive", self.store, "b", input=rest)
+        self.assertEqual(self.extents("diff", "a@one", "b@one"), [e for e in self.extents("map", "a") if e[2] != "hole"])
+        for name in ("a", "b"):
+            self.volume("export", self.store, f"{name}@one", self.dir / name)
+        self.assertEqual((self.dir / "a").read_bytes(), (self.dir / "b").read_bytes())
+        self.refused(1, "token", "volume", "send", self.store, "a@one", "--resume", token[:-1])
+        self.volume("snapshot", self.store, "a@two")
+        self.refused(1, "another stream", "volume", "send", self.store, "a@two", "--resume", token)
+
+    def test_a_stream_that_is_cut_off(self):
+        self.cut_off()
+
+    def test_a_stream_that_is_cut_off_through_a_daemon(self):
+        daemon = self.serve()
+        self.cut_off()
+        self.stop(daemon)
+
+    def test_what_was_cut_off_is_neither_served_nor_in_the_way(self):
+        self.make("a", (0, content(BLOCK, 1)))
+        self.volume("snapshot", self.store, "a@one")
+        stream = self.volume("send", self.store, "a@one")
+        self.assertEqual(quire("volume", "receive", self.store, "b", input=stream[:-1]).returncode, 1)
+        self.assertEqual(self.names(), ["a", "a@one", ".b"])
+        self.stop_serving(self.serve("--nbd", f"unix:{self.dir}/n"))
+        self.volume("rm", self.store, ".b")
+        self.assertEqual(self.names(), ["a", "a@one"])
+
     def test_send_and_receive(self):
         image = self.make("a", (0, content(8 * BLOCK, 1)))
         self.volume("snapshot", self.store, "a@one")
@@ -149,6 +231,62 @@ class Verbs(Volumes):
         self.assertEqual((self.names(), self.facts("volume", "ls", self.store)), ([], []))
         self.refused(1, "no volumes", "volume", "stat", self.store)
         self.refused(1, "volume a: no such volume", "volume", "map", self.store, "a")
+
+
+class Classes(Volumes):
+    """Volumes of several classes of a store, by one daemon."""
+    def setUp(self):
+        super().setUp()
+        self.good("class", "add", self.store, "staging", "--size", "32M")
+        self.make("a", (0, content(BLOCK, 1)))
+        image = self.write("other", content(MIB, 2))
+        for name in ("a", "s"):
+            self.volume("import", self.store, name, image, "--class", "staging")
+
+    def exports(self, *words):
+        daemon = self.serve(*words, "--nbd", f"unix:{self.dir}/n")
+        daemon.stdout.readline()
+        return daemon
+
+    def listed(self):
+        out = subprocess.run(["nbdinfo", "--list", "--json", f"nbd+unix:///?socket={self.dir}/n"], check=True, capture_output=True, timeout=60)
+        return sorted(e["export-name"] for e in json.loads(out.stdout)["exports"])
+
+    @unittest.skipUnless(shutil.which("nbdinfo"), "not installed: nbdinfo")
+    def test_names(self):
+        for words, want in (((), ["a", "staging:a", "staging:s"]), (("--class", "staging"), ["a", "s"]),
+                            (("--class", "staging", "--class", "capacity"), ["a", "staging:a", "staging:s"]),
+                            (("a", "staging:s"), ["a", "staging:s"]), (("--class", "staging", "s"), ["s"])):
+            daemon = self.exports(*words)
+            self.assertEqual(self.listed(), want, words)
+            self.stop(daemon)
+
+    @unittest.skipUnless(shutil.which("nbdinfo"), "not installed: nbdinfo")
+    def test_those_that_come_and_go(self):
+        daemon = self.exports()
+        self.volume("create", self.store, "b", "--size", "1M", "--class", "staging")
+        self.volume("rm", self.store, "s", "--class", "staging")
+        self.volume("snapshot", self.store, "a@one")
+        self.assertEqual(self.listed(), ["a", "a@one", "staging:a", "staging:b"])
+        self.stop(daemon)
+
+    def test_what_a_daemon_is_asked_makes_nothing(self):
+        empty = self.dir / "empty"
+        self.good("init", empty, "--capacity", "32M")
+        daemon = self.started("serve", empty, "--nbd", f"unix:{self.dir}/n")
+        daemon.stdout.readline()
+        before = self.facts("stat", empty)["classes"]["capacity"]["used_bytes"]
+        self.assertEqual(self.facts("volume", "ls", empty), [])
+        self.refused(1, "no volumes", "volume", "stat", empty)
+        self.refused(1, "no such volume", "volume", "rm", empty, "a")
+        self.assertEqual(self.facts("stat", empty)["classes"]["capacity"]["used_bytes"], before)
+        self.volume("create", empty, "a", "--size", "1M")
+        self.assertGreater(self.facts("stat", empty)["classes"]["capacity"]["used_bytes"], before)
+
+    def test_words(self):
+        for code, line, words in ((1, "no class", ("tape:a",)), (1, "volume b", ("staging:b",)), (1, "no class pmem", ("--class", "pmem")),
+                                  (1, "no volumes of class capacity", ("--class", "staging", "capacity:a"))):
+            self.refused(code, line, "serve", self.store, "--nbd", f"unix:{self.dir}/n", *words)
 
 
 class Images(Volumes):
@@ -221,7 +359,8 @@ class Refused(Volumes):
                             ("no name of a volume", ("create", s, "a@b", "--size", "1M")), ("no name of a volume", ("rm", s, "a@")),
                             ("no name of a volume", ("create", s, "x" * 64, "--size", "1M")), ("not VOLUME@SNAPSHOT", ("snapshot", s, "a")),
                             ("not VOLUME@SNAPSHOT", ("rollback", s, "@a")), ("no name of a volume", ("clone", s, "a", "b@c")),
-                            ("--since which generation", ("diff", s, "a")), ("neither a generation", ("diff", s, "a", "--since", "x")),
+                            ("--since which generation", ("diff", s, "a")), ("two volumes", ("diff", s, "a", "b", "--since", "1")),
+                            ("with --token", ("receive", s, "a", "--json")), ("no name of a volume", ("diff", s, "a", "b@")), ("neither a generation", ("diff", s, "a", "--since", "x")),
                             ("no option of ls", ("ls", s, "--durable")), ("no class", ("ls", s, "--class", "tape")),
                             ("words behind", ("clone", s, "a")), ("words behind", ("ls", s, "a")), ("neither on nor off", ("reserve", s, "a", "x")), ("not a number", ("scrub", s, "a", "--rate", "x")), ("such option", ("ls", s, "--nonsense"))):
             self.refused(2, line, "volume", *words)
