@@ -1,4 +1,4 @@
-/* classes.c - classes are added and grow; what a store tells of itself.
+/* classes.c - classes are added and grow; what a store tells of itself; which features it uses.
  *
  * Adding: the new class's superblock is durable before the one of `capacity` names it. Growing: the device is
  * larger before the superblock says so. In between a crash leaves what was before. */
@@ -19,6 +19,32 @@ int superblock_update(struct store_class *c, struct superblock *sb)
 	int rc = superblock_write(c->device, sb, 0);
 	if (rc == 0)
 		c->superblock = *sb;
+	return rc;
+}
+
+int store_note_features(struct store *s, uint32_t ro_compat, uint32_t incompat)
+{
+	struct superblock sb = s->classes[CAPACITY].superblock;
+
+	if ((sb.ro_compat & ro_compat) == ro_compat && (sb.incompat & incompat) == incompat)
+		return 0;
+	sb.ro_compat |= ro_compat;
+	sb.incompat |= incompat;
+	return superblock_update(&s->classes[CAPACITY], &sb);
+}
+
+int store_use_features(struct store *s, uint32_t ro_compat, uint32_t incompat)
+{
+	int rc = store_enter(s);
+
+	if (rc < 0)
+		return rc;
+	rc = latch_exclude(&s->latch);
+	if (rc == 0) {
+		rc = store_note_features(s, ro_compat, incompat);
+		latch_unexclude(&s->latch);
+	}
+	store_leave(s);
 	return rc;
 }
 

@@ -33,10 +33,12 @@
  * read; incompat, it may do nothing. */
 #define FORMAT_COMPAT_POWER 1u   /* of a class: it is to be mapped, and what is durable to outlive the power */
 #define FORMAT_COMPAT_PROCESS 2u /* it is to be mapped; what is durable need outlive the process only */
-#define FORMAT_KNOWN_RO_COMPAT 0u
+#define FORMAT_RO_COMPAT_STREAMS 1u /* of `capacity`: a volume is, or was, being received from a stream */
+#define FORMAT_KNOWN_RO_COMPAT FORMAT_RO_COMPAT_STREAMS
 #define FORMAT_INCOMPAT_LOGS 1u  /* of `capacity`: there are logs, or have been; without their records nobody knows what is free */
 #define FORMAT_INCOMPAT_VOLUMES 2u /* of `capacity`: one of them is that of volumes, or has been: its segments leave in any order */
-#define FORMAT_KNOWN_INCOMPAT (FORMAT_INCOMPAT_LOGS | FORMAT_INCOMPAT_VOLUMES)
+#define FORMAT_INCOMPAT_BASES 4u /* the same: a volume lies, or has lain, over a file or a blob: who does not look there reads zeros */
+#define FORMAT_KNOWN_INCOMPAT (FORMAT_INCOMPAT_LOGS | FORMAT_INCOMPAT_VOLUMES | FORMAT_INCOMPAT_BASES)
 
 #define FORMAT_SUPERBLOCK_MAGIC "QuireSB\n"
 

@@ -187,18 +187,6 @@ static int record_log(struct store_log *log)
 	return catalogue_append(log->store, FORMAT_LOG, record, (uint32_t)(at - record));
 }
 
-/* Before the first record of a log is in the catalogue, and for ever. */
-static int use_feature(struct store *s, bool volumes)
-{
-	struct store_class *capacity = &s->classes[0];
-	struct superblock sb = capacity->superblock;
-	uint32_t needed = FORMAT_INCOMPAT_LOGS | (volumes ? FORMAT_INCOMPAT_VOLUMES : 0);
-
-	if ((sb.incompat & needed) == needed)
-		return 0;
-	sb.incompat |= needed;
-	return superblock_update(capacity, &sb);
-}
 
 /* The latch is excluded. */
 static int create(struct store *s, struct store_log *log)
@@ -208,7 +196,8 @@ static int create(struct store *s, struct store_log *log)
 	store_lock(s);
 	bool exists = find_by_name_locked(s, log->settings.name) != NULL;
 	store_unlock(s);
-	int rc = exists ? -EEXIST : use_feature(s, log->settings.volumes);
+	/* Before the first record of a log is in the catalogue. */
+	int rc = exists ? -EEXIST : store_note_features(s, 0, FORMAT_INCOMPAT_LOGS | (log->settings.volumes ? FORMAT_INCOMPAT_VOLUMES : 0));
 	if (rc == 0)
 		rc = store_log_get_extent(log, log->settings.class_no, &e);
 	if (rc < 0)

@@ -210,6 +210,10 @@ struct store_check {
 	int (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
 	void *arg;
 };
+/* Before the first use of what a library may not know, which says by these bits (format.h) what it may do then: durable when it returns, and for
+ * ever. Those of `capacity`. May wait. Errors of writing the superblock; -EROFS. */
+int store_use_features(struct store *s, uint32_t ro_compat, uint32_t incompat);
+
 /* Every structure and every checksum, while the store is in use. The number of findings, or a negative errno. */
 int64_t store_check(struct store *s, const struct store_check *check);
 

@@ -191,6 +191,7 @@ void store_leave(struct store *s);
 
 /* Writes both copies, with the next generation; the latch is excluded. On failure what is on the medium is either. */
 int superblock_update(struct store_class *c, struct superblock *sb);
+int store_note_features(struct store *s, uint32_t ro_compat, uint32_t incompat); /* see store_use_features; the latch is excluded */
 
 /* ---- allocate.c: space, waiting for what is on its way back ---- */
 

@@ -229,8 +229,12 @@ int group_recover(struct quire_volumes *g, struct quire_error *err)
 	if (rc < 0)
 		return quire_fail(err, rc, "volumes: their segments");
 	group_lock(g);
-	promise_count(g);
+	bool sane = table_is_sane(g);
+	if (sane)
+		promise_count(g);
 	group_unlock(g);
+	if (!sane)
+		return quire_fail(err, -EUCLEAN, "volumes: their tables are impossible ones");
 	if (!g->read_only)
 		promise_settle(g);
 	return 0;

@@ -98,7 +98,9 @@ static int create_over(struct quire_volumes *g, const struct quire_volume_option
 		return -EINVAL;
 	made.flags |= VOLUME_IS_OVER | VOLUME_IS_PARTIAL;
 	le->shown_bytes = htole64(whole < made.size_bytes ? whole : made.size_bytes);
-	rc = change_create(g, &made);
+	rc = store_use_features(g->store, 0, FORMAT_INCOMPAT_BASES);
+	if (rc == 0)
+		rc = change_create(g, &made);
 	if (rc == 0)
 		rc = partial_open(g, hidden, &h);
 	if (rc < 0)

@@ -136,8 +136,10 @@ static int make_partial(struct receiving *r)
 {
 	struct change c = {.other = r->hidden, .size_bytes = le64toh(r->head.size_bytes), .flags = VOLUME_IS_PARTIAL};
 	char base[VOLUME_NAME_BYTES];
-	int rc;
+	int rc = store_use_features(r->g->store, FORMAT_RO_COMPAT_STREAMS, 0);
 
+	if (rc < 0)
+		return quire_fail(r->err, rc, "noting that there are streams");
 	if (r->base == 0) {
 		c.name = r->hidden;
 		rc = change_create(r->g, &c);

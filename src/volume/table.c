@@ -99,6 +99,9 @@ int table_put_tree(struct quire_volumes *g, const struct tree_le *le, bool with_
 	if (id == NO_TREE)
 		return -EUCLEAN;
 	if (t == NULL) {
+		/* A parent is older: so who goes from parent to parent comes to an end. */
+		if (le32toh(le->parent) >= id || (le32toh(le->parent) != NO_TREE && tree_find(g, le32toh(le->parent)) == NULL))
+			return -EUCLEAN;
 		t = calloc(1, sizeof(*t));
 		if (t == NULL || idmap_add(&g->trees, &t->node, id) < 0) {
 			free(t);
@@ -127,7 +130,7 @@ int table_put_volume(struct quire_volumes *g, const struct volume_le *le)
 	uint32_t id = le32toh(le->id), flags = le32toh(le->flags);
 	struct volume *v = volume_find(g, id);
 
-	if (id == 0 || le->name[VOLUME_NAME_BYTES - 1] != 0 || le64toh(le->size_bytes) % MAP_BLOCK_BYTES != 0 ||
+	if (id == 0 || (flags & ~VOLUME_KNOWN_FLAGS) != 0 || le->name[VOLUME_NAME_BYTES - 1] != 0 || le64toh(le->size_bytes) % MAP_BLOCK_BYTES != 0 ||
 	    le64toh(le->size_bytes) / MAP_BLOCK_BYTES > MAP_MAX_BLOCKS)
 		return -EUCLEAN;
 	if (flags & VOLUME_IS_GONE) {
@@ -175,6 +178,24 @@ int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max
 	g->generation = le64toh(le->generation);
 	g->next_id = le32toh(le->next_id);
 	return rc;
+}
+
+/* Of what was read: each volume has a tree, which is frozen if it is a snapshot's, and no other; numbers that will be given out are new. */
+bool table_is_sane(const struct quire_volumes *g)
+{
+	for (struct idmap_node *node = idmap_any(&g->volumes); node != NULL; node = idmap_after(&g->volumes, node)) {
+		const struct volume *v = (const struct volume *)node;
+		const struct tree *t = tree_find(g, v->tree);
+		if (t == NULL || t->given_up || (t->frozen != 0) != ((v->flags & VOLUME_IS_SNAPSHOT) != 0) || node->id >= g->next_id ||
+		    v->name[0] == '\0' || v->tree == VOLUME_MOVED_TREE)
+			return false;
+	}
+	for (struct idmap_node *node = idmap_any(&g->trees); node != NULL; node = idmap_after(&g->trees, node)) {
+		const struct tree *t = (const struct tree *)node;
+		if ((node->id >= g->next_id && node->id != VOLUME_MOVED_TREE) || t->frozen > g->generation || t->root.birth > g->generation)
+			return false;
+	}
+	return true;
 }
 
 void table_free(struct quire_volumes *g)

@@ -58,6 +58,7 @@ static_assert(sizeof(struct entry_le) == 32 && offsetof(struct entry_le, tree) =
 #define VOLUME_IS_OVER 256u     /* a file or a blob, as a property says */
 #define VOLUME_IS_PARTIAL 512u  /* not to be opened yet: its base is not noted, or it is being received. Its name is `.` and the later one */
 #define VOLUME_IS_RECEIVED 1024u /* perhaps; a property says */
+#define VOLUME_KNOWN_FLAGS 0x70fu /* a new one needs a feature of the store, by which older libraries know what they may do */
 
 struct volume_le {
 	uint32_t id;

@@ -305,6 +305,7 @@ struct volume *volume_find(const struct quire_volumes *g, uint32_t id);
 struct volume *volume_find_name(const struct quire_volumes *g, const char *name);
 /* Records into the tables: what is new, other, or gone. */
 int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max_bytes);
+bool table_is_sane(const struct quire_volumes *g); /* once all was read */
 int table_put_volume(struct quire_volumes *g, const struct volume_le *le); /* one of them */
 int table_put_tree(struct quire_volumes *g, const struct tree_le *le, bool with_root);
 void table_free(struct quire_volumes *g);

@@ -6,28 +6,22 @@
  *   bit 2   what it has made so far is kept, and the rest of the inputs goes on with it
  * After each there is a snapshot that can be read, or there is none; and nothing else is new.
  *
- * As a program of its own it tries each file of a directory, and then changes of them, at random, for a fifth of a second (with
- * QUIRE_TEST_LONG ten minutes under AddressSanitizer, else one); the seed is printed and taken (QUIRE_TEST_SEED). With `make` behind the
- * directory it writes the inputs to begin with there. Built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md.
+ * As a program of its own it is run as fuzz_run.h says. With `make` behind the directory it writes the inputs to begin with there. Built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md.
  */
+#include "fuzz_run.h"
 #include "stream_env.h"
 
 #include "../../src/base/assert.h"
 #include "../../src/base/crc32c.h"
 #include "../../src/volume/stream.h"
 
-#include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#define INPUT_MOST_BYTES 65536u
 #define RENEW 4000u /* inputs for one store: names and segments come to their end */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
 struct world {
 	struct env e;
@@ -138,7 +132,7 @@ static void use(struct env *e, const char *name, bool whole)
 
 static void try(struct env *e, void *arg)
 {
-	static uint8_t bytes[INPUT_MOST_BYTES];
+	static uint8_t bytes[FUZZ_MOST_BYTES];
 	struct world *w = arg;
 	bool whole = (w->data[0] & 2) == 0;
 	const char *name = whole ? "new" : "base";
@@ -163,7 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 	static const struct sim_faults faults = {.cut_ends_io = true};
 	static struct world w;
 
-	if (n_bytes < 2 || n_bytes > INPUT_MOST_BYTES)
+	if (n_bytes < 2 || n_bytes > FUZZ_MOST_BYTES)
 		return 0;
 	if (w.n_inputs == RENEW) {
 		env_run(&w.e, end_world, &w);
@@ -184,36 +178,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 
 #ifndef LIBFUZZER
 
-struct input {
-	uint8_t bytes[INPUT_MOST_BYTES];
-	size_t n_bytes;
-};
-
-static unsigned read_corpus(const char *path, struct input **ret)
-{
-	struct dirent **entries;
-	int n_entries = scandir(path, &entries, NULL, alphasort);
-	unsigned n = 0;
-
-	*ret = calloc(n_entries > 0 ? (size_t)n_entries : 1, sizeof(**ret));
-	for (int i = 0; i < n_entries; i++) {
-		char name[4096];
-		(void)snprintf(name, sizeof(name), "%s/%s", path, entries[i]->d_name);
-		FILE *file = entries[i]->d_name[0] == '.' ? NULL : fopen(name, "re");
-		free(entries[i]);
-		if (file == NULL)
-			continue;
-		(*ret)[n].n_bytes = fread((*ret)[n].bytes, 1, INPUT_MOST_BYTES, file);
-		(void)fclose(file);
-		n += (*ret)[n].n_bytes > 1;
-	}
-	if (n_entries >= 0)
-		free(entries);
-	return n;
-}
-
 /* Heads and chunks are few bytes among the data: one change in two is to 8 bytes of one of them. */
-static void change_once(struct input *in, const struct input *other, uint64_t *seed)
+static void change_once(struct fuzz_input *in, const struct fuzz_input *other, uint64_t *seed)
 {
 	static const uint64_t odd[] = {0, 1, 2, 3, 4, 32, 4095, 4096, 8192, 32768, 1u << 20, (1u << 20) + 4096, UINT32_MAX, INT64_MAX, UINT64_MAX,
 	                               UINT64_C(1) << 46, (UINT64_C(1) << 46) + 4096, UINT64_MAX - 4095};
@@ -245,19 +211,11 @@ static void change_once(struct input *in, const struct input *other, uint64_t *s
 		break;
 	default: /* another one's end */
 		n = other->n_bytes - env_random(seed) % other->n_bytes;
-		if (at + n <= INPUT_MOST_BYTES && at + n > 1) {
+		if (at + n <= FUZZ_MOST_BYTES && at + n > 1) {
 			memcpy(in->bytes + at, other->bytes + other->n_bytes - n, n);
 			in->n_bytes = at + n;
 		}
 	}
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static void write_input(const char *directory, const char *name, uint8_t how, const struct pipe_bytes *s)
@@ -301,38 +259,17 @@ static void make_inputs(struct env *e, void *arg)
 
 int main(int argc, char **argv)
 {
-	static const struct sim_faults faults = {.cut_ends_io = true};
-	static struct input changed;
-	struct input *inputs;
-	uint64_t seed = random_seed(), n_changes = 0, end_ns = UINT64_C(200000000);
-
 	if (argc > 2) {
+		static const struct sim_faults faults = {.cut_ends_io = true};
 		struct env e;
 		env_init(&e, 1, ENV_UNITS, &faults);
 		env_run(&e, make_inputs, argv[1]);
 		env_fini(&e);
 		return 0;
 	}
-	unsigned n = argc > 1 ? read_corpus(argv[1], &inputs) : 0;
-	if (n == 0) {
-		(void)fprintf(stderr, "usage: %s DIRECTORY [make]: no inputs there\n", argv[0]);
-		return 2;
-	}
-	if (getenv("QUIRE_TEST_LONG") != NULL)
-		end_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
-	printf("seed %llu\n", (unsigned long long)seed);
-	(void)fflush(stdout);
-	for (unsigned i = 0; i < n; i++)
-		(void)LLVMFuzzerTestOneInput(inputs[i].bytes, inputs[i].n_bytes);
-	for (end_ns += now_ns(); now_ns() < end_ns; n_changes++) {
-		changed = inputs[env_random(&seed) % n];
-		for (uint64_t k = 1 + env_random(&seed) % 6; k > 0; k--)
-			change_once(&changed, &inputs[env_random(&seed) % n], &seed);
-		(void)LLVMFuzzerTestOneInput(changed.bytes, changed.n_bytes);
-	}
-	printf("%u inputs and %llu changes of them\n", n, (unsigned long long)n_changes);
-	free(inputs);
-	return 0;
+	if (argc < 2)
+		(void)fprintf(stderr, "usage: %s DIRECTORY [make]\n", argv[0]);
+	return argc > 1 ? fuzz_run(argv[1], change_once) : 2;
 }
 
 #endif
