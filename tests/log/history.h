@@ -1,15 +1,20 @@
-/* history.h - a random history of a log, and what it should hold: for history_test.c and its parts.
+/* history.h - a random history of a log, and what it should hold: for history_test.c, and for the simulation of whole stores.
  *
  * Several coroutines append at once, so that a record's number is not known before its call returns, and perhaps never. Each
  * record therefore has an id, in its first bytes, and a note; the model is which id has which number, as far as it
  * is known, and up to where durability was promised.
  *
  * A life is from one opening to a close, a cut of the power, or the process's death. `dead`: nothing that is told from
- * then on counts, since nobody is there to hear it. */
+ * then on counts, since nobody is there to hear it.
+ *
+ * Store, log and media are those of whoever runs the history: he says what is open, and is asked for the power. */
 #ifndef TESTS_LOG_HISTORY_H
 #define TESTS_LOG_HISTORY_H
 
-#include "log_env.h"
+#include "../support/random.h"
+#include "../../src/store/store.h"
+
+#include <quire/log.h>
 
 #define HISTORY_IDS 4096u
 #define HISTORY_UNDER_WAY 256u
@@ -34,16 +39,19 @@ struct note {
 };
 
 struct history {
-	struct env *e;
+	struct store *store;        /* borrowed: open, or NULL */
+	struct quire_log *log;      /* borrowed: open, or NULL */
+	enum quire_class cls, other_cls; /* the log's; and to which it is destaged, which may be the same */
+	uint32_t segment_bytes;
+	bool (*power_is_gone)(void *arg); /* of one medium: then of all, from now on */
+	void (*die)(void *arg);     /* the process, by chance; the media go on. NULL: it doesn't */
+	void *arg;                  /* borrowed: of these two */
 	uint64_t seed, random;
 	uint32_t max_len;           /* of records */
 	bool faulty;                /* this life: I/O may fail */
 	bool dead, broken;          /* broken: the log has stopped, and is to be opened again */
 	bool settling;              /* no call is under way */
 	unsigned n_working, n_steps;
-	uint64_t n_missing;         /* by the shadow's account, so far */
-	bool left_behind;           /* a process has died, and the power was not gone since then */
-	struct sim *heirs[2];       /* of a process that died: the media, which go on */
 
 	/* the model */
 	struct note notes[HISTORY_IDS];
@@ -64,21 +72,27 @@ struct history {
 	uint64_t n_lives, n_cuts, n_deaths, n_errors, n_lost, n_records, n_segments, n_compactions, hash;
 };
 
-void history_set_clock(struct history *h, uint64_t time_ns); /* CLOCK_REALTIME, from now on */
-uint64_t history_now(void);
-uint64_t rnd(struct history *h, uint64_t n); /* below n */
+void log_history_set_clock(struct history *h, uint64_t time_ns); /* CLOCK_REALTIME, from now on: support/clock.h */
+
+static inline uint64_t rnd(struct history *h, uint64_t n) /* below n */
+{
+	return random_below(&h->random, n);
+}
 
 #define want(h, condition) \
 	do { \
 		if (!(condition)) \
-			history_fail(h, __FILE__, __LINE__, "%s", #condition); \
+			log_history_fail(h, __FILE__, __LINE__, "%s", #condition); \
 	} while (0)
 __attribute__((noreturn, format(printf, 4, 5)))
-void history_fail(const struct history *h, const char *file, int line, const char *format, ...);
+void log_history_fail(const struct history *h, const char *file, int line, const char *format, ...);
+
+/* All of it as at the beginning, but for what runs it, and the totals. */
+void log_history_begin(struct history *h, uint64_t seed, uint32_t max_len);
 
 /* True: it was done. False: it was not, and that may be: for want of space, or for what became of the media. */
 bool was_done(struct history *h, int64_t rc);
-void look_at_power(struct history *h); /* one medium without power: no other has any */
+void look_at_power(struct history *h); /* asks for the power */
 
 /* ---- records ---- */
 
@@ -105,6 +119,6 @@ void seek_times(struct history *h);
 
 /* ---- history_steps.c ---- */
 
-void one_step(struct history *h);
+void log_step(struct history *h);
 
 #endif

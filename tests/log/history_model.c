@@ -1,7 +1,9 @@
 /* history_model.c - see history.h: which record has which number, and what was promised. */
 #include "history.h"
+#include "../support/clock.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,42 +13,32 @@
 
 static uint8_t pattern[2 * PATTERN_BYTES];
 
-/* ---- the clock; the seam is the linker's ---- */
+/* ---- life ---- */
 
-static uint64_t now_ns = 1600000000000000000u;
-
-int __real_clock_gettime(clockid_t id, struct timespec *ts);
-int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
-int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
+void log_history_set_clock(struct history *h, uint64_t time_ns)
 {
-	if (id != CLOCK_REALTIME)
-		return __real_clock_gettime(id, ts);
-	ts->tv_sec = (time_t)(now_ns / 1000000000u);
-	ts->tv_nsec = (long)(now_ns % 1000000000u);
-	return 0;
+	clock_set_real(time_ns);
+	if (h->n_late > 0 && h->last_max < time_ns)
+		h->last_max = time_ns;
 }
 
-uint64_t history_now(void)
+void log_history_begin(struct history *h, uint64_t seed, uint32_t max_len)
 {
-	return now_ns;
-}
-
-void history_set_clock(struct history *h, uint64_t time_ns)
-{
-	now_ns = time_ns;
-	if (h->n_late > 0 && h->last_max < now_ns)
-		h->last_max = now_ns;
-}
-
-uint64_t rnd(struct history *h, uint64_t n)
-{
-	return env_random(&h->random) % n;
+	memset(h->by_lsn, 0, (h->n_known + 1) * sizeof(h->by_lsn[0]));
+	memset(h->times, 0, (h->n_known + 1) * sizeof(h->times[0]));
+	h->seed = h->random = seed;
+	h->max_len = max_len;
+	h->dead = h->broken = h->faulty = h->settling = false;
+	h->n_ids = h->n_batches = h->n_under_way = h->n_late = 0;
+	h->n_known = h->n_settled = h->n_durable = h->first = h->first_max = h->last_min = h->last_max = 0;
+	h->other = 0;
+	log_history_set_clock(h, UINT64_C(1600000000000000000));
 }
 
 /* ---- failing ---- */
 
 /* Told before anything else: a failed assertion in a coroutine may not come back. */
-void history_fail(const struct history *h, const char *file, int line, const char *format, ...)
+void log_history_fail(const struct history *h, const char *file, int line, const char *format, ...)
 {
 	char text[256];
 	va_list args;
@@ -61,11 +53,7 @@ void history_fail(const struct history *h, const char *file, int line, const cha
 
 void look_at_power(struct history *h)
 {
-	struct env *e = h->e;
-
-	if (e->pmem != NULL && sim_is_cut(e->pmem) != sim_is_cut(e->sim))
-		sim_cut(sim_is_cut(e->sim) ? e->pmem : e->sim, env_random(&h->random));
-	h->dead |= sim_is_cut(e->sim);
+	h->dead |= h->power_is_gone(h->arg);
 }
 
 bool was_done(struct history *h, int64_t rc)
@@ -74,7 +62,7 @@ bool was_done(struct history *h, int64_t rc)
 	if (rc >= 0 || rc == -ENOSPC || h->dead)
 		return rc >= 0;
 	if (!h->faulty)
-		history_fail(h, __FILE__, __LINE__, "error %lld", (long long)rc);
+		log_history_fail(h, __FILE__, __LINE__, "error %lld", (long long)rc);
 	h->n_errors++;
 	h->broken = true;
 	return false;
@@ -91,7 +79,7 @@ static uint64_t hash_of(const struct history *h, uint32_t id)
 {
 	uint64_t state = h->seed << 20 ^ id;
 
-	return env_random(&state);
+	return random_next(&state);
 }
 
 static uint32_t draw_len(struct history *h)
@@ -103,6 +91,8 @@ static uint32_t draw_len(struct history *h)
 
 void note_stamp(struct history *h)
 {
+	uint64_t now_ns = clock_real();
+
 	h->last_min = h->last_min > now_ns ? h->last_min : now_ns;
 	h->last_max = h->last_max > now_ns ? h->last_max : now_ns;
 }
@@ -114,7 +104,7 @@ struct note *note_new(struct history *h, uint32_t min_len)
 	uint64_t hash = hash_of(h, id), state = 1;
 
 	for (uint32_t i = 0; i < sizeof(pattern) && pattern[sizeof(pattern) - 1] == 0; i += 8) {
-		uint64_t word = env_random(&state) | 1u | UINT64_C(1) << 63;
+		uint64_t word = random_next(&state) | 1u | UINT64_C(1) << 63;
 		memcpy(pattern + i, &word, sizeof(word));
 	}
 	if (len < min_len)
@@ -182,7 +172,7 @@ void note_promised(struct history *h, uint64_t lsn)
 {
 	if (h->dead)
 		return;
-	want(h, quire_log_durable(h->e->log) > lsn);
+	want(h, quire_log_durable(h->log) > lsn);
 	if (h->n_durable <= lsn)
 		h->n_durable = lsn + 1;
 }
@@ -195,7 +185,7 @@ bool note_returned(struct history *h, struct note *n, int64_t rc, uint64_t lsn, 
 		note_taken(h, n, lsn);
 		if (durable)
 			note_promised(h, lsn);
-	} else if (rc == -ENOSPC && quire_log_error(h->e->log) == 0) {
+	} else if (rc == -ENOSPC && quire_log_error(h->log) == 0) {
 		note_refused(h, n);
 	}
 	/* Else it may be there. */
@@ -238,7 +228,7 @@ void expect(struct history *h, const struct quire_log_record *r)
 	struct note *n = find(h, r);
 	want(h, n != NULL);
 	if (!is_same(n, r))
-		history_fail(h, __FILE__, __LINE__, "record %llu, id %u, is not what was appended",
+		log_history_fail(h, __FILE__, __LINE__, "record %llu, id %u, is not what was appended",
 		             (unsigned long long)r->lsn, id_of(h, n));
 	/* Two that are too short to say who they are may be taken for each other, while their calls are under way. */
 	if (r->len_bytes < HISTORY_OWN_BYTES && h->by_lsn[r->lsn] == 0 && !h->settling)
@@ -270,14 +260,14 @@ bool read_all(struct history *h, uint64_t from, bool back, uint64_t *ret_end)
 	struct quire_log_cursor *c;
 	int64_t rc;
 
-	want(h, quire_log_cursor_open(h->e->log, QUIRE_LOG_VISIBLE, &c) == 0);
+	want(h, quire_log_cursor_open(h->log, QUIRE_LOG_VISIBLE, &c) == 0);
 	(void)quire_log_seek(c, from);
 	while ((rc = read_on(h, c, false)) == -ESTALE)
-		(void)quire_log_seek(c, quire_log_first(h->e->log));
+		(void)quire_log_seek(c, quire_log_first(h->log));
 	*ret_end = quire_log_cursor_lsn(c);
 	if (rc == 0 && back) {
 		rc = read_on(h, c, true);
-		want(h, rc != 0 || quire_log_cursor_lsn(c) == quire_log_first(h->e->log));
+		want(h, rc != 0 || quire_log_cursor_lsn(c) == quire_log_first(h->log));
 		rc = rc == -ESTALE ? 0 : rc;
 	}
 	quire_log_cursor_close(c);
@@ -315,18 +305,18 @@ static void take_over(struct history *h, uint64_t first, uint64_t n)
 
 bool settle(struct history *h, bool for_good)
 {
-	struct quire_log *log = h->e->log;
+	struct quire_log *log = h->log;
 	uint64_t n = quire_log_visible(log), first = quire_log_first(log), end;
 
 	bool retains = h->retain_records != 0 || h->retain_bytes != 0;
 	if (n < h->n_durable || first < h->first || (first > h->first_max && !retains) || first > n)
-		history_fail(h, __FILE__, __LINE__, "%llu to %llu: promised %llu, trimmed %llu, perhaps %llu",
+		log_history_fail(h, __FILE__, __LINE__, "%llu to %llu: promised %llu, trimmed %llu, perhaps %llu",
 		             (unsigned long long)first, (unsigned long long)n, (unsigned long long)h->n_durable,
 		             (unsigned long long)h->first, (unsigned long long)h->first_max);
 	want(h, quire_log_durable(log) == n && quire_log_error(log) == 0);
 	/* What retention leaves is not less than it was told, whatever was lost. */
 	unsigned n_full = quire_log_segments(log, NULL, 0) - 1;
-	want(h, first <= h->first_max || (n - first >= h->retain_records && n_full * (uint64_t)SEGMENT >= h->retain_bytes));
+	want(h, first <= h->first_max || (n - first >= h->retain_records && n_full * (uint64_t)h->segment_bytes >= h->retain_bytes));
 	/* What was read in an earlier life not in each again. */
 	uint64_t from = rnd(h, 2) == 0 && h->n_settled > first ? h->n_settled : first;
 	h->settling = for_good;
@@ -343,7 +333,7 @@ bool settle(struct history *h, bool for_good)
 /* Nobody appends meanwhile, and all was read. */
 void seek_times(struct history *h)
 {
-	struct quire_log *log = h->e->log;
+	struct quire_log *log = h->log;
 	uint64_t first = quire_log_first(log), n = quire_log_visible(log);
 	struct quire_log_cursor *c;
 

@@ -1,8 +1,10 @@
 /* history_steps.c - what a coroutine of a history does next, by chance. A kind of step is a row of the table at the end, and a
  * function: it may suspend, and asks was_done() of what a call has returned. */
 #include "history.h"
+#include "../support/clock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +20,7 @@ static void append_durable(struct history *h)
 	if (!has_ids(h, 1))
 		return;
 	struct note *n = note_new(h, 0);
-	int rc = quire_log_append(h->e->log, n->parts, 2, &lsn, NULL);
+	int rc = quire_log_append(h->log, n->parts, 2, &lsn, NULL);
 	(void)note_returned(h, n, rc, lsn, true);
 }
 
@@ -27,7 +29,7 @@ static bool append_one(struct history *h, uint64_t *ret_lsn)
 	if (!has_ids(h, 1))
 		return false;
 	struct note *n = note_new(h, 0);
-	int rc = quire_log_append_nowait(h->e->log, n->parts, 2, ret_lsn);
+	int rc = quire_log_append_nowait(h->log, n->parts, 2, ret_lsn);
 	return note_returned(h, n, rc, *ret_lsn, false);
 }
 
@@ -51,7 +53,7 @@ static void append_and_sync(struct history *h)
 {
 	uint64_t lsn = NO_LSN;
 
-	if (append_some(h, &lsn) && was_done(h, quire_log_sync(h->e->log, lsn, NULL)))
+	if (append_some(h, &lsn) && was_done(h, quire_log_sync(h->log, lsn, NULL)))
 		note_promised(h, lsn);
 }
 
@@ -70,7 +72,7 @@ static void append_with_ops(struct history *h)
 		notes[i] = note_new(h, 0);
 		notes[i]->late = true;
 		quire_op_init(&ops[i]);
-		begun[i] = quire_log_append(h->e->log, notes[i]->parts, 2, &lsns[i], &ops[i]);
+		begun[i] = quire_log_append(h->log, notes[i]->parts, 2, &lsns[i], &ops[i]);
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		int64_t rc = begun[i] < 0 ? begun[i] : quire_await(&ops[i]);
@@ -101,7 +103,7 @@ static void append_batch(struct history *h)
 		memcpy(bytes[i] + HISTORY_OWN_BYTES, notes[i]->parts[1].iov_base, notes[i]->parts[1].iov_len);
 		records[i] = (struct iovec){bytes[i], notes[i]->len_bytes};
 	}
-	int64_t taken = quire_log_append_many(h->e->log, records, n, &first, &last);
+	int64_t taken = quire_log_append_many(h->log, records, n, &first, &last);
 	h->n_late--;
 	for (unsigned i = 0; i < n; i++)
 		free(bytes[i]);
@@ -112,55 +114,57 @@ static void append_batch(struct history *h)
 			if (i == 0 || i + 1 == taken || last - first == (uint64_t)taken - 1)
 				note_taken(h, notes[i], i + 1 == taken ? last : first + i);
 	}
-	for (unsigned i = taken < 0 ? 0 : (unsigned)taken; i < n && full && quire_log_error(h->e->log) == 0; i++)
+	for (unsigned i = taken < 0 ? 0 : (unsigned)taken; i < n && full && quire_log_error(h->log) == 0; i++)
 		note_refused(h, notes[i]);
-	if (taken > 0 && rnd(h, 2) == 0 && was_done(h, quire_log_sync(h->e->log, last, NULL)))
+	if (taken > 0 && rnd(h, 2) == 0 && was_done(h, quire_log_sync(h->log, last, NULL)))
 		note_promised(h, last);
 }
 
 static void append_too_much(struct history *h)
 {
-	static const uint8_t zeros[SEGMENT];
+	static const uint8_t zeros[1u << 17];
 	uint64_t lsn = 7;
-	struct iovec iov = {(void *)(uintptr_t)zeros, quire_log_max_record(h->e->log) + 1 + rnd(h, 2000)};
+	struct iovec iov = {(void *)(uintptr_t)zeros, quire_log_max_record(h->log) + 1 + rnd(h, 2000)};
+
+	want(h, iov.iov_len <= sizeof(zeros));
 
 	note_stamp(h);
-	want(h, quire_log_append(h->e->log, &iov, 1, &lsn, NULL) == -EMSGSIZE && lsn == 7);
+	want(h, quire_log_append(h->log, &iov, 1, &lsn, NULL) == -EMSGSIZE && lsn == 7);
 }
 
 /* ---- removing ---- */
 
 static void trim(struct history *h)
 {
-	uint64_t visible = quire_log_visible(h->e->log), first = quire_log_first(h->e->log);
+	uint64_t visible = quire_log_visible(h->log), first = quire_log_first(h->log);
 	uint64_t lsn = first + rnd(h, visible - first + 1);
 
 	if (h->first_max < lsn)
 		h->first_max = lsn;
-	int64_t n = quire_log_trim(h->e->log, lsn);
+	int64_t n = quire_log_trim(h->log, lsn);
 	if (was_done(h, n))
-		want(h, h->retain_records != 0 || h->retain_bytes != 0 || quire_log_first(h->e->log) <= h->first_max);
+		want(h, h->retain_records != 0 || h->retain_bytes != 0 || quire_log_first(h->log) <= h->first_max);
 }
 
 static void retain(struct history *h)
 {
-	(void)was_done(h, quire_log_retain(h->e->log));
+	(void)was_done(h, quire_log_retain(h->log));
 }
 
 /* To the other class, or back; where there is one class alone there is nothing to do. */
 static void destage(struct history *h)
 {
-	uint64_t lsn = rnd(h, quire_log_visible(h->e->log) + 1);
-	bool away = rnd(h, 4) != 0 || h->e->pmem == NULL;
+	uint64_t lsn = rnd(h, quire_log_visible(h->log) + 1);
+	bool away = rnd(h, 4) != 0 || h->other_cls == h->cls;
 
-	(void)was_done(h, env_destage(h->e, lsn, away ? QUIRE_CLASS_CAPACITY : QUIRE_CLASS_PMEM));
+	(void)was_done(h, quire_log_destage(h->log, lsn, away ? h->other_cls : h->cls, NULL));
 }
 
 /* ---- reading ---- */
 
 static void read_about(struct history *h)
 {
-	struct quire_log *log = h->e->log;
+	struct quire_log *log = h->log;
 	enum quire_log_mark mark = rnd(h, 2) == 0 ? QUIRE_LOG_VISIBLE : QUIRE_LOG_DURABLE;
 	struct quire_log_cursor *c;
 	struct quire_log_record r;
@@ -190,7 +194,7 @@ static void read_about(struct history *h)
 
 static void wait_for_mark(struct history *h)
 {
-	struct quire_log *log = h->e->log;
+	struct quire_log *log = h->log;
 	uint64_t lsn = quire_log_visible(log);
 	struct quire_op op;
 
@@ -212,7 +216,7 @@ static void wait_for_mark(struct history *h)
 
 static void compact(struct history *h)
 {
-	int rc = store_compact(h->e->store);
+	int rc = store_compact(h->store);
 
 	h->n_compactions += rc == 0;
 	(void)was_done(h, rc);
@@ -221,18 +225,17 @@ static void compact(struct history *h)
 /* A store has any number of logs; the others' segments come out of the same space. */
 static void make_or_remove_other(struct history *h)
 {
-	struct quire_log_options o = {.size = sizeof(o), .segment_bytes = SEGMENT};
-	struct quire_store *s = store_public(h->e->store);
+	struct quire_log_options o = {.size = sizeof(o), .segment_bytes = h->segment_bytes, .cls = h->cls};
+	struct quire_store *s = store_public(h->store);
 	int was = h->other;
 
 	if (was < 0) /* another coroutine is at it */
 		return;
-	o.cls = h->e->pmem != NULL ? QUIRE_CLASS_PMEM : QUIRE_CLASS_CAPACITY;
 	h->other = -1;
 	int rc = was ? quire_log_rm(s, "other", NULL) : quire_log_create(s, "other", &o, NULL);
 	if (was_done(h, rc))
 		h->other = !was;
-	else if (rc == -ENOSPC && store_error(h->e->store) == 0)
+	else if (rc == -ENOSPC && store_error(h->store) == 0)
 		h->other = was;
 }
 
@@ -240,31 +243,34 @@ static void make_or_remove_other(struct history *h)
 static void set_clock(struct history *h)
 {
 	static const uint64_t steps[] = {1, SECOND, 3600 * SECOND, 5 * 365 * 86400 * SECOND};
-	uint64_t step = steps[rnd(h, 4)], now = history_now();
+	uint64_t step = steps[rnd(h, 4)], now = clock_real();
 
-	history_set_clock(h, rnd(h, 2) == 0 && now > 2 * step ? now - step : now < UINT64_MAX / 4 ? now + step : now);
+	log_history_set_clock(h, rnd(h, 2) == 0 && now > 2 * step ? now - step : now < UINT64_MAX / 4 ? now + step : now);
+}
+
+static void found(void *arg, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *text)
+{
+	(void)fprintf(stderr, "found %d, object %llu, class %u, offset %llu: %s\n", error, (unsigned long long)id, class_no,
+	              (unsigned long long)offset, text);
+	(void)arg;
 }
 
 static void check(struct history *h)
 {
-	int64_t n = env_check(h->e, false);
+	struct store_check quiet = {.found = NULL}, loud = {.found = found};
+	int64_t n = store_check(h->store, &quiet);
 
 	look_at_power(h);
 	if (n != 0 && !h->dead && !h->faulty)
-		history_fail(h, __FILE__, __LINE__, "%lld findings, %lld again", (long long)n,
-		             (long long)env_check(h->e, true));
+		log_history_fail(h, __FILE__, __LINE__, "%lld findings, %lld again", (long long)n,
+		                 (long long)store_check(h->store, &loud));
 }
 
-/* The media go on from here, with what the process had under way. */
 static void die(struct history *h)
 {
-	if (h->dead)
+	if (h->dead || h->die == NULL)
 		return;
-	assert_int_equal(sim_clone(h->e->sim, env_random(&h->random), &h->heirs[0]), 0);
-	if (h->e->pmem != NULL)
-		assert_int_equal(sim_clone(h->e->pmem, env_random(&h->random), &h->heirs[1]), 0);
-	h->n_deaths++;
-	sim_cut(h->e->sim, 0);
+	h->die(h->arg);
 	look_at_power(h);
 }
 
@@ -301,7 +307,7 @@ static const struct step_kind kinds[] = {
 	{8, pause_a_turn},
 };
 
-void one_step(struct history *h)
+void log_step(struct history *h)
 {
 	unsigned all = 0, i = 0;
 
@@ -310,5 +316,5 @@ void one_step(struct history *h)
 	for (unsigned at = (unsigned)rnd(h, all); at >= kinds[i].weight; i++)
 		at -= kinds[i].weight;
 	kinds[i].run(h);
-	history_set_clock(h, history_now() + rnd(h, 3));
+	log_history_set_clock(h, clock_real() + rnd(h, 3));
 }

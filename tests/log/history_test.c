@@ -7,6 +7,8 @@
  * persistent memory, whose cache lines are watched: none may be told durable that is not, none be flushed for nothing.
  */
 #include "history.h"
+#include "log_env.h"
+#include "../support/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,6 +27,11 @@
 static struct env e;
 static struct history h;
 
+/* Of a process that died: the media, which go on. */
+static struct sim *heirs[2];
+static bool left_behind;   /* a process has died, and the power was not gone since then */
+static uint64_t n_missing; /* by the shadow's account, so far */
+
 /* Formatted once: large and small, and with logs that keep little. */
 static struct image {
 	struct sim *sim, *pmem;
@@ -36,6 +43,46 @@ static struct image {
 	{.n_units = 500, .retain_bytes = 2 * SEGMENT},
 };
 
+/* ---- what the history asks for ---- */
+
+/* One medium without power: no other has any. */
+static bool power_is_gone(void *arg)
+{
+	struct env *env = arg;
+
+	if (env->pmem != NULL && sim_is_cut(env->pmem) != sim_is_cut(env->sim))
+		sim_cut(sim_is_cut(env->sim) ? env->pmem : env->sim, random_next(&h.random));
+	return sim_is_cut(env->sim);
+}
+
+/* The media go on from here, with what the process had under way. */
+static void die(void *arg)
+{
+	struct env *env = arg;
+
+	assert_int_equal(sim_clone(env->sim, random_next(&h.random), &heirs[0]), 0);
+	if (env->pmem != NULL)
+		assert_int_equal(sim_clone(env->pmem, random_next(&h.random), &heirs[1]), 0);
+	h.n_deaths++;
+	sim_cut(env->sim, 0);
+}
+
+static int open_log(bool read_only)
+{
+	int rc = env_open_log(&e, read_only);
+
+	h.store = e.store;
+	h.log = e.log;
+	return rc;
+}
+
+static int close_log(void)
+{
+	h.store = NULL;
+	h.log = NULL;
+	return env_close(&e);
+}
+
 /* ---- a life ---- */
 
 static void worker(void *arg)
@@ -43,7 +90,7 @@ static void worker(void *arg)
 	(void)arg;
 	while (!h.dead && !h.broken && h.n_steps > 0) {
 		h.n_steps--;
-		one_step(&h);
+		log_step(&h);
 	}
 	h.n_working--;
 }
@@ -64,20 +111,20 @@ static void look_read_only(struct env *env, void *arg)
 	uint64_t n_events = sim_n_events(env->sim) + (env->pmem != NULL ? sim_n_events(env->pmem) : 0);
 
 	(void)arg;
-	if (!was_done(&h, env_open_log(env, true)))
+	if (!was_done(&h, open_log(true)))
 		return;
 	(void)settle(&h, false);
-	want(&h, env_close(env) == 0);
+	want(&h, close_log() == 0);
 	want(&h, n_events == sim_n_events(env->sim) + (env->pmem != NULL ? sim_n_events(env->pmem) : 0));
 }
 
 static void open_and_settle(struct env *env, void *arg)
 {
 	(void)arg;
-	int rc = env_open_log(env, false);
+	int rc = open_log(false);
 	look_at_power(&h);
 	if (rc < 0 && !h.dead && !h.faulty)
-		history_fail(&h, __FILE__, __LINE__, "open: %d, %s", rc, env->err.text);
+		log_history_fail(&h, __FILE__, __LINE__, "open: %d, %s", rc, env->err.text);
 	if (rc < 0) {
 		h.broken = true;
 		return;
@@ -100,7 +147,7 @@ static void end_life(struct env *env, void *arg)
 	h.n_segments += s.n_seals;
 	if (!h.dead && h.first < first)
 		h.first = first;
-	int rc = env_close(env);
+	int rc = close_log();
 	look_at_power(&h);
 	want(&h, rc == 0 || h.dead || h.faulty);
 	if (rc == 0 && !h.dead)
@@ -116,16 +163,16 @@ static void note_shadow(struct sim *sim)
 	if (sim == NULL)
 		return;
 	sim_shadow_get(sim, &shadow);
-	if ((shadow.n_missing_bytes != h.n_missing && !h.left_behind) || shadow.n_wasted_flushes + shadow.n_wasted_fences != 0)
-		history_fail(&h, __FILE__, __LINE__, "%llu bytes missing at %llu; %llu flushes wasted at %llu, %llu fences",
+	if ((shadow.n_missing_bytes != n_missing && !left_behind) || shadow.n_wasted_flushes + shadow.n_wasted_fences != 0)
+		log_history_fail(&h, __FILE__, __LINE__, "%llu bytes missing at %llu; %llu flushes wasted at %llu, %llu fences",
 		             (unsigned long long)shadow.n_missing_bytes, (unsigned long long)shadow.missing_at,
 		             (unsigned long long)shadow.n_wasted_flushes, (unsigned long long)shadow.wasted_at,
 		             (unsigned long long)shadow.n_wasted_fences);
-	h.n_missing = shadow.n_missing_bytes;
-	h.left_behind &= !h.dead;
-	if (h.heirs[0] != NULL) {
-		h.n_missing = 0;
-		h.left_behind = true;
+	n_missing = shadow.n_missing_bytes;
+	left_behind &= !h.dead;
+	if (heirs[0] != NULL) {
+		n_missing = 0;
+		left_behind = true;
 	}
 }
 
@@ -163,20 +210,20 @@ static void plan(bool peace)
 /* Nothing of a life's I/O is left; the next begins with the media as they are now, or as a dead process left them. */
 static void pass_on(void)
 {
-	if (h.dead && h.heirs[0] == NULL)
+	if (h.dead && heirs[0] == NULL)
 		h.n_cuts++;
 	sim_cut_at(e.sim, UINT64_MAX, 0);
 	if (e.pmem != NULL)
 		sim_cut_at(e.pmem, UINT64_MAX, 0);
 	note_shadow(e.pmem);
 	h.hash = h.hash * 31 + sim_history_hash(e.sim) + (e.pmem != NULL ? sim_history_hash(e.pmem) : 0);
-	if (h.heirs[0] == NULL)
+	if (heirs[0] == NULL)
 		return;
 	sim_destroy(e.sim);
 	sim_destroy(e.pmem);
-	e.sim = h.heirs[0];
-	e.pmem = h.heirs[1];
-	h.heirs[0] = h.heirs[1] = NULL;
+	e.sim = heirs[0];
+	e.pmem = heirs[1];
+	heirs[0] = heirs[1] = NULL;
 }
 
 static void live(bool peace)
@@ -216,24 +263,16 @@ static void last_look(struct env *env, void *arg)
 	open_and_settle(env, NULL);
 	int64_t n = rnd(&h, 4) == 0 ? env_check(env, true) : 0;
 	want(&h, n == 0);
-	want(&h, env_close(env) == 0);
+	want(&h, close_log() == 0);
 }
 
 static void one_history(uint64_t seed)
 {
 	struct sim_faults none = {.cut_ends_io = true};
-	uint64_t hash = h.hash;
 
-	memset(h.by_lsn, 0, (h.n_known + 1) * sizeof(h.by_lsn[0]));
-	memset(h.times, 0, (h.n_known + 1) * sizeof(h.times[0]));
-	h.seed = h.random = seed;
-	h.hash = hash;
-	h.n_ids = h.n_batches = h.n_under_way = 0;
-	h.n_known = h.n_settled = h.n_durable = h.first = h.first_max = h.last_min = h.last_max = 0;
-	h.other = 0;
-	h.n_missing = 0;
-	h.left_behind = false;
-	history_set_clock(&h, UINT64_C(1600000000000000000));
+	log_history_begin(&h, seed, 0);
+	n_missing = 0;
+	left_behind = false;
 	struct image *image = &images[rnd(&h, N_IMAGES)];
 	static const uint32_t sizes[] = {60, 400, 2000, 2000, 6000, 6000, 20000, 61000};
 	h.max_len = sizes[rnd(&h, 8)];
@@ -314,7 +353,12 @@ static int begin(void **state)
 	struct sim_faults none = {.cut_ends_io = true};
 
 	(void)state;
-	h.e = &e;
+	h.power_is_gone = power_is_gone;
+	h.die = die;
+	h.arg = &e;
+	h.segment_bytes = SEGMENT;
+	h.cls = strcmp(MEDIUM, "pmem") == 0 ? QUIRE_CLASS_PMEM : QUIRE_CLASS_CAPACITY;
+	h.other_cls = QUIRE_CLASS_CAPACITY;
 	env_init(&e, 5, 0, NULL);
 	for (unsigned i = 0; i < N_IMAGES; i++) {
 		struct image *image = &images[i];

@@ -1,5 +1,6 @@
 /* log_env.c - see log_env.h. */
 #include "log_env.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,11 +11,7 @@ uint32_t record_max_len = 2000;
 
 uint64_t env_random(uint64_t *state)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
+	return random_next(state);
 }
 
 uint64_t random_seed(void)

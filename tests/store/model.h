@@ -32,6 +32,7 @@ struct model {
 	struct model_transaction transactions[MODEL_MAX_OPEN];
 	uint64_t max_id; /* ever given out */
 	uint64_t n_units[STORE_N_CLASSES]; /* of the classes, at least */
+	bool is_shared; /* others have objects and space in the store, too */
 };
 
 void model_init(struct model *m);
@@ -50,5 +51,7 @@ void model_settle(struct model *m, struct env *e);
 /* In a coroutine: everything is as the model says, to the last byte of content and unit of space. `some`: reads only
  * one object in so many, 1: all. */
 void model_verify(struct model *m, struct env *e, unsigned some);
+/* The same of the objects alone. */
+void model_verify_objects(struct model *m, struct env *e, unsigned some);
 
 #endif

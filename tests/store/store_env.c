@@ -1,6 +1,9 @@
 /* store_env.c - see store_env.h. */
 #include "store_env.h"
 
+#include "../../src/cache/core.h"
+#include "../support/random.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +12,16 @@
 
 uint64_t env_random(uint64_t *state)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+	return random_next(state);
+}
 
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
+bool env_is_cut(const struct env *e)
+{
+	bool cut = false;
+
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
+		cut |= e->sims[i] != NULL && sim_is_cut(e->sims[i]);
+	return cut;
 }
 
 void env_init(struct env *e, uint64_t seed, const uint64_t n_units[STORE_N_CLASSES], const struct sim_faults *faults)
@@ -41,7 +49,9 @@ void env_fini(struct env *e)
 struct store_config env_config(struct env *e)
 {
 	return (struct store_config){
-		.budget = &e->budget,
+		.budget = e->cache != NULL ? &e->cache->budget : &e->budget,
+		.cache = e->cache,
+		.face = e->face,
 		.service = e->loop,
 		.seed = env_random(&e->seed) | 1,
 		.segment_bytes = e->segment_bytes != 0 ? e->segment_bytes : 64u << 10,

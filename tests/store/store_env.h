@@ -22,12 +22,15 @@ struct env {
 	uint64_t seed;       /* another for each open */
 	uint64_t slack_bytes;
 	uint32_t segment_bytes; /* 0: the smallest */
+	struct quire_cache *cache; /* borrowed, with its budget, in the place of the one here; NULL */
+	void *face;             /* borrowed; of the store's config */
 	struct quire_error err; /* of the last env_open */
 };
 
 /* Sims of n_units (0: none of that class). Nothing is formatted. */
 void env_init(struct env *e, uint64_t seed, const uint64_t n_units[STORE_N_CLASSES], const struct sim_faults *faults);
 void env_fini(struct env *e); /* the store is closed */
+bool env_is_cut(const struct env *e); /* one of its devices is */
 
 /* In a coroutine, these: */
 int env_format(struct env *e);

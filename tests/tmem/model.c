@@ -1,5 +1,6 @@
 /* model.c - random calls, and what they must have done. */
 #include "model.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,11 +16,7 @@
 
 uint64_t model_random(struct model *m, uint64_t below)
 {
-	uint64_t z = m->random += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return (z ^ (z >> 31)) % below;
+	return random_below(&m->random, below);
 }
 
 void model_fill(uint32_t content, uint8_t *page, uint32_t n_bytes)

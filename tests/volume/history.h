@@ -1,4 +1,4 @@
-/* history.h - a random history of volumes, and what they should hold: for history_test.c and its parts.
+/* history.h - a random history of volumes, and what they should hold: for history_test.c, and for the simulation of whole stores.
  *
  * Families of volumes, each with a coroutine that does one thing after another to its own volumes and snapshots. The model of a
  * family is a list of states: what it would be after each step, from the last that is promised to be durable on. A call that is
@@ -6,12 +6,16 @@
 #ifndef TESTS_VOLUME_HISTORY_H
 #define TESTS_VOLUME_HISTORY_H
 
-#include "volume_env.h"
+#include "../support/random.h"
+#include "../../src/store/store.h"
+
+#include <quire/volume.h>
 
 #include <stdio.h>
 
 #define N_OBJECTS 7u
 #define SECTOR 512u
+#define BLOCK QUIRE_VOLUME_BLOCK_BYTES
 #define BLOCK_SECTORS (BLOCK / SECTOR)
 #define MAX_BLOCKS 48u
 #define N_SECTORS (MAX_BLOCKS * BLOCK_SECTORS)
@@ -46,33 +50,42 @@ struct family {
 };
 
 struct history {
-	struct env *e;
+	struct quire_volumes *volumes; /* borrowed: open, or NULL; whoever runs the history says so, and is asked for the power */
+	bool (*power_is_gone)(void *arg);
+	void *arg;             /* borrowed */
 	uint64_t seed, random;
 	struct family families[MAX_FAMILIES];
 	unsigned n_families, n_working;
 	bool dead;             /* the power is cut, or the log has stopped */
 	bool faulty;           /* I/O may fail */
-	struct sim_faults faults; /* otherwise */
 	uint32_t next_tag;
 	uint64_t n_steps, n_lives, n_cuts, n_full, n_moved, n_checkpoints;
 };
 
-uint64_t rnd(struct history *h, uint64_t n); /* below n */
+static inline uint64_t rnd(struct history *h, uint64_t n) /* below n */
+{
+	return random_below(&h->random, n);
+}
+
+static inline bool power_is_gone(const struct history *h)
+{
+	return h->power_is_gone(h->arg);
+}
 
 #define want(h, condition) \
 	do { \
 		if (!(condition)) \
-			history_fail(h, __FILE__, __LINE__, #condition); \
+			volume_history_fail(h, __FILE__, __LINE__, #condition); \
 	} while (0)
 #define want_done(h, call) \
 	do { \
 		int64_t rc_ = (call); \
 		if (rc_ < 0) { \
 			(void)fprintf(stderr, "%lld\n", (long long)rc_); \
-			history_fail(h, __FILE__, __LINE__, #call); \
+			volume_history_fail(h, __FILE__, __LINE__, #call); \
 		} \
 	} while (0)
-__attribute__((noreturn)) void history_fail(const struct history *h, const char *file, int line, const char *what);
+__attribute__((noreturn)) void volume_history_fail(const struct history *h, const char *file, int line, const char *what);
 
 /* ---- history_model.c ---- */
 
@@ -94,6 +107,6 @@ void sector_fill(uint32_t tag, uint8_t *to);
 
 /* ---- history_steps.c ---- */
 
-void one_step(struct family *f);
+void volume_step(struct family *f);
 
 #endif

@@ -11,7 +11,7 @@ void sector_fill(uint32_t tag, uint8_t *to)
 	uint64_t state = tag;
 
 	for (unsigned i = 0; i < SECTOR; i += 8) {
-		uint64_t word = tag == 0 ? 0 : i == 0 ? tag : env_random(&state);
+		uint64_t word = tag == 0 ? 0 : i == 0 ? tag : random_next(&state);
 		memcpy(to + i, &word, 8);
 	}
 }
@@ -78,7 +78,7 @@ void family_promise(struct family *f, unsigned n)
 /* A volume is reserved, and comes from what it should. */
 static bool is_like(struct family *f, const struct state *s, const struct object *o, const struct quire_volume_info *info)
 {
-	struct quire_volumes *volumes = f->h->e->volumes;
+	struct quire_volumes *volumes = f->h->volumes;
 	struct quire_volume_info from = {.id = 0};
 	char name[160];
 
@@ -93,7 +93,7 @@ static bool is_like(struct family *f, const struct state *s, const struct object
 /* An object of a state is there, and holds that. -EIO and the like: it can't be read. 1: so it is; 0: not. */
 static int object_is(struct family *f, const struct state *s, unsigned i)
 {
-	struct quire_volumes *volumes = f->h->e->volumes;
+	struct quire_volumes *volumes = f->h->volumes;
 	const struct object *o = &s->objects[i];
 	struct quire_volume *v;
 	char name[160];
@@ -127,7 +127,7 @@ static unsigned count_there(struct family *f)
 	unsigned n = 0;
 
 	(void)snprintf(prefix, sizeof(prefix), "f%u-", f->no);
-	while (quire_volume_ls(f->h->e->volumes, info.id, &info) == 1)
+	while (quire_volume_ls(f->h->volumes, info.id, &info) == 1)
 		n += strncmp(info.name, prefix, strlen(prefix)) == 0;
 	return n;
 }
@@ -155,7 +155,7 @@ void family_settle(struct family *f)
 
 	while (i > f->n_durable && rc == 0)
 		rc = state_is(f, &f->states[--i]);
-	if (rc < 0 && (sim_is_cut(f->h->e->sim) || f->h->faulty)) {
+	if (rc < 0 && (power_is_gone(f->h) || f->h->faulty)) {
 		f->h->dead = true;
 		return;
 	}
@@ -171,7 +171,7 @@ static uint64_t count_data(struct history *h, const char *name)
 	struct quire_volume *v;
 	uint64_t bytes = 0;
 
-	want_done(h, quire_volume_open(h->e->volumes, name, &v));
+	want_done(h, quire_volume_open(h->volumes, name, &v));
 	int64_t n = quire_volume_status(v, 0, quire_volume_bytes(v), 0, extents, MAX_BLOCKS, NULL);
 	want_done(h, n);
 	for (int64_t i = 0; i < n; i++)
@@ -191,7 +191,7 @@ void family_count(struct family *f)
 		if (!s->objects[i].there)
 			continue;
 		object_name(f, s, i, name);
-		want_done(h, quire_volume_stat(h->e->volumes, name, &stat));
+		want_done(h, quire_volume_stat(h->volumes, name, &stat));
 		want(h, stat.unique_bytes + stat.shared_bytes == count_data(h, name));
 		want(h, !s->objects[i].reserved || stat.reserved_bytes + stat.unique_bytes == stat.size_bytes);
 	}
@@ -201,7 +201,7 @@ void family_verify(struct family *f, unsigned object)
 {
 	int rc = object_is(f, family_now(f), object);
 
-	if (rc < 0 && sim_is_cut(f->h->e->sim))
+	if (rc < 0 && power_is_gone(f->h))
 		f->h->dead = true;
 	else
 		want(f->h, rc == 1 || (rc < 0 && f->h->faulty));
@@ -211,7 +211,7 @@ bool family_returned(struct family *f, unsigned n_before, int rc)
 {
 	struct history *h = f->h;
 
-	if (rc < 0 && (sim_is_cut(h->e->sim) || h->dead || (h->faulty && rc != -ENOSPC))) {
+	if (rc < 0 && (power_is_gone(h) || h->dead || (h->faulty && rc != -ENOSPC))) {
 		h->dead = true;
 		return false;
 	}
@@ -229,7 +229,7 @@ bool family_returned(struct family *f, unsigned n_before, int rc)
 
 	while (i >= n_before && is == 0)
 		is = state_is(f, &f->states[--i]);
-	want(h, is == 1 || sim_is_cut(h->e->sim) || h->faulty);
+	want(h, is == 1 || power_is_gone(h) || h->faulty);
 	h->dead |= is < 0;
 	if (is == 1) { /* else any of them, as far as is known */
 		f->n = i + 1;

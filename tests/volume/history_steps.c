@@ -25,7 +25,7 @@ static struct quire_volume *open_object(struct family *f, unsigned i)
 	char name[160];
 
 	object_name(f, family_now(f), i, name);
-	want(f->h, quire_volume_open(f->h->e->volumes, name, &v) == 0);
+	want(f->h, quire_volume_open(f->h->volumes, name, &v) == 0);
 	return v;
 }
 
@@ -164,7 +164,7 @@ static void create(struct family *f)
 	s->objects[i] = (struct object){.there = true, .n_blocks = (uint8_t)(o.size_bytes / BLOCK), .reserved = o.reserve,
 	                                .from = N_OBJECTS};
 	object_name(f, s, i, name);
-	changed(f, n_before, quire_volume_create(f->h->e->volumes, name, &o));
+	changed(f, n_before, quire_volume_create(f->h->volumes, name, &o));
 }
 
 static void copy_one(struct family *f, bool snapshot)
@@ -187,7 +187,7 @@ static void copy_one(struct family *f, bool snapshot)
 	}
 	object_name(f, s, from, name);
 	object_name(f, s, to, other);
-	struct quire_volumes *volumes = f->h->e->volumes;
+	struct quire_volumes *volumes = f->h->volumes;
 	changed(f, n_before, snapshot ? quire_volume_snapshot(volumes, name, other) : quire_volume_clone(volumes, name, other));
 }
 
@@ -223,7 +223,7 @@ static void remove_one(struct family *f)
 		s->objects[k].past &= (uint8_t)~(1u << i);
 		s->objects[k].from = s->objects[k].from == i ? N_OBJECTS : s->objects[k].from;
 	}
-	changed(f, n_before, quire_volume_rm(f->h->e->volumes, name));
+	changed(f, n_before, quire_volume_rm(f->h->volumes, name));
 }
 
 static void rollback_one(struct family *f)
@@ -243,7 +243,7 @@ static void rollback_one(struct family *f)
 	s->objects[to].reserved = reserved;
 	s->objects[to].from = from;
 	s->objects[to].snapshot = false;
-	changed(f, n_before, quire_volume_rollback(f->h->e->volumes, name, other));
+	changed(f, n_before, quire_volume_rollback(f->h->volumes, name, other));
 }
 
 static void resize_one(struct family *f)
@@ -262,7 +262,7 @@ static void resize_one(struct family *f)
 		if (step == 1)
 			o->n_blocks = n_blocks;
 	}
-	changed(f, n_before, quire_volume_resize(f->h->e->volumes, name, (uint64_t)n_blocks * BLOCK));
+	changed(f, n_before, quire_volume_resize(f->h->volumes, name, (uint64_t)n_blocks * BLOCK));
 }
 
 static void promote_one(struct family *f)
@@ -278,7 +278,7 @@ static void promote_one(struct family *f)
 		return;
 	object_name(f, now, i, name);
 	if (from == N_OBJECTS) {
-		int rc = quire_volume_promote(f->h->e->volumes, name);
+		int rc = quire_volume_promote(f->h->volumes, name);
 		want(f->h, rc == -EINVAL || f->h->dead);
 		return;
 	}
@@ -288,7 +288,7 @@ static void promote_one(struct family *f)
 			s->objects[k].origin = (uint8_t)i;
 	s->objects[i].from = s->objects[from].from;
 	s->objects[from].from = (uint8_t)i;
-	changed(f, n_before, quire_volume_promote(f->h->e->volumes, name));
+	changed(f, n_before, quire_volume_promote(f->h->volumes, name));
 }
 
 static void reserve_one(struct family *f)
@@ -301,15 +301,15 @@ static void reserve_one(struct family *f)
 	struct state *s = family_next(f);
 	s->objects[i].reserved = !s->objects[i].reserved;
 	object_name(f, s, i, name);
-	changed(f, n_before, quire_volume_reserve(f->h->e->volumes, name, s->objects[i].reserved));
+	changed(f, n_before, quire_volume_reserve(f->h->volumes, name, s->objects[i].reserved));
 }
 
 static void checkpoint(struct family *f)
 {
-	int rc = quire_volumes_checkpoint(f->h->e->volumes);
+	int rc = quire_volumes_checkpoint(f->h->volumes);
 
-	if (rc < 0 && (sim_is_cut(f->h->e->sim) || f->h->faulty))
-		f->h->dead |= sim_is_cut(f->h->e->sim);
+	if (rc < 0 && (power_is_gone(f->h) || f->h->faulty))
+		f->h->dead |= power_is_gone(f->h);
 	else
 		want(f->h, rc == 0 || rc == -ENOSPC || f->h->dead);
 }
@@ -320,7 +320,7 @@ static void pause(struct family *f)
 	(void)quire_co_yield();
 }
 
-void one_step(struct family *f)
+void volume_step(struct family *f)
 {
 	static const struct {
 		unsigned weight;

@@ -2,6 +2,7 @@
  * power, at any write or flush; then the group is opened again, and each family must be in a state that was promised, or came after.
  * The store is checked as well. A seed repeats a history. */
 #include "history.h"
+#include "volume_env.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,16 +11,25 @@
 
 #define LEAST_UNITS 800u /* full now and then */
 
-uint64_t rnd(struct history *h, uint64_t n)
+static struct sim_faults lasting; /* in each life */
+
+static bool is_cut(void *arg)
 {
-	return env_random(&h->random) % n;
+	struct env *e = arg;
+
+	return sim_is_cut(e->sim);
 }
 
-void history_fail(const struct history *h, const char *file, int line, const char *what)
+void volume_history_fail(const struct history *h, const char *file, int line, const char *what)
 {
 	(void)fprintf(stderr, "%s:%d: seed %llu, life %llu, step %llu: %s\n", file, line, (unsigned long long)h->seed,
 	              (unsigned long long)h->n_lives, (unsigned long long)h->n_steps, what);
 	abort();
+}
+
+static struct env *env_of(const struct history *h)
+{
+	return h->arg;
 }
 
 /* ---- a life ---- */
@@ -30,7 +40,7 @@ static void run_family(void *arg)
 
 	while (f->n_left > 0 && !f->h->dead) {
 		f->n_left--;
-		one_step(f);
+		volume_step(f);
 	}
 	f->h->n_working--;
 }
@@ -41,7 +51,7 @@ static void live(struct history *h)
 	h->n_working = h->n_families;
 	for (unsigned i = 0; i < h->n_families; i++) {
 		h->families[i].n_left = 10 + (unsigned)rnd(h, 50);
-		want(h, quire_co_spawn(h->e->loop, run_family, &h->families[i]) == 0);
+		want(h, quire_co_spawn(env_of(h)->loop, run_family, &h->families[i]) == 0);
 	}
 	while (h->n_working > 0)
 		(void)quire_co_yield();
@@ -50,7 +60,7 @@ static void live(struct history *h)
 /* In some lives I/O fails, now and then; then the log may stop, or a checkpoint not be made. */
 static void plan_faults(struct history *h, bool faulty)
 {
-	struct sim_faults faults = h->faults;
+	struct sim_faults faults = lasting;
 
 	h->faulty = faulty;
 	if (faulty) {
@@ -59,13 +69,13 @@ static void plan_faults(struct history *h, bool faulty)
 		faults.eio_flush = rnd(h, 2) == 0 ? rate : 0;
 		faults.eio_read = rnd(h, 2) == 0 ? rate : 0;
 	}
-	sim_set_faults(h->e->sim, &faults);
+	sim_set_faults(env_of(h)->sim, &faults);
 }
 
 static void plan_cut(struct history *h)
 {
 	if (rnd(h, 3) != 0)
-		sim_cut_at(h->e->sim, sim_n_events(h->e->sim) + rnd(h, 150), rnd(h, 4));
+		sim_cut_at(env_of(h)->sim, sim_n_events(env_of(h)->sim) + rnd(h, 150), rnd(h, 4));
 }
 
 /* Opens; the power may be cut in there, too. */
@@ -73,12 +83,13 @@ static void open_group(struct history *h)
 {
 	int rc;
 
-	while ((rc = env_open(h->e)) < 0) {
-		if (!sim_is_cut(h->e->sim))
-			(void)fprintf(stderr, "%d: %s\n", rc, h->e->err.text);
-		want(h, sim_is_cut(h->e->sim));
+	while ((rc = env_open(env_of(h))) < 0) {
+		if (!sim_is_cut(env_of(h)->sim))
+			(void)fprintf(stderr, "%d: %s\n", rc, env_of(h)->err.text);
+		want(h, sim_is_cut(env_of(h)->sim));
 		h->n_cuts++;
 	}
+	h->volumes = env_of(h)->volumes;
 	h->dead = false;
 	for (unsigned i = 0; i < h->n_families && !h->dead; i++)
 		family_settle(&h->families[i]);
@@ -87,7 +98,7 @@ static void open_group(struct history *h)
 /* Nothing has anything any more. */
 static void remove_all(struct history *h)
 {
-	struct quire_volumes *volumes = h->e->volumes;
+	struct quire_volumes *volumes = h->volumes;
 	struct quire_volumes_stat stat;
 	struct quire_volume_info info;
 
@@ -142,8 +153,9 @@ static void one_history(uint64_t seed, struct history *totals)
 	const struct sim_faults faults = {.max_delay_turns = (unsigned)(seed % 4), .cut_ends_io = true,
 	                                  .tear_4k = seed % 5 == 0, .ordered = seed % 7 == 0};
 	struct env e;
-	struct history h = {.e = &e, .seed = seed, .random = seed, .next_tag = 1, .faults = faults};
+	struct history h = {.seed = seed, .random = seed, .next_tag = 1, .power_is_gone = is_cut, .arg = &e};
 
+	lasting = faults;
 	env_init(&e, seed, LEAST_UNITS + seed * 7919 % 1200, &faults);
 	e.checkpoint_bytes = 65536u << rnd(&h, 6);
 	h.n_families = 1 + (unsigned)rnd(&h, MAX_FAMILIES);

@@ -1,0 +1,23 @@
+/* random.h - what everything in a random history is drawn from: the same after the same seed, on any machine. */
+#ifndef TESTS_SUPPORT_RANDOM_H
+#define TESTS_SUPPORT_RANDOM_H
+
+#include <stdint.h>
+
+/* The next of a sequence (splitmix64); any state is a good one. */
+static inline uint64_t random_next(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+/* Below n, which is not 0. */
+static inline uint64_t random_below(uint64_t *state, uint64_t n)
+{
+	return random_next(state) % n;
+}
+
+#endif
