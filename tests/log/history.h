@@ -109,6 +109,9 @@ bool note_returned(struct history *h, struct note *n, int64_t rc, uint64_t lsn, 
 /* Is this a record that may have this number? Then it has. */
 void expect(struct history *h, const struct quire_log_record *r);
 
+/* It was once appended, whatever its number. One that is too short to say who it is may be any. */
+bool log_history_has(const struct history *h, const struct quire_log_record *r);
+
 /* ---- the whole ---- */
 
 /* Reads on from a record to the end, and perhaps all back; false: the media failed. What was trimmed meanwhile is left out. */

@@ -240,6 +240,16 @@ void expect(struct history *h, const struct quire_log_record *r)
 	h->times[r->lsn] = r->time_ns;
 }
 
+bool log_history_has(const struct history *h, const struct quire_log_record *r)
+{
+	uint64_t own;
+
+	if (r->len_bytes < sizeof(own))
+		return true;
+	memcpy(&own, r->data, sizeof(own));
+	return (uint32_t)own < h->n_ids && is_same(&h->notes[(uint32_t)own], r);
+}
+
 /* One after the other until there is none. -ESTALE: its place was trimmed. */
 static int64_t read_on(struct history *h, struct quire_log_cursor *c, bool back)
 {

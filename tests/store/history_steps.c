@@ -166,7 +166,7 @@ static void step_grow(struct history *h)
 	if (bytes > h->most_units * PAGE)
 		return;
 	int rc = store_class_grow(h->e->store, cls, bytes, NULL);
-	if (broken(h, rc))
+	if (broken(h, rc) || (rc == -ENOSPC && h->faulty))
 		return;
 	/* Another worker was quicker, and made it larger. */
 	assert_true(rc == 0 || (rc == -EINVAL && h->m.n_units[cls] > bytes / PAGE));

@@ -37,6 +37,7 @@ struct model {
 
 void model_init(struct model *m);
 struct model_object *model_find(struct model *m, uint64_t id);
+bool model_knows(struct model *m, uint64_t id);
 /* Notes an object that was begun; fails the test if its id was there before. */
 struct model_object *model_begun(struct model *m, uint64_t id, unsigned cls);
 
@@ -51,7 +52,7 @@ void model_settle(struct model *m, struct env *e);
 /* In a coroutine: everything is as the model says, to the last byte of content and unit of space. `some`: reads only
  * one object in so many, 1: all. */
 void model_verify(struct model *m, struct env *e, unsigned some);
-/* The same of the objects alone. */
+/* The same of the objects alone; or until the power is gone. */
 void model_verify_objects(struct model *m, struct env *e, unsigned some);
 
 #endif

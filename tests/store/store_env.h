@@ -47,7 +47,7 @@ void env_run(struct env *e, void (*fn)(struct env *e, void *arg), void *arg);
 struct store_config env_config(struct env *e);
 
 /* What objects of the model are begun with, by their class. */
-#define ENV_SHIFT(cls) (12 + (cls))
+#define ENV_SHIFT(cls) (12 + 2 * (cls))
 #define ENV_TAG(cls) (uint8_t)(255 - (cls))
 
 /* Bytes of object id from offset on. */

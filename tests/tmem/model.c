@@ -342,7 +342,7 @@ void model_step(struct model *m)
 	m->n_steps++;
 	if (kind < 2)
 		settings(m);
-	else if (kind < 20)
+	else if (kind < 20 && !m->alone)
 		batch(m);
 	else if (kind < 23)
 		recompress(m);

@@ -25,6 +25,7 @@ struct model {
 	uint64_t most_budget;  /* 0: the budget stays as it is */
 	uint8_t *page;         /* room for the largest */
 	bool keeps_pools;      /* none is made anew by a step */
+	bool alone;            /* no other thread may help: no batches */
 	bool remotes;          /* what some pools evict goes to a remote tier */
 	bool spills, io_fails; /* some pools spill; a read of what they have spilled may fail */
 };

@@ -102,6 +102,9 @@ void family_count(struct family *f);
 /* What an object holds is what it should. */
 void family_verify(struct family *f, unsigned object);
 
+/* After damage: reads everything. It must be what was written there once, whenever; how many reads failed. */
+unsigned volume_history_look(struct history *h);
+
 void object_name(const struct family *f, const struct state *s, unsigned object, char ret[160]);
 void sector_fill(uint32_t tag, uint8_t *to);
 

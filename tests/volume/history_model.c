@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+void volume_history_fail(const struct history *h, const char *file, int line, const char *what)
+{
+	(void)fprintf(stderr, "%s:%d: seed %llu, life %llu, step %llu: %s\n", file, line, (unsigned long long)h->seed,
+	              (unsigned long long)h->n_lives, (unsigned long long)h->n_steps, what);
+	abort();
+}
+
 void sector_fill(uint32_t tag, uint8_t *to)
 {
 	uint64_t state = tag;
@@ -163,6 +170,39 @@ void family_settle(struct family *f)
 	f->n = i + 1;
 	f->n_durable = f->n_done = i;
 	forget(f, i);
+}
+
+/* Sectors of one that were written there once, or never; a block that can't be read is an error. */
+static unsigned look_at(struct history *h, const char *name)
+{
+	uint8_t buf[BLOCK];
+	struct iovec iov = {buf, BLOCK};
+	struct quire_volume *v;
+	unsigned n_errors = 0;
+
+	if (quire_volume_open(h->volumes, name, &v) < 0)
+		return 1;
+	for (uint64_t k = 0; k < quire_volume_bytes(v) / SECTOR; k++) {
+		if (k % BLOCK_SECTORS == 0 && quire_volume_read(v, k * SECTOR, &iov, 1, NULL) < 0) {
+			n_errors++;
+			k += BLOCK_SECTORS - 1;
+			continue;
+		}
+		uint32_t tag = sector_tag(buf + k % BLOCK_SECTORS * SECTOR);
+		want(h, tag == 0 || (tag != UINT32_MAX && tag < h->next_tag && (tag - 1) % N_SECTORS == k));
+	}
+	quire_volume_close(v);
+	return n_errors;
+}
+
+unsigned volume_history_look(struct history *h)
+{
+	struct quire_volume_info info = {0};
+	unsigned n_errors = 0;
+
+	while (quire_volume_ls(h->volumes, info.id, &info) == 1)
+		n_errors += look_at(h, info.name);
+	return n_errors;
 }
 
 static uint64_t count_data(struct history *h, const char *name)

@@ -20,13 +20,6 @@ static bool is_cut(void *arg)
 	return sim_is_cut(e->sim);
 }
 
-void volume_history_fail(const struct history *h, const char *file, int line, const char *what)
-{
-	(void)fprintf(stderr, "%s:%d: seed %llu, life %llu, step %llu: %s\n", file, line, (unsigned long long)h->seed,
-	              (unsigned long long)h->n_lives, (unsigned long long)h->n_steps, what);
-	abort();
-}
-
 static struct env *env_of(const struct history *h)
 {
 	return h->arg;

@@ -1,0 +1,194 @@
+/* face_map.c - maps over blobs: wanted with and without pins, read, purged, destroyed, while their blobs may be deleted; and blobs read
+ * by copying. Pages are filled through the cache; in a small history it evicts none, so purging makes them cold. */
+#include "world.h"
+
+#include "../store/history.h"
+
+#include <errno.h>
+#include <quire/blob.h>
+#include <quire/map.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_MAPS 3u
+#define MAX_ITEMS 4u
+
+struct held_map {
+	struct quire_map *map; /* owned; NULL: none */
+	uint64_t ids[MAX_ITEMS], lens[MAX_ITEMS];
+	unsigned n;
+};
+
+struct map_state {
+	struct held_map maps[N_MAPS];
+	uint64_t random;
+};
+
+static uint64_t draw(struct world *w, uint64_t n)
+{
+	struct map_state *s = w->faces[FACE_MAP];
+
+	return random_below(&s->random, n);
+}
+
+static void begin(struct world *w)
+{
+	if (w->faces[FACE_MAP] == NULL)
+		w->faces[FACE_MAP] = calloc(1, sizeof(struct map_state));
+	must(w, w->faces[FACE_MAP] != NULL);
+}
+
+static bool open_face(struct world *w)
+{
+	return w->is_open[FACE_BLOB];
+}
+
+static void is_blob(struct world *w, uint64_t id, uint64_t offset, const void *bytes, uint64_t len)
+{
+	uint8_t *expected = malloc(len + 1);
+
+	env_fill(id, offset, expected, len);
+	if (memcmp(expected, bytes, len) != 0)
+		world_fail(w, __FILE__, __LINE__, "object %llu: other bytes at %llu", (unsigned long long)id, (unsigned long long)offset);
+	free(expected);
+}
+
+/* ---- steps ---- */
+
+static void make(struct world *w, struct held_map *m)
+{
+	struct quire_map_options o = {.size = sizeof(o), .fault = draw(w, 2) == 0 ? QUIRE_FAULT_PINNED : QUIRE_FAULT_AUTO};
+	struct history *objects = w->faces[FACE_BLOB];
+	struct quire_item items[MAX_ITEMS];
+	struct quire_error err;
+
+	objects->random = draw(w, UINT32_MAX);
+	m->n = 0;
+	for (unsigned i = 1 + (unsigned)draw(w, MAX_ITEMS); i > 0; i--) {
+		struct model_object *object = store_history_pick(objects, MODEL_COMMITTED);
+		if (object == NULL || object->len_bytes == 0)
+			continue;
+		m->ids[m->n] = object->id;
+		m->lens[m->n] = object->len_bytes;
+		items[m->n++] = (struct quire_item){.store = store_public(w->e.store), .blob = object->id};
+	}
+	if (m->n == 0)
+		return;
+	int rc = quire_map_create(w->cache, items, m->n, &o, &m->map, &err);
+	if (rc < 0) {
+		m->map = NULL;
+		world_say(w, "map: %d %s", rc, err.text);
+		(void)world_excuses(w, rc);
+	}
+}
+
+static int64_t want(struct quire_map *map, const struct iovec *range, bool with_op)
+{
+	struct quire_op op;
+
+	if (!with_op)
+		return quire_map_want(map, range, 1, QUIRE_WANT_PIN, NULL);
+	quire_op_init(&op);
+	int rc = quire_map_want(map, range, 1, QUIRE_WANT_PIN, &op);
+	return rc < 0 ? rc : quire_await(&op);
+}
+
+/* A range of one item is wanted and pinned, and then read as it lies. */
+static void want_pinned(struct world *w, struct held_map *m)
+{
+	unsigned i = (unsigned)draw(w, m->n);
+	uint64_t at = draw(w, m->lens[i]), len = 1 + draw(w, m->lens[i] - at);
+	const void *base;
+	size_t there;
+
+	must(w, quire_map_item(m->map, i, &base, &there) == 0 && there == m->lens[i]);
+	struct iovec range = {(char *)(uintptr_t)base + at, len};
+	int64_t rc = want(m->map, &range, draw(w, 2) == 0);
+	if (rc < 0) {
+		(void)world_excuses(w, rc);
+		return;
+	}
+	is_blob(w, m->ids[i], at, (const char *)base + at, len);
+	must(w, quire_map_resident(m->map, range.iov_base, len));
+	if (draw(w, 2) == 0)
+		(void)quire_co_yield();
+	is_blob(w, m->ids[i], at, (const char *)base + at, len);
+	must(w, quire_map_unwant(m->map, &range, 1) == 0);
+}
+
+static void purge(struct world *w, struct held_map *m)
+{
+	must(w, quire_map_purge(m->map, quire_map_base(m->map), quire_map_bytes(m->map)) >= 0);
+}
+
+static void read_copy(struct world *w)
+{
+	struct history *objects = w->faces[FACE_BLOB];
+	struct model_object *object;
+
+	objects->random = draw(w, UINT32_MAX);
+	object = store_history_pick(objects, MODEL_COMMITTED);
+	if (object == NULL)
+		return;
+	uint64_t id = object->id, at = draw(w, object->len_bytes + 2), len = draw(w, 20000);
+	uint64_t there = at < object->len_bytes ? object->len_bytes - at : 0;
+	uint8_t *buf = malloc(len + 1);
+	struct iovec iov[2] = {{buf, len / 2}, {buf + len / 2, len - len / 2}};
+	int64_t rc = quire_blob_read(store_public(w->e.store), id, at, iov, 2, NULL);
+	if (rc >= 0) {
+		must(w, (uint64_t)rc == (len < there ? len : there));
+		is_blob(w, id, at, buf, (uint64_t)rc);
+	} else if (rc != -ESTALE) { /* deleted by another meanwhile */
+		(void)world_excuses(w, rc);
+	}
+	free(buf);
+}
+
+static void destroy(struct world *w, struct held_map *m)
+{
+	must(w, quire_map_destroy(m->map, NULL) == 0);
+	m->map = NULL;
+}
+
+static bool step(struct world *w, unsigned worker, uint64_t random)
+{
+	struct map_state *s = w->faces[FACE_MAP];
+
+	(void)worker;
+	s->random = random;
+	struct held_map *m = &s->maps[draw(w, N_MAPS)];
+	uint64_t what = draw(w, 10);
+	if (what < 2)
+		read_copy(w);
+	else if (m->map == NULL)
+		make(w, m);
+	else if (what < 7)
+		want_pinned(w, m);
+	else if (what < 8)
+		purge(w, m);
+	else if (what < 9)
+		destroy(w, m);
+	return !world_power_is_gone(w);
+}
+
+static void close_face(struct world *w)
+{
+	struct map_state *s = w->faces[FACE_MAP];
+
+	for (unsigned i = 0; i < N_MAPS; i++)
+		if (s->maps[i].map != NULL)
+			destroy(w, &s->maps[i]);
+}
+
+static unsigned look(struct world *w)
+{
+	(void)w;
+	return 0;
+}
+
+static void end(struct world *w)
+{
+	(void)w;
+}
+
+const struct face_ops map_face = {.begin = begin, .open = open_face, .step = step, .close = close_face, .look = look, .end = end};

@@ -1,0 +1,113 @@
+/* face_volume.c - volumes: families of them with snapshots and clones, written, zeroed, resized, rolled back, promoted, removed; cleaned
+ * and checkpointed beside that. The steps and the model are those of tests/volume/history.h; each worker has a family. */
+#include "world.h"
+
+#include "../volume/history.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define SEGMENT_BYTES 65536u
+#define MAP_BYTES (1u << 20)
+
+static struct history *history_of(struct world *w)
+{
+	return w->faces[FACE_VOLUME];
+}
+
+static void begin(struct world *w)
+{
+	struct history *h = w->faces[FACE_VOLUME] = calloc(1, sizeof(*h));
+
+	must(w, h != NULL);
+	h->seed = h->random = w->plan.seed;
+	h->next_tag = 1;
+	h->power_is_gone = world_power_is_gone;
+	h->arg = w;
+	h->n_families = 1 + (unsigned)(w->plan.seed % PLAN_WORKERS);
+	for (unsigned i = 0; i < h->n_families; i++)
+		family_init(&h->families[i], h, i);
+}
+
+static int open_group(struct world *w)
+{
+	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = SEGMENT_BYTES, .map_bytes = MAP_BYTES,
+	                                  .checkpoint_bytes = SEGMENT_BYTES << w->plan.seed % 5};
+	struct history *h = history_of(w);
+	int rc = quire_volumes_open(store_public(w->e.store), &o, &h->volumes, &w->e.err);
+
+	if (rc < 0) {
+		h->volumes = NULL;
+		world_say(w, "volumes: %d %s", rc, w->e.err.text);
+	}
+	return rc;
+}
+
+static void close_group(struct world *w)
+{
+	struct history *h = history_of(w);
+	int rc = quire_volumes_close(h->volumes);
+
+	must(w, rc != -EBUSY);
+	h->volumes = NULL;
+	if (rc < 0)
+		(void)world_excuses(w, rc);
+	for (unsigned i = 0; i < h->n_families && rc == 0 && !world_power_is_gone(w); i++)
+		family_promise(&h->families[i], h->families[i].n_done);
+}
+
+static bool open_face(struct world *w)
+{
+	struct history *h = history_of(w);
+	int rc = open_group(w);
+
+	h->dead = false;
+	h->faulty = w->faulty;
+	h->random = w->life->random;
+	h->n_lives++;
+	if (rc < 0) {
+		must(w, rc == -ENOSPC || world_excuses(w, rc)); /* it may be that others have all the space */
+		return false;
+	}
+	for (unsigned i = 0; i < h->n_families && !h->dead; i++)
+		family_settle(&h->families[i]);
+	if (h->dead)
+		close_group(w);
+	return !h->dead;
+}
+
+static bool step(struct world *w, unsigned worker, uint64_t random)
+{
+	struct history *h = history_of(w);
+
+	if (h->dead || worker >= h->n_families)
+		return false;
+	h->random = random;
+	volume_step(&h->families[worker]);
+	return !h->dead && !world_power_is_gone(w);
+}
+
+static unsigned look(struct world *w)
+{
+	struct history *h = history_of(w);
+
+	h->faulty = true;
+	if (open_group(w) < 0)
+		return 1;
+	unsigned n_errors = volume_history_look(h);
+	(void)quire_volumes_close(h->volumes);
+	h->volumes = NULL;
+	return n_errors;
+}
+
+static void end(struct world *w)
+{
+	struct history *h = history_of(w);
+
+	for (unsigned i = 0; i < h->n_families; i++)
+		free(h->families[i].states);
+	free(h);
+	w->faces[FACE_VOLUME] = NULL;
+}
+
+const struct face_ops volume_face = {.begin = begin, .open = open_face, .step = step, .close = close_group, .look = look, .end = end};

@@ -1,0 +1,91 @@
+/* world.h - a store on simulated media, with whatever is open on it, and one thread that does everything. */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include "../store/store_env.h"
+#include "../support/random.h"
+#include "plan.h"
+
+#include "../../src/blob/face.h"
+
+struct world;
+
+/* What a face does in a history. All but begin and end run in a coroutine. */
+struct face_ops {
+	/* A new history, of media as world_images made them. */
+	void (*begin)(struct world *w);
+	/* Once, on new media with the store open: what the image shall have. NULL: nothing. */
+	void (*format)(struct world *w);
+	/* The store is open: opens what is the face's, and holds it against what was promised. False: it can't, since the power is gone
+	 * or I/O has failed, and the face has no part in this life. */
+	bool (*open)(struct world *w);
+	/* One operation, which draws from random. False: none any more in this life. */
+	bool (*step)(struct world *w, unsigned worker, uint64_t random);
+	/* The end of a life; the store is closed next. */
+	void (*close)(struct world *w);
+	/* After damage: reads all there is. Whatever comes must be as it was written, or an error; how many errors there were. */
+	unsigned (*look)(struct world *w);
+	void (*end)(struct world *w);
+};
+
+extern const struct face_ops blob_face, map_face, mdc_face, log_face, volume_face, tmem_face;
+
+struct world {
+	struct env e;                  /* loop, media, store */
+	struct quire_cache *cache;     /* owned */
+	struct face public_face;       /* of the store, as if it lay in a directory */
+	void *faces[N_FACES];          /* owned by each */
+	struct sim *images[4][STORE_N_CLASSES]; /* owned */
+	struct plan plan;
+	const struct plan_life *life;
+	unsigned life_no;
+	bool faulty;                   /* I/O and memory may fail */
+	bool damaged;                  /* what is on the media may not be what was written there */
+	bool is_open[N_FACES];
+	unsigned n_working;            /* coroutines */
+	struct sim *heirs[STORE_N_CLASSES]; /* owned; of a process that died: the media, which go on */
+	bool verbose;
+	uint64_t n_crashes, n_cuts, n_deaths, n_lives, n_ops, n_errors, n_damaged, n_refused;
+	uint64_t history;              /* hash of all that happened at the media */
+};
+
+/* ---- world.c ---- */
+
+void world_init(struct world *w, bool verbose); /* cache, loop, images */
+void world_fini(struct world *w);
+
+/* One whole history; aborts the process where a promise is broken. */
+void world_run(struct world *w, const struct plan *plan);
+
+const struct face_ops *world_face(unsigned face);
+
+/* Of one medium: then of all, from now on. arg: the world. */
+bool world_power_is_gone(void *arg);
+/* The media go on from here, with what the process had under way; it has no power any more. arg: the world. */
+void world_die(void *arg);
+
+/* True: rc was the doing of this life's faults, and nothing follows from it. Else it must not be an error. */
+bool world_excuses(struct world *w, int64_t rc);
+
+void world_say(const struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+__attribute__((noreturn, format(printf, 4, 5)))
+void world_fail(const struct world *w, const char *file, int line, const char *format, ...);
+#define must(w, condition) \
+	do { \
+		if (!(condition)) \
+			world_fail(w, __FILE__, __LINE__, "%s", #condition); \
+	} while (0)
+
+/* ---- idle.c ---- */
+
+/* From now on this thread waits in virtual time: idle(arg) is called where nothing would ever happen any more, and says whether
+ * it has made something happen. */
+void idle_watch(bool (*idle)(void *arg), void *arg);
+
+/* ---- memory.c ---- */
+
+/* The budget refuses one in so many, by chance; 0: none. Counts what was refused. */
+void memory_refuse(uint32_t one_in, uint64_t seed);
+uint64_t memory_n_refused(void);
+
+#endif
