@@ -32,11 +32,13 @@ void damage_look(struct env *e, void *arg)
 		if (!is_a_reason(rc) || e->err.text[0] == 0)
 			world_fail(w, __FILE__, __LINE__, "refused with %d, \"%s\"", rc, e->err.text);
 		e->store = NULL;
+		w->sums[SUM_UNOPENED]++;
 		return;
 	}
 	for (unsigned i = 0; i < N_FACES; i++)
 		if ((w->plan.faces & 1u << i) != 0)
 			n_errors += world_face(i)->look(w);
+	w->sums[SUM_UNREADABLE] += n_errors;
 	int64_t n_found = store_check(e->store, &how);
 	world_say(w, "%u errors, check: %lld", n_errors, (long long)n_found);
 	if (n_errors > 0 && n_found == 0)

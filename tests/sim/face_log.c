@@ -71,8 +71,14 @@ static void close_log(struct world *w)
 	struct log_state *s = state_of(w);
 	uint64_t n = quire_log_visible(s->h.log), first = quire_log_first(s->h.log);
 
+	struct quire_log_stat stat;
+
 	quire_log_cursor_close(s->follower);
 	s->follower = NULL;
+	if (quire_log_stat(s->h.log, &stat) == 0) {
+		w->sums[SUM_SEALED] += stat.n_seals;
+		w->sums[SUM_DESTAGED] += stat.info.n_destaged;
+	}
 	if (!world_power_is_gone(w) && s->h.first < first)
 		s->h.first = first;
 	int rc = quire_log_close(s->h.log);
@@ -182,7 +188,11 @@ static unsigned look(struct world *w)
 
 static void end(struct world *w)
 {
-	(void)w;
+	struct history *h = &state_of(w)->h;
+
+	w->sums[SUM_RECORDS] += h->n_records;
+	w->sums[SUM_LOST] += h->n_lost;
+	h->n_records = h->n_lost = 0;
 }
 
 const struct face_ops log_face = {.begin = begin, .format = format, .open = open_face, .step = step, .close = close_log, .look = look, .end = end};

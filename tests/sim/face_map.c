@@ -75,10 +75,36 @@ static void make(struct world *w, struct held_map *m)
 	if (m->n == 0)
 		return;
 	int rc = quire_map_create(w->cache, items, m->n, &o, &m->map, &err);
+	w->sums[SUM_MAPS]++;
 	if (rc < 0) {
 		m->map = NULL;
 		world_say(w, "map: %d %s", rc, err.text);
 		(void)world_excuses(w, rc);
+	}
+}
+
+static void purge(struct world *w, struct held_map *m)
+{
+	must(w, quire_map_purge(m->map, quire_map_base(m->map), quire_map_bytes(m->map)) >= 0);
+}
+
+/* A page that could not be had shows nothing: what is not resident in a map of that kind reads as zeros. */
+static void must_not_show(struct world *w, const struct held_map *m, unsigned i)
+{
+	static const uint8_t zeros[PAGE];
+	const void *base;
+	size_t len;
+
+	if (quire_map_fault(m->map) != QUIRE_FAULT_PINNED)
+		return;
+	must(w, quire_map_item(m->map, i, &base, &len) == 0);
+	for (uint64_t at = 0; at < len; at += PAGE) {
+		const char *page = (const char *)base + at;
+		uint64_t n = len - at < PAGE ? len - at : PAGE;
+		if (quire_map_resident(m->map, page, n))
+			is_blob(w, m->ids[i], at, page, n);
+		else
+			must(w, memcmp(page, zeros, n) == 0);
 	}
 }
 
@@ -106,19 +132,18 @@ static void want_pinned(struct world *w, struct held_map *m)
 	int64_t rc = want(m->map, &range, draw(w, 2) == 0);
 	if (rc < 0) {
 		(void)world_excuses(w, rc);
+		must_not_show(w, m, i);
 		return;
 	}
+	w->sums[SUM_PAGES] += 1 + (at + len - 1) / PAGE - at / PAGE;
 	is_blob(w, m->ids[i], at, (const char *)base + at, len);
-	must(w, quire_map_resident(m->map, range.iov_base, len));
 	if (draw(w, 2) == 0)
 		(void)quire_co_yield();
+	if (draw(w, 2) == 0)
+		purge(w, m);
+	must(w, quire_map_resident(m->map, range.iov_base, len));
 	is_blob(w, m->ids[i], at, (const char *)base + at, len);
 	must(w, quire_map_unwant(m->map, &range, 1) == 0);
-}
-
-static void purge(struct world *w, struct held_map *m)
-{
-	must(w, quire_map_purge(m->map, quire_map_base(m->map), quire_map_bytes(m->map)) >= 0);
 }
 
 static void read_copy(struct world *w)
@@ -180,10 +205,43 @@ static void close_face(struct world *w)
 			destroy(w, &s->maps[i]);
 }
 
+/* Each page that can be had is right; what can't, shows nothing. */
+static unsigned look_at(struct world *w, struct held_map *m)
+{
+	unsigned n_errors = 0;
+	const void *base;
+	size_t len;
+
+	must(w, quire_map_item(m->map, 0, &base, &len) == 0);
+	for (uint64_t at = 0; at < len; at += PAGE) {
+		struct iovec range = {(char *)(uintptr_t)base + at, len - at < PAGE ? len - at : PAGE};
+		int64_t rc = want(m->map, &range, false);
+		n_errors += rc < 0;
+		if (rc < 0)
+			continue;
+		is_blob(w, m->ids[0], at, range.iov_base, range.iov_len);
+		must(w, quire_map_unwant(m->map, &range, 1) == 0);
+	}
+	must_not_show(w, m, 0);
+	return n_errors;
+}
+
 static unsigned look(struct world *w)
 {
-	(void)w;
-	return 0;
+	struct quire_map_options o = {.size = sizeof(o), .fault = QUIRE_FAULT_PINNED};
+	struct history *objects = w->faces[FACE_BLOB];
+	unsigned n_errors = 0;
+
+	for (uint64_t id = 0; object_list(w->e.store, id, &id, 1) == 1;) {
+		struct quire_item item = {.store = store_public(w->e.store), .blob = id};
+		struct held_map m = {.ids = {id}, .n = 1};
+		if (!model_knows(&objects->m, id))
+			continue;
+		must(w, quire_map_create(w->cache, &item, 1, &o, &m.map, NULL) == 0);
+		n_errors += quire_map_bytes(m.map) == 0 ? 0 : look_at(w, &m);
+		must(w, quire_map_destroy(m.map, NULL) == 0);
+	}
+	return n_errors;
 }
 
 static void end(struct world *w)

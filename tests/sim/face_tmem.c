@@ -125,6 +125,7 @@ static void save(struct world *w)
 	}
 	s->saved = s->saving;
 	s->is_saving = false;
+	w->sums[SUM_SAVED]++;
 }
 
 /* Beside the pool, to be looked at. */
@@ -178,7 +179,10 @@ static bool make(struct world *w)
 static void close_face(struct world *w)
 {
 	struct tmem_state *s = state_of(w);
+	struct quire_tmem_stat stat;
 
+	quire_tmem_stat(s->m.tmem, &stat);
+	w->sums[SUM_SPILLED] += stat.n_spilled;
 	quire_tmem_destroy(s->m.tmem);
 	free(s->m.page);
 }

@@ -46,6 +46,12 @@ static int open_group(struct world *w)
 static void close_group(struct world *w)
 {
 	struct history *h = history_of(w);
+	struct quire_volumes_stat stat;
+
+	if (quire_volumes_stat(h->volumes, &stat) == 0) {
+		w->sums[SUM_CHECKPOINTS] += stat.n_checkpoints;
+		w->sums[SUM_CLEANED] += stat.n_cleaned;
+	}
 	int rc = quire_volumes_close(h->volumes);
 
 	must(w, rc != -EBUSY);

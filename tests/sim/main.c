@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,7 +44,8 @@ struct options {
 /* Of one process; in memory that it shares with the first. */
 struct progress {
 	volatile uint64_t seed; /* under way, or next */
-	volatile uint64_t n_histories, n_crashes, n_cuts, n_deaths, n_lives, n_ops, n_errors, n_damaged, n_refused;
+	volatile uint64_t n_histories;
+	uint64_t sums[N_SUMS], before[N_SUMS]; /* of this process, and of those before it */
 };
 
 struct child {
@@ -63,18 +65,10 @@ static double now(void)
 
 /* ---- in a process ---- */
 
-static void add(struct progress *p, struct world *w)
+static void add(struct progress *p, const struct world *w)
 {
 	p->n_histories++;
-	p->n_crashes += w->n_crashes;
-	p->n_cuts += w->n_cuts;
-	p->n_deaths += w->n_deaths;
-	p->n_lives += w->n_lives;
-	p->n_ops += w->n_ops;
-	p->n_errors += w->n_errors;
-	p->n_damaged += w->n_damaged;
-	p->n_refused = memory_n_refused();
-	w->n_crashes = w->n_cuts = w->n_deaths = w->n_lives = w->n_ops = w->n_errors = w->n_damaged = 0;
+	memcpy(p->sums, w->sums, sizeof(p->sums));
 }
 
 static void run_seed(struct world *w, uint64_t seed, const struct options *o)
@@ -96,7 +90,7 @@ static bool is_enough(const struct options *o, const struct progress *all)
 	uint64_t n_crashes = 0, n_histories = 0;
 
 	for (unsigned i = 0; i < o->n_processes; i++) {
-		n_crashes += all[i].n_crashes;
+		n_crashes += sums_crashes(all[i].before) + sums_crashes(all[i].sums);
 		n_histories += all[i].n_histories;
 	}
 	return (o->n_crashes != 0 && n_crashes >= o->n_crashes) || (o->n_histories != 0 && n_histories >= o->n_histories);
@@ -126,8 +120,10 @@ static pid_t start(const struct options *o, struct progress *all, unsigned no, d
 	(void)fflush(stdout);
 	pid_t pid = fork();
 
-	if (pid == 0)
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		run_process(o, all, no, until);
+	}
 	if (pid < 0) {
 		perror("sim: fork");
 		exit(1);
@@ -183,6 +179,9 @@ static unsigned run_all(const struct options *o, struct progress *all, const cha
 			n_violations++;
 			tell_violation(all[i].seed, status, program);
 			all[i].seed += o->n_processes;
+			for (unsigned k = 0; k < N_SUMS; k++)
+				all[i].before[k] += all[i].sums[k];
+			memset(all[i].sums, 0, sizeof(all[i].sums));
 			if (o->one || o->stop || n_violations >= MOST_VIOLATIONS)
 				continue;
 			children[i] = (struct child){.pid = start(o, all, i, until), .since = now()};
@@ -195,27 +194,19 @@ static unsigned run_all(const struct options *o, struct progress *all, const cha
 
 static void tell(const struct options *o, const struct progress *all, unsigned n_violations, double seconds)
 {
-	struct progress s = {.seed = UINT64_MAX};
+	uint64_t next = UINT64_MAX, n_histories = 0, sums[N_SUMS] = {0};
 
 	for (unsigned i = 0; i < o->n_processes; i++) {
-		s.seed = all[i].seed < s.seed ? all[i].seed : s.seed;
-		s.n_histories += all[i].n_histories;
-		s.n_crashes += all[i].n_crashes;
-		s.n_cuts += all[i].n_cuts;
-		s.n_deaths += all[i].n_deaths;
-		s.n_lives += all[i].n_lives;
-		s.n_ops += all[i].n_ops;
-		s.n_errors += all[i].n_errors;
-		s.n_damaged += all[i].n_damaged;
-		s.n_refused += all[i].n_refused;
+		next = all[i].seed < next ? all[i].seed : next;
+		n_histories += all[i].n_histories;
+		for (unsigned k = 0; k < N_SUMS; k++)
+			sums[k] += all[i].sums[k] + all[i].before[k];
 	}
-	(void)printf("%llu histories, %llu lives, %llu operations; %llu crashes (%llu cuts, %llu deaths), %.0f a minute; %llu errors of I/O, "
-	             "memory refused %llu times, %llu times damaged; %u violations; %.1f s\n",
-	             (unsigned long long)s.n_histories, (unsigned long long)s.n_lives, (unsigned long long)s.n_ops,
-	             (unsigned long long)s.n_crashes, (unsigned long long)s.n_cuts, (unsigned long long)s.n_deaths,
-	             (double)s.n_crashes / seconds * 60, (unsigned long long)s.n_errors, (unsigned long long)s.n_refused,
-	             (unsigned long long)s.n_damaged, n_violations, seconds);
-	(void)printf("to go on: --from %llu\n", (unsigned long long)s.seed);
+	for (unsigned k = 0; k < N_SUMS; k++)
+		(void)printf("%s%llu %s", k == 0 ? "" : ", ", (unsigned long long)sums[k], sum_names[k]);
+	(void)printf("\n%llu histories, %llu crashes, %.0f a minute; %u violations; %.1f s\nto go on: --from %llu\n",
+	             (unsigned long long)n_histories, (unsigned long long)sums_crashes(sums),
+	             (double)sums_crashes(sums) / seconds * 60, n_violations, seconds, (unsigned long long)next);
 }
 
 /* ---- options ---- */

@@ -18,7 +18,7 @@ static const unsigned fault_chances[N_FAULTS] = {9, 4, 6, 5, 2, 2, 2, 2, 1, 1, 1
 /* Of a life: operations at most, and coroutines. */
 static const struct {
 	unsigned most_ops, n_workers;
-} amounts[N_FACES] = {{16, 2}, {6, 1}, {8, 1}, {16, 2}, {14, 2}, {5, 1}};
+} amounts[N_FACES] = {{30, 2}, {14, 1}, {14, 1}, {40, 2}, {40, 2}, {8, 1}};
 
 static unsigned draw_faces(uint64_t *random)
 {
@@ -76,7 +76,7 @@ static struct plan_life draw_life(unsigned faults, bool is_last, uint64_t *rando
 
 	life.end = draw_end(life.faults, random);
 	life.cut_class = (unsigned)random_below(random, 3);
-	life.cut_after = random_below(random, random_below(random, 3) == 0 ? 20 : 120);
+	life.cut_after = random_below(random, random_below(random, 3) == 0 ? 20 : 400);
 	life.cut_choice = random_below(random, 4) == 0 ? random_below(random, 2) : 2 + random_below(random, 1u << 30);
 	life.rate = 1u << (25 + random_below(random, 4));
 	life.random = random_next(random);

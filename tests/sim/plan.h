@@ -34,7 +34,7 @@ extern const char *const face_names[N_FACES];
 extern const char *const fault_names[N_FAULTS];
 
 #define PLAN_LIVES 8u
-#define PLAN_OPS 640u
+#define PLAN_OPS 1536u
 #define PLAN_WORKERS 2u /* coroutines of one face, at most */
 
 enum life_end { END_CLOSE, END_CUT, END_CUT_IDLE, END_DEATH };

@@ -36,6 +36,13 @@ const struct face_ops *world_face(unsigned face)
 	return all[face];
 }
 
+const char *const sum_names[N_SUMS] = {
+	"lives",         "operations",  "cuts",    "deaths",          "errors told",  "times memory refused", "I/Os damaged",
+	"refused opens", "unreadable",  "endless", "transactions",    "compactions",  "maps",                 "pages pinned",
+	"records",       "not promised and lost", "segments sealed", "destaged",        "checkpoints",  "segments cleaned",     "pages spilled",
+	"images saved",
+};
+
 static bool takes_part(const struct world *w, unsigned face)
 {
 	return (w->plan.faces & 1u << face) != 0;
@@ -113,7 +120,7 @@ bool world_excuses(struct world *w, int64_t rc)
 		return true;
 	if (!w->faulty)
 		world_fail(w, __FILE__, __LINE__, "error %lld", (long long)rc);
-	w->n_errors++;
+	w->sums[SUM_ERRORS]++;
 	return true;
 }
 
@@ -125,6 +132,7 @@ static bool idle(void *arg)
 	if (w->life == NULL || (w->life->faults & 1u << FAULT_NEVER) == 0 || env_is_cut(&w->e))
 		return false;
 	world_say(w, "everybody waits for ever");
+	w->sums[SUM_ENDLESS]++;
 	cut(w);
 	return true;
 }
@@ -218,7 +226,11 @@ static void open_all(struct env *e, void *arg)
 static void close_all(struct env *e, void *arg)
 {
 	struct world *w = arg;
+	struct store_stat stat;
 
+	store_stat(e->store, &stat);
+	w->sums[SUM_TRANSACTIONS] += stat.n_transactions;
+	w->sums[SUM_COMPACTIONS] += stat.n_compactions;
 	for (unsigned i = N_FACES; i-- > 0;) {
 		if (w->is_open[i])
 			world_face(i)->close(w);
@@ -245,7 +257,7 @@ static void work(void *arg)
 		if (op->life != w->life_no || op->face != me->face || op->worker != me->no)
 			continue;
 		world_say(w, "op %u: %s %u", op->number, face_names[me->face], me->no);
-		w->n_ops++;
+		w->sums[SUM_OPS]++;
 		bool goes_on = world_face(me->face)->step(w, me->no, random_next(&random));
 		world_say(w, "op %u: done", op->number);
 		if (!goes_on)
@@ -282,15 +294,14 @@ static void pass_on(struct world *w)
 {
 	bool is_cut = env_is_cut(&w->e), is_dead = w->heirs[0] != NULL;
 
-	w->n_crashes += is_cut || is_dead;
-	w->n_cuts += is_cut && !is_dead;
-	w->n_deaths += is_dead;
+	w->sums[SUM_CUTS] += is_cut && !is_dead;
+	w->sums[SUM_DEATHS] += is_dead;
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
 		if (w->e.sims[i] == NULL)
 			continue;
 		sim_cut_at(w->e.sims[i], UINT64_MAX, 0);
 		w->history = w->history * 31 + sim_history_hash(w->e.sims[i]);
-		w->n_damaged += sim_n_damaged(w->e.sims[i]);
+		w->sums[SUM_DAMAGED] += sim_n_damaged(w->e.sims[i]);
 		if (w->heirs[i] == NULL)
 			continue;
 		sim_destroy(w->e.sims[i]);
@@ -304,7 +315,7 @@ static void live(struct world *w, const struct plan_life *life)
 	struct worker workers[N_FACES * PLAN_WORKERS];
 
 	w->life = life;
-	w->n_lives++;
+	w->sums[SUM_LIVES]++;
 	w->faulty = has_errors(life->faults);
 	w->damaged |= (life->faults & FAULTS_DAMAGE) != 0;
 	set_faults(w, life);
@@ -364,6 +375,7 @@ void world_run(struct world *w, const struct plan *plan)
 	for (unsigned i = 0; i < N_FACES; i++)
 		if (takes_part(w, i))
 			world_face(i)->begin(w);
+	uint64_t n_refused = memory_n_refused();
 	for (w->life_no = 0; w->life_no < plan->n_lives; w->life_no++)
 		live(w, &plan->lives[w->life_no]);
 	w->life = &peace;
@@ -374,6 +386,7 @@ void world_run(struct world *w, const struct plan *plan)
 		if (takes_part(w, i))
 			world_face(i)->end(w);
 	w->life = NULL;
+	w->sums[SUM_REFUSED] += memory_n_refused() - n_refused;
 	pass_on(w);
 	drop_media(w);
 }

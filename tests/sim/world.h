@@ -10,6 +10,19 @@
 
 struct world;
 
+/* What is counted, to be told in the end: what never happens is not simulated. */
+enum sum {
+	SUM_LIVES, SUM_OPS, SUM_CUTS, SUM_DEATHS, SUM_ERRORS, SUM_REFUSED, SUM_DAMAGED, SUM_UNOPENED, SUM_UNREADABLE, SUM_ENDLESS,
+	SUM_TRANSACTIONS, SUM_COMPACTIONS, SUM_MAPS, SUM_PAGES, SUM_RECORDS, SUM_LOST, SUM_SEALED, SUM_DESTAGED, SUM_CHECKPOINTS, SUM_CLEANED, SUM_SPILLED, SUM_SAVED,
+	N_SUMS
+};
+extern const char *const sum_names[N_SUMS];
+
+static inline uint64_t sums_crashes(const uint64_t sums[N_SUMS])
+{
+	return sums[SUM_CUTS] + sums[SUM_DEATHS];
+}
+
 /* What a face does in a history. All but begin and end run in a coroutine. */
 struct face_ops {
 	/* A new history, of media as world_images made them. */
@@ -45,7 +58,7 @@ struct world {
 	unsigned n_working;            /* coroutines */
 	struct sim *heirs[STORE_N_CLASSES]; /* owned; of a process that died: the media, which go on */
 	bool verbose;
-	uint64_t n_crashes, n_cuts, n_deaths, n_lives, n_ops, n_errors, n_damaged, n_refused;
+	uint64_t sums[N_SUMS];         /* of all histories */
 	uint64_t history;              /* hash of all that happened at the media */
 };
 
@@ -84,7 +97,7 @@ void idle_watch(bool (*idle)(void *arg), void *arg);
 
 /* ---- memory.c ---- */
 
-/* The budget refuses one in so many, by chance; 0: none. Counts what was refused. */
+/* The budget refuses one in so many, by chance; 0: none. Counts what was refused, since the process began. */
 void memory_refuse(uint32_t one_in, uint64_t seed);
 uint64_t memory_n_refused(void);
 
