@@ -9,6 +9,8 @@
 #include "fill.h"
 #include "unit.h"
 
+#include "../base/canary.h"
+
 #include <errno.h>
 
 #define PIN_RESERVE_LEAST (1u << 20)
@@ -82,7 +84,7 @@ static int pin_page(struct range *r, uint64_t page, uint32_t w, uint64_t bytes)
 		return -ENOMEM;
 	/* Counted before it is pinned, so that range_kill never overlooks one. */
 	bool killed = first && (atomic_fetch_add(&r->n_pinned, 1) & RANGE_KILLED) != 0;
-	if (!killed && page_cas(range_word(r, page), &w, w + (1u << PAGE_VALUE_SHIFT)))
+	if (!killed && page_cas(range_word(r, page), &w, CANARY(pin_forgotten) ? w : w + (1u << PAGE_VALUE_SHIFT)))
 		return 0;
 	if (first)
 		atomic_fetch_sub(&r->n_pinned, 1);

@@ -38,6 +38,7 @@
 #include "journal_internal.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 
 #include <errno.h>
 #include <string.h>
@@ -169,6 +170,10 @@ static void take(struct journal *j)
 	j->io.offset = full->segment + full->base;
 	j->io.len_bytes = padded_end - full->base;
 	j->io.buf = full->bytes;
+	if (CANARY(group_loses_last_block) && j->io.len_bytes > FRAME_BLOCK_BYTES)
+		j->io.len_bytes -= FRAME_BLOCK_BYTES;
+	if (CANARY(group_acked_when_taken))
+		atomic_store(&j->n_durable, full->end_no);
 }
 
 /* ---- writing ---- */
@@ -273,7 +278,7 @@ void journal_commit_init(struct journal *j)
 {
 	j->hook.run = commit_hook;
 	j->hook.armed = false;
-	j->io.verb = DEVICE_WRITE_DURABLE;
+	j->io.verb = CANARY(group_not_durable) ? DEVICE_WRITE : DEVICE_WRITE_DURABLE;
 	j->io.buffer_slot = -1;
 	j->io.done = commit_done;
 }

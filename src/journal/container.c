@@ -34,6 +34,7 @@
 #include "container_internal.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 #include "../base/fail.h"
 
 #include <endian.h>
@@ -375,6 +376,8 @@ int container_cend(struct container *c)
 	if (rc < 0)
 		return rc;
 	struct container_end_le end = {.generation = htole64(c->logs[new].generation)};
+	if (CANARY(old_log_erased_first))
+		(void)container_erase_header(c, old);
 	rc = append_own(&c->logs[new], FRAME_CONTAINER_END, &end, sizeof(end));
 	/* Without room for END nothing was written. */
 	if (rc < 0 && journal_error(c->logs[new].journal) == 0)

@@ -21,6 +21,7 @@
 #include "journal_internal.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 #include "../base/fail.h"
 
 #include <errno.h>
@@ -186,7 +187,7 @@ static int begin_session(struct journal *j, const struct scan *s, bool clear, st
 	if (rc == 0 && end == 0) {
 		rc = begin_segment(j, s);
 		j->settled = end = FRAME_BLOCK_BYTES;
-	} else if (rc == 0) {
+	} else if (rc == 0 && !CANARY(recovered_tail_not_made_durable)) {
 		rc = write_again(j, j->segment.offset, s->proven, end, clear);
 	}
 	journal_group_begin(j, g, end, false);

@@ -2,6 +2,7 @@
 #include "key_table.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -95,7 +96,7 @@ int key_table_put(struct key_table *t, uint64_t hash, uint64_t lsn, uint64_t fir
 		slot->hash = hash;
 	}
 	*ret_old = slot->end_lsn - 1;
-	if (slot->end_lsn <= lsn)
+	if (slot->end_lsn <= lsn && (slot->end_lsn == 0 || !CANARY(key_keeps_older)))
 		slot->end_lsn = lsn + 1;
 	return 0;
 }

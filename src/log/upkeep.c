@@ -15,6 +15,7 @@
 #include "log_internal.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 #include "../cache/evict.h"
 
 #include <errno.h>
@@ -231,7 +232,8 @@ static unsigned count_below(const struct quire_log *log, uint64_t lsn)
 
 static void drop_oldest(struct quire_log *log, unsigned n)
 {
-	atomic_store(&log->first_lsn, log->segments[n - 1]->footer.end_no);
+	if (!CANARY(trim_forgets_first))
+		atomic_store(&log->first_lsn, log->segments[n - 1]->footer.end_no);
 	for (unsigned i = 0; i < n; i++) {
 		log->segments[i]->state = SEGMENT_GONE;
 		log_segment_put(log->segments[i]);

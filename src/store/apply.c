@@ -15,6 +15,8 @@
 
 #include "checksum.h"
 
+#include "../base/canary.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +147,7 @@ static int flush_dirty(struct transaction *t)
 		if (t->writers[i]->dirty)
 			dirty |= 1u << t->writers[i]->class_no;
 	for (unsigned c = 0; c < STORE_N_CLASSES && rc == 0; c++)
-		if (dirty >> c & 1)
+		if (dirty >> c & 1 && !CANARY(data_not_flushed))
 			rc = flusher_flush(&t->store->classes[c].flusher);
 	for (unsigned i = 0; i < t->n_commit && rc == 0; i++)
 		t->writers[i]->dirty = false;

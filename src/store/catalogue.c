@@ -8,6 +8,7 @@
 #include "store_internal.h"
 
 #include "replay.h"
+#include "../base/canary.h"
 #include "../base/fail.h"
 
 #include <errno.h>
@@ -185,7 +186,7 @@ int catalogue_open(struct store *s, struct quire_error *err)
 		rc = read_catalogue(s, err);
 	if (rc < 0)
 		return rc;
-	s->next_id = s->id_limit == 0 ? 1 : s->id_limit;
+	s->next_id = s->id_limit == 0 || CANARY(id_used_again) ? 1 : s->id_limit;
 	store_lock(s);
 	catalogue_account_locked(s);
 	store_unlock(s);
@@ -194,6 +195,13 @@ int catalogue_open(struct store *s, struct quire_error *err)
 
 /* ---- records ---- */
 
+static bool forgets_to_sync(uint16_t type)
+{
+	return (CANARY(transaction_not_synced) && type == FORMAT_TRANSACTION) ||
+	       (CANARY(segment_change_not_synced) && type == FORMAT_LOG_SEGMENTS) ||
+	       (CANARY(move_not_synced) && type == FORMAT_LOG_MOVED);
+}
+
 int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32_t len_bytes)
 {
 	struct iovec part = {.iov_base = (void *)(uintptr_t)payload, .iov_len = len_bytes};
@@ -201,7 +209,7 @@ int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32
 	int rc = container_append(s->catalogue, type, &part, 1, &no);
 
 	atomic_store_explicit(&s->unsealed, true, memory_order_relaxed);
-	return rc < 0 ? rc : container_sync(s->catalogue, no, NULL);
+	return rc < 0 || forgets_to_sync(type) ? rc : container_sync(s->catalogue, no, NULL);
 }
 
 void catalogue_seal(struct store *s)

@@ -19,6 +19,7 @@
 #include "store_internal.h"
 
 #include "checksum.h"
+#include "../base/canary.h"
 #include "../base/fail.h"
 
 #include <errno.h>
@@ -128,7 +129,7 @@ static int copy(struct moving *m)
 	int rc = copy_pages(m);
 	if (rc == 0)
 		rc = copy_tail(m);
-	return rc == 0 ? flusher_flush(&m->log->store->classes[m->to->class_no].flusher) : rc;
+	return rc == 0 && !CANARY(moved_segment_not_flushed) ? flusher_flush(&m->log->store->classes[m->to->class_no].flusher) : rc;
 }
 
 /* ---- record, replace ---- */

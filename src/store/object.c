@@ -3,6 +3,7 @@
 #include "store_internal.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -104,7 +105,7 @@ bool object_delete_locked(struct store *s, uint64_t id, struct reclaim *r)
 {
 	struct object *o = (struct object *)idmap_find(&s->objects, id);
 
-	if (o == NULL)
+	if (o == NULL || CANARY(space_reused_while_read))
 		return false;
 	idmap_remove(&s->objects, &o->node);
 	o->reclaim = r;

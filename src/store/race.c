@@ -17,6 +17,7 @@
 #include "store_internal.h"
 
 #include "checksum.h"
+#include "../base/canary.h"
 #include "../base/fail.h"
 
 #include <errno.h>
@@ -92,7 +93,7 @@ int race_run(struct writer *w, const void *record, uint32_t len_bytes)
 	struct store *s = w->store;
 	struct page_write p = {
 		.io = {
-			.verb = DEVICE_WRITE_DURABLE,
+			.verb = CANARY(raced_page_not_durable) ? DEVICE_WRITE : DEVICE_WRITE_DURABLE,
 			.offset = w->extents.extents[0].start * FORMAT_UNIT_BYTES,
 			.len_bytes = FORMAT_UNIT_BYTES,
 			.buf = w->buffer,

@@ -5,6 +5,7 @@
  */
 #include "tmem_internal.h"
 
+#include "../base/canary.h"
 #include "../base/spin.h"
 
 #include <errno.h>
@@ -55,7 +56,7 @@ void tmem_get_begin(struct get *g, struct quire_tmem_pool *pool, const struct qu
 			h->age = 0;
 	}
 	g->taken = take;
-	if (take) {
+	if (take && !CANARY(get_does_not_take)) {
 		tmem_page_remove(pool, &at);
 		tmem_evict_tidy(pool);
 	} else if (!g->persistent || (pool->o.flags & QUIRE_TMEM_SPILL) != 0) {

@@ -2,6 +2,7 @@
 #include "copy.h"
 #include "image.h"
 
+#include "../base/canary.h"
 #include "../base/crc32c.h"
 #include "../base/fail.h"
 
@@ -112,7 +113,7 @@ static int emit_pages(struct writer *w, struct quire_tmem_copy *copy, struct qui
 	int rc;
 
 	while ((rc = tmem_copy_step(copy, &c)) > 0) {
-		int written = emit_page(w, &c);
+		int written = CANARY(image_skips_first_page) && w->n_records == 0 ? 0 : emit_page(w, &c);
 		tmem_copy_done(copy, &c);
 		if (written < 0)
 			return quire_fail(err, written, "tmem image: writing");

@@ -8,6 +8,7 @@
 #include "tmem_internal.h"
 
 #include "page_hash.h"
+#include "../base/canary.h"
 #include "../base/crc32c.h"
 #include "../base/spin.h"
 
@@ -196,7 +197,11 @@ int tmem_put_finish(struct put *p, const void *page, struct workspace *w)
 	p->pool->counts.n_puts++;
 	int rc;
 	do {
-		if (old.value != VALUE_NONE)
+		if (CANARY(put_keeps_older) && old.value != VALUE_NONE) {
+			rc = 0;
+			break;
+		}
+		if (old.value != VALUE_NONE && !(CANARY(refused_put_keeps_old) && p->refused < 0))
 			tmem_page_remove(p->pool, &old);
 		if (p->twin != PLACE_NONE && !content_is_known(t, p->prepared.hash, p->twin)) {
 			/* It went meanwhile, perhaps just now. */

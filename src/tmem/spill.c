@@ -29,6 +29,7 @@
 #include "spill.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 #include "../base/crc32c.h"
 #include "../base/fail.h"
 
@@ -184,7 +185,7 @@ struct away_from tmem_away_pin(struct quire_tmem *t, uint32_t place)
 	const struct away *away = tmem_away_at(head_at(t, place));
 	struct segment *s = segment_at(t->spill, away->segment);
 
-	s->n_pins++;
+	s->n_pins += !CANARY(spill_reused_while_read);
 	t->spill->n_users++;
 	return (struct away_from){.at = s->at + away->offset, .segment = away->segment, .codec = (enum slot_codec)away->codec};
 }
@@ -193,9 +194,11 @@ void tmem_away_unpin(struct quire_tmem *t, const struct away_from *from)
 {
 	struct spill *sp = t->spill;
 
+	sp->n_users--;
+	if (CANARY(spill_reused_while_read))
+		return;
 	segment_at(sp, from->segment)->n_pins--;
 	bury(sp, from->segment);
-	sp->n_users--;
 }
 
 int tmem_away_read(struct quire_tmem *t, const struct away_from *from, uint32_t len, struct away_bytes *ret)

@@ -7,6 +7,7 @@
 #include "spill.h"
 #include "tmem.h"
 
+#include "../base/canary.h"
 #include "../base/crc32c.h"
 
 #include <errno.h>
@@ -152,7 +153,7 @@ static void settle(struct quire_tmem *t, int rc, uint32_t offset)
 		struct slot_head *h = head_at(t, m->place);
 		bool there = !storage_is_freed(&t->storage, m->place);
 		h->going = 0;
-		if (there && rc == 0)
+		if (there && (rc == 0 || CANARY(spilled_though_write_failed)))
 			put_away(t, m, offset);
 		else
 			tmem_age_put_back(t->pools[m->pool], m->number);

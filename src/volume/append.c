@@ -11,6 +11,7 @@
 #include "volume_internal.h"
 
 #include "../base/assert.h"
+#include "../base/canary.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -198,7 +199,7 @@ static const struct volume *target_of(const struct quire_volumes *g, const struc
 	*ret_why = v == NULL                                    ? -ESTALE
 	           : (v->flags & VOLUME_IS_SNAPSHOT) != 0       ? -EROFS
 	           : r->lba + r->n > end                        ? -EINVAL
-	           : r->unless_moved && has_moved(g, v->tree, r) ? -EAGAIN
+	           : r->unless_moved && has_moved(g, v->tree, r) && !CANARY(partial_write_loses_other) ? -EAGAIN
 	                                                         : 0;
 	return *ret_why == 0 ? v : NULL;
 }
@@ -366,7 +367,7 @@ static int append_moves(struct batch *b, struct request *r)
 			.n = htole64(moves[i].n),
 			.birth = htole64(moves[i].birth),
 			.tree = htole32(moves[i].tree),
-			.kind = !may_move(g, &moves[i]) ? ENTRY_NONE : moves[i].first ? ENTRY_FIRST : ENTRY_DATA,
+			.kind = !may_move(g, &moves[i]) && !CANARY(cleaner_brings_back_old) ? ENTRY_NONE : moves[i].first ? ENTRY_FIRST : ENTRY_DATA,
 		};
 		memcpy(b->head + sizeof(struct data_le) + i * sizeof(le), &le, sizeof(le));
 	}

@@ -6,6 +6,8 @@
  */
 #include "change.h"
 
+#include "../base/canary.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <stdio.h>
@@ -103,7 +105,8 @@ static int snapshot(struct request *r, struct table_le *to)
 	s.flags = (s.flags & ~VOLUME_IS_RESERVED) | VOLUME_IS_SNAPSHOT;
 	s.generation = g->generation;
 	v.tree = (uint32_t)next.node.id;
-	next_generation(to);
+	if (!CANARY(snapshot_shares_generation))
+		next_generation(to);
 	table_add_volume(to, &v);
 	table_add_volume(to, &s);
 	table_add_tree(to, &t);
@@ -219,7 +222,7 @@ static int resize(struct request *r, struct table_le *to)
 		return rc;
 	rc = 0;
 	/* What is given up is punched before: so it is zeros if the volume grows, whatever a crash leaves of the two. */
-	if (c->size_bytes < v.size_bytes) {
+	if (c->size_bytes < v.size_bytes && !CANARY(shrink_keeps_blocks)) {
 		r->volume = (uint32_t)v.node.id;
 		r->lba = c->size_bytes >> MAP_BLOCK_SHIFT;
 		r->n = (v.size_bytes - c->size_bytes) >> MAP_BLOCK_SHIFT;

@@ -14,6 +14,8 @@
  */
 #include "volume_internal.h"
 
+#include "../base/canary.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -128,7 +130,7 @@ static int make_durable(struct checkpoint *c)
 {
 	struct quire_volumes *g = c->g;
 	uint64_t len_bytes;
-	int rc = c->next_no > 0 ? journal_sync(g->journal, c->next_no - 1, NULL) : 0;
+	int rc = c->next_no > 0 && !CANARY(checkpoint_before_its_pages) ? journal_sync(g->journal, c->next_no - 1, NULL) : 0;
 
 	if (rc == 0) {
 		group_lock(g);
@@ -198,7 +200,7 @@ static unsigned take_dead_segments(struct quire_volumes *g, uint64_t before_no, 
 	for (struct idmap_node *node = idmap_any(&g->segments); node != NULL && k < n; node = next) {
 		struct segment *seg = (struct segment *)node;
 		next = idmap_after(&g->segments, node);
-		if (node->id >= before_no || seg->state != SEGMENT_SEALED || seg->n_live != 0)
+		if (node->id >= before_no || seg->state != SEGMENT_SEALED || seg->n_live + seg->n_merged != 0)
 			continue;
 		idmap_remove(&g->segments, node);
 		ret_ids[k++] = seg->id;
@@ -271,6 +273,8 @@ static int run(struct quire_volumes *g)
 		return rc;
 	struct checkpoint *c = g->checkpoint;
 	rc = merge_or_not(c);
+	if (rc == 0 && CANARY(segment_freed_before_checkpoint))
+		(void)remove_segments(g, c->segment_no);
 	if (rc == 0)
 		rc = make_durable(c);
 	group_lock(g);

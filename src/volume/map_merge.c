@@ -13,6 +13,8 @@
  */
 #include "map_tree.h"
 
+#include "../base/canary.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,12 +206,14 @@ static int merge_leaf(struct merging *g, const struct map_node_le *old, uint64_t
 		old = &none;
 	while (rc == 0 && pos < end && map_delta_find(g->m->delta, g->m->tree, pos, &e) && e.lba < end) {
 		e = map_cut(&e, pos, end);
+		pos = map_end(&e);
+		if (CANARY(hole_lost_in_merge) && e.place == MAP_HOLE)
+			continue;
 		rc = pass(g, old, &i, &at, e.lba, true);
 		if (rc == 0)
 			rc = pass(g, old, &i, &at, map_end(&e), false);
 		if (rc == 0)
 			rc = push_extent(g, &e);
-		pos = map_end(&e);
 	}
 	return rc == 0 ? pass(g, old, &i, &at, UINT64_MAX, true) : rc;
 }
