@@ -136,6 +136,41 @@ struct quire_check_options {
  * or a negative errno. Blocks; in a coroutine suspends. */
 int64_t quire_store_check(struct quire_store *store, const struct quire_check_options *opts);
 
+/* What becomes of a finding. */
+enum quire_remedy {
+	QUIRE_REMEDY_LOST = 0,    /* nothing has it twice: it is an error for who reads it, and for nobody else */
+	QUIRE_REMEDY_REBUILT = 1, /* made again of what else there is */
+	QUIRE_REMEDY_REOPEN = 2,  /* a log's footer or list of keys: quire_log_open makes it again where the store can be written, if the
+	                           * records are whole; if they aren't, it says so */
+};
+struct quire_repair_finding {
+	size_t size;              /* sizeof(struct quire_repair_finding) of the library */
+	int error;                /* as of a check */
+	enum quire_remedy remedy;
+	uint64_t id;              /* 0 where it is no object's */
+	enum quire_class cls;
+	uint64_t offset;          /* bytes, in the class */
+	uint64_t lost_from, lost_bytes; /* what reads as -EBADMSG (or -EIO) of object `id` from now on, as before; 0 bytes: not told so */
+	const char *text;         /* borrowed: during the call */
+};
+typedef void (*quire_repair_fn)(void *arg, const struct quire_repair_finding *finding);
+
+struct quire_repair_options {
+	size_t size;              /* sizeof(struct quire_repair_options); 0 fields mean default */
+	bool dry_run;             /* tells what would be done, and writes nothing */
+	bool structure_only;      /* as of a check: pages of checksums are not looked at then */
+	uint64_t max_bytes_per_s; /* as of a check */
+	quire_repair_fn found;    /* each finding, when it has its remedy; on the caller's thread */
+	quire_progress_fn progress;
+	void *arg;
+};
+/* A check that makes again what there is twice: a superblock of the other copy, the catalogue of what is in memory, a page of
+ * checksums of the pages it is about. Nothing is written over but what can't be read, one thing at a time and durably; so what was
+ * readable before is readable still, also if it is cut off, and then it may be called again. In use, as a check; a store that can't
+ * be opened can't be repaired, and quire_store_open says why. Returns the number of findings, or a negative errno: -EROFS (not of a dry
+ * run), -ECANCELED, -EINVAL, -ENOMEM, -EDEADLK in a loop's callback. Any thread. Blocks; in a coroutine suspends. */
+int64_t quire_store_repair(struct quire_store *store, const struct quire_repair_options *opts);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -1,16 +1,10 @@
-/* check.c - `quire check`: every structure and every checksum of a store, while it is in use or not. */
-#include "json.h"
+/* check.c - `quire check`: every structure and every checksum of a store, while it is in use or not. With --repair: check_repair.c. */
+#include "check.h"
 #include "progress.h"
-#include "store_verbs.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <string.h>
-
-struct check_args {
-	bool json, structure_only;
-	uint64_t rate;
-};
 
 struct check {
 	struct session *session;
@@ -25,6 +19,8 @@ static int parse_check(struct session *s, int argc, char **argv, void *arg, cons
 	static const struct option longs[] = {
 		{ "structure", no_argument, NULL, 's' },
 		{ "rate", required_argument, NULL, 'r' },
+		{ "repair", no_argument, NULL, 'R' },
+		{ "dry-run", no_argument, NULL, 'n' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -32,14 +28,20 @@ static int parse_check(struct session *s, int argc, char **argv, void *arg, cons
 	struct check_args *args = arg;
 	int option;
 
-	(void)ret_writes;
 	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
 		if (option == 'h') {
-			fputs("usage: quire check STORE [--structure] [--rate BYTES] [--json]\n\n"
+			fputs("usage: quire check STORE [--structure] [--rate BYTES] [--repair [--dry-run]] [--json]\n\n"
 			      "Looks at every structure of the store and reads every object against its checksums. Each finding\n"
 			      "is a line; the exit code is 1 if there was one.\n\n"
 			      "  --structure   not the objects' bytes\n"
 			      "  --rate BYTES  read no more than that a second\n"
+			      "  --repair      what there is twice is made again: a superblock of its other copy, pages of\n"
+			      "                checksums of what they are about, footers and lists of keys of a log's records,\n"
+			      "                the catalogue of what is in memory. What there is once stays as it is, and is\n"
+			      "                named: reading it is an error, everything else goes on. Nothing is written over\n"
+			      "                but what can't be read. Exit code 0: nothing was found; 3: all was made\n"
+			      "                again; 1: something is lost\n"
+			      "  --dry-run     says what --repair would do, with the same exit codes, and writes nothing\n"
 			      "  --json        findings and their number as JSON\n", s->out);
 			return CLI_DONE;
 		}
@@ -47,6 +49,10 @@ static int parse_check(struct session *s, int argc, char **argv, void *arg, cons
 			args->structure_only = true;
 		else if (option == 'j')
 			args->json = true;
+		else if (option == 'R')
+			args->repair = true;
+		else if (option == 'n')
+			args->dry_run = true;
 		else if (option != 'r')
 			return session_bad_option(s, argc, argv, option);
 		else if (!cli_parse_bytes(optarg, &args->rate))
@@ -54,6 +60,9 @@ static int parse_check(struct session *s, int argc, char **argv, void *arg, cons
 	}
 	if (argc - optind != 1)
 		return session_usage(s, "check", "which store?");
+	if (args->dry_run && !args->repair)
+		return session_usage(s, "--dry-run", "of what? It goes with --repair");
+	*ret_writes = args->repair && !args->dry_run;
 	/* Beside a writer, what was deleted and is used again would seem damaged. */
 	s->undisturbed = true;
 	*ret_path = argv[optind];
@@ -91,6 +100,9 @@ static int progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 static int run_check(struct session *s, const void *arg)
 {
 	const struct check_args *args = arg;
+
+	if (args->repair)
+		return check_repair(s, args);
 	struct check c = {.session = s, .as_json = args->json};
 	struct quire_check_options opts = {
 		.size = sizeof(opts),

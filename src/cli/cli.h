@@ -15,6 +15,7 @@ enum cli_exit {
 	CLI_DONE = 0,
 	CLI_FAILED = 1,
 	CLI_USAGE = 2,
+	CLI_REBUILT = 3, /* of a repair: there was damage, and none is left */
 };
 
 int verb_info(int argc, char **argv);

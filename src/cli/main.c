@@ -37,7 +37,7 @@ static void print_help(void)
 	       "A page cache that your program owns.\n\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		printf("  %-6s %s\n", verbs[i].name, verbs[i].summary);
-	printf("\n`quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 usage.\n");
+	printf("\n`quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 usage; 3 damaged, and repaired.\n");
 }
 
 int main(int argc, char **argv)

@@ -314,8 +314,10 @@ int log_keys_load(struct log_segment *seg)
 	if (seg->footer.n_keys == FORMAT_LOG_KEYS_UNLISTED)
 		return read_records(seg);
 	int rc = store_log_read_keys(log->space, seg->id, &seg->footer, &keys);
-	if (rc == -EBADMSG || rc == -EIO)
+	if (rc == -EBADMSG || rc == -EIO) {
+		seg->list_damaged = true;
 		return read_records(seg);
+	}
 	if (rc == 0)
 		rc = put_list(log, &seg->footer, keys);
 	free(keys);

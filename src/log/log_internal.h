@@ -61,6 +61,7 @@ struct log_segment {
 	bool known;              /* first_no is set */
 	bool ended;              /* the walk has met the LINK */
 	bool damaged;            /* SEALED: found so when it was to be moved */
+	bool list_damaged;       /* SEALED: its list of keys was, when the log was opened; its records were read instead */
 	struct range *range;     /* owned; made when it is first read through the cache */
 	struct object *object;   /* owned, with the range */
 	bool mapped;             /* with the range: its bytes may be read where they lie */

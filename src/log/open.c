@@ -6,7 +6,8 @@
  *
  * A segment without a good footer before one that has: its footer is damaged, its records may be whole. It is read, and
  * each of its records checked; if they are all there it is sealed again (in memory alone, if the store is read only), else
- * that is damage. So a footer is never missed; it saves reading.
+ * that is damage. So a footer is never missed; it saves reading. A list of keys that is damaged behind a good footer is read around, and
+ * made again likewise, if the records are whole and the store can be written.
  *
  * What is held against each other: numbers of segments and records, from one to the next. A segment that is missing, there twice,
  * or another's, is refused.
@@ -141,44 +142,71 @@ static int load_keys(struct opening *op)
 	return rc < 0 ? quire_fail(op->err, rc, "log %s: its keys", log->info.name) : 0;
 }
 
-/* ---- a segment whose footer is damaged ---- */
+/* ---- a segment whose footer is damaged, or whose list of keys ---- */
 
-static int read_again(struct opening *op, struct log_segment *seg)
+/* All of its records are checked; then they are in its image. An outcome of the journal, or a negative errno. */
+static int read_whole(struct log_segment *seg, struct quire_error *err)
 {
 	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
-	struct quire_log *log = op->log;
+	struct quire_log *log = seg->log;
 	struct journal_options o;
 
 	store_log_journal_of(log->space, &place, &o);
 	log_lock(log);
-	seg->state = SEGMENT_OPEN;
 	bool there = log_segment_need_image(seg) == 0;
 	log_unlock(log);
 	if (!there)
-		return wrong(op, -ENOMEM, seg, "its image");
-	int rc = journal_scan_segment(&o, seg->offset, log_keys_hear, log, NULL, op->err);
+		return quire_fail(err, -ENOMEM, "log %s: the image of a segment", log->info.name);
+	int rc = journal_scan_segment(&o, seg->offset, log_keys_hear, log, NULL, err);
+	return rc == JOURNAL_VALID ? device_read(o.device, seg->offset, seg->image->bytes, o.segment_bytes) : rc;
+}
+
+static int read_again(struct opening *op, struct log_segment *seg)
+{
+	struct quire_log *log = op->log;
+
+	log_lock(log);
+	seg->state = SEGMENT_OPEN;
+	log_unlock(log);
+	int rc = read_whole(seg, op->err);
 	if (rc < 0)
 		return rc;
 	if (rc != JOURNAL_VALID)
 		return wrong(op, -EBADMSG, seg, "its footer, and records in it, are damaged");
-	rc = device_read(o.device, seg->offset, seg->image->bytes, o.segment_bytes);
-	if (rc == 0) {
-		log_lock(log);
-		rc = log_segment_walk(seg, UINT64_MAX);
-		log_unlock(log);
-	}
+	log_lock(log);
+	rc = log_segment_walk(seg, UINT64_MAX);
+	log_unlock(log);
 	if (rc == 0 && !log->read_only)
 		rc = log_seal(seg);
 	return rc < 0 ? wrong(op, rc, seg, "its footer is damaged, and can't be made again") : 0;
 }
 
-static int mend_footers(struct opening *op)
+/* Sealed once more, with a list made anew. If that can't be, it is as it was: read around. */
+static void list_again(struct log_segment *seg)
+{
+	uint32_t end_bytes = seg->footer.end_bytes;
+
+	if (read_whole(seg, NULL) == JOURNAL_VALID) {
+		memset(seg->image->bytes + end_bytes, 0, -end_bytes & (FORMAT_UNIT_BYTES - 1));
+		seg->list_damaged = log_seal(seg) < 0;
+	}
+	log_lock(seg->log);
+	log_image_put(seg->image);
+	seg->image = NULL;
+	log_unlock(seg->log);
+}
+
+static int mend(struct opening *op)
 {
 	int rc = 0;
 
-	for (unsigned i = 0; i < op->first_open && rc == 0; i++)
-		if (op->log->segments[i]->state != SEGMENT_SEALED)
-			rc = read_again(op, op->log->segments[i]);
+	for (unsigned i = 0; i < op->first_open && rc == 0; i++) {
+		struct log_segment *seg = op->log->segments[i];
+		if (seg->state != SEGMENT_SEALED)
+			rc = read_again(op, seg);
+		else if (seg->list_damaged && !op->log->read_only)
+			list_again(seg);
+	}
 	return rc;
 }
 
@@ -301,7 +329,7 @@ static int run(struct opening *op)
 	if (rc == 0)
 		rc = load_keys(op);
 	if (rc == 0)
-		rc = mend_footers(op);
+		rc = mend(op);
 	if (rc == 0)
 		rc = open_journal(op);
 	if (rc == 0)

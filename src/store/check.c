@@ -7,28 +7,50 @@
  *
  * Space and catalogue are looked at with the latch held exclusively, so that accounts stand still; objects without
  * any lock, each held while it is read.
+ *
+ * What becomes of what is found, where there is to be a repair: repair.c.
  */
 #include "check_internal.h"
 
 #include "checksum.h"
+#include "../base/fail.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void check_found(struct checking *c, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *format, ...)
+__attribute__((format(printf, 3, 0)))
+static void tell(struct checking *c, struct store_finding *f, const char *format, va_list args)
 {
 	char text[256];
+
+	vsnprintf(text, sizeof(text), format, args);
+	f->text = text;
+	c->n_found++;
+	if (c->how->found != NULL)
+		c->how->found(c->how->arg, f->error, f->id, f->class_no, f->offset, text);
+	if (c->how->settled != NULL)
+		c->how->settled(c->how->arg, f);
+}
+
+void check_settled(struct checking *c, struct store_finding finding, const char *format, ...)
+{
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	tell(c, &finding, format, args);
 	va_end(args);
-	c->n_found++;
-	if (c->how->found != NULL)
-		c->how->found(c->how->arg, error, id, class_no, offset, text);
+}
+
+void check_found(struct checking *c, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *format, ...)
+{
+	struct store_finding finding = {.error = error, .id = id, .class_no = class_no, .offset = offset};
+	va_list args;
+
+	va_start(args, format);
+	tell(c, &finding, format, args);
+	va_end(args);
 }
 
 int check_progress(struct checking *c, uint64_t bytes)
@@ -49,13 +71,19 @@ static void check_copy(struct checking *c, unsigned class_no, unsigned copy)
 	struct superblock sb;
 	int rc = device_read(cls->device, offset, c->buf, FORMAT_UNIT_BYTES);
 
-	if (rc < 0)
-		check_found(c, rc, 0, class_no, offset, "superblock %u can't be read", copy);
-	else if ((rc = superblock_decode((const struct superblock_le *)c->buf, cls->device->name, &sb, &err)) < 0)
-		check_found(c, rc, 0, class_no, offset, "superblock %u: %s", copy, err.text);
-	else if (sb.generation != cls->superblock.generation || sb.class_no != class_no ||
-	         memcmp(sb.uuid, cls->superblock.uuid, sizeof(sb.uuid)) != 0)
-		check_found(c, -EUCLEAN, 0, class_no, offset, "superblock %u is not this class's latest", copy);
+	if (rc < 0) {
+		quire_fail(&err, rc, "can't be read");
+	} else {
+		rc = superblock_decode((const struct superblock_le *)c->buf, cls->device->name, &sb, &err);
+		if (rc == 0 && (sb.generation != cls->superblock.generation || sb.class_no != class_no ||
+		                memcmp(sb.uuid, cls->superblock.uuid, sizeof(sb.uuid)) != 0))
+			rc = quire_fail(&err, -EUCLEAN, "is not this class's latest");
+	}
+	if (rc == 0)
+		return;
+	struct store_finding f = {.error = rc, .class_no = class_no, .offset = offset};
+	f.remedy = repair_superblock(c, class_no, copy);
+	check_settled(c, f, "superblock %u: %s", copy, err.text);
 }
 
 /* ---- catalogue ---- */
@@ -74,8 +102,7 @@ static int check_catalogue(struct checking *c)
 
 	if (rc == -ECANCELED)
 		return rc;
-	if (rc < 0)
-		check_found(c, rc, 0, 0, c->store->classes[0].superblock.catalogue_first[0], "the catalogue can't be read again");
+	c->catalogue_error = rc;
 	return 0;
 }
 
@@ -193,41 +220,48 @@ static int check_space(struct checking *c)
 
 /* ---- objects ---- */
 
-static uint64_t place_of(const struct object *o, uint64_t unit)
+uint64_t check_place(const struct object *o, uint64_t unit)
 {
 	const struct extent *e = extents_find(o->extents, o->n_extents, unit);
 
 	return (e->start + (unit - e->logical)) * FORMAT_UNIT_BYTES;
 }
 
+void check_page_is_lost(struct checking *c, int error, const struct object *o, uint64_t page)
+{
+	uint64_t at = page * FORMAT_UNIT_BYTES, left = o->len_bytes - at;
+	struct store_finding f = {.error = error, .id = o->node.id, .class_no = o->class_no,
+	                          .offset = check_place(o, object_page_unit(o, page)), .from = at,
+	                          .n_bytes = left < FORMAT_UNIT_BYTES ? left : FORMAT_UNIT_BYTES};
+
+	check_settled(c, f, "object %llu: offset %llu", (unsigned long long)o->node.id, (unsigned long long)at);
+}
+
 /* Pages of a piece one by one: which of them are wrong. */
 static int name_pages(struct checking *c, struct object *o, uint64_t offset, uint64_t len_bytes)
 {
 	for (uint64_t at = offset; at < offset + len_bytes; at += FORMAT_UNIT_BYTES) {
-		uint64_t page = at / FORMAT_UNIT_BYTES;
 		int rc = object_read_wait(o, at, FORMAT_UNIT_BYTES, c->buf, NULL);
 		if (rc == -ENOMEM)
 			return rc;
 		if (rc < 0)
-			check_found(c, rc, o->node.id, o->class_no, place_of(o, object_page_unit(o, page)),
-			      "object %llu: offset %llu", (unsigned long long)o->node.id, (unsigned long long)at);
+			check_page_is_lost(c, rc, o, at / FORMAT_UNIT_BYTES);
 	}
 	return 0;
 }
 
-/* The pages of checksums, off the medium: what is in the cache was good once. */
+/* The pages of checksums, off the medium: what is in the cache was good once. 1: one is damaged, and that was told. */
 static int check_sums(struct checking *c, struct object *o, uint64_t group)
 {
-	uint64_t at = place_of(o, object_sums_unit(o, group));
+	uint64_t at = check_place(o, object_sums_unit(o, group));
 	int rc = device_read(c->store->classes[o->class_no].device, at, c->buf, FORMAT_UNIT_BYTES);
 
 	if (rc == 0)
 		rc = checksum_pick(o->node.id, group, (const struct sums_le *)c->buf, 0, 0, NULL);
-	if (rc < 0)
-		check_found(c, rc, o->node.id, o->class_no, at, "object %llu: the checksums from offset %llu on",
-		      (unsigned long long)o->node.id,
-		      (unsigned long long)group * FORMAT_SUMS_PER_PAGE * FORMAT_UNIT_BYTES);
-	return rc;
+	if (rc == 0)
+		return 0;
+	rc = repair_sums(c, o, group, rc);
+	return rc < 0 ? rc : 1;
 }
 
 int check_object(struct checking *c, struct object *o)
@@ -239,9 +273,12 @@ int check_object(struct checking *c, struct object *o)
 		uint64_t group = at / group_bytes, end = (group + 1) * group_bytes;
 		uint64_t n = all - at < CHECK_PIECE_BYTES ? all - at : CHECK_PIECE_BYTES;
 		n = end - at < n ? end - at : n;
-		if (o->n_pages > 1 && at % group_bytes == 0 && check_sums(c, o, group) < 0) {
-			n = (end < all ? end : all) - at; /* nothing can be said of its pages */
-		} else {
+		if (o->n_pages > 1 && at % group_bytes == 0)
+			rc = check_sums(c, o, group);
+		if (rc == 1) {
+			n = (end < all ? end : all) - at; /* that is what was said of its pages */
+			rc = 0;
+		} else if (rc == 0) {
 			rc = object_read_wait(o, at, (uint32_t)n, c->buf, NULL);
 			if (rc < 0)
 				rc = name_pages(c, o, at, n);
@@ -335,6 +372,8 @@ static int check_structure(struct checking *c)
 	if (rc == 0)
 		rc = check_space(c);
 	latch_unexclude(&s->latch);
+	if (c->catalogue_error < 0)
+		repair_catalogue(c);
 	return rc == 0 ? check_containers(c) : rc;
 }
 
@@ -342,6 +381,8 @@ int64_t store_check(struct store *s, const struct store_check *how)
 {
 	struct checking c = {.store = s, .how = how, .all_bytes = all_bytes(s, how->structure_only)};
 
+	if (how->repair == STORE_REPAIR_DO && s->config.read_only)
+		return -EROFS;
 	c.buf = aligned_alloc(FORMAT_UNIT_BYTES, CHECK_PIECE_BYTES);
 	if (c.buf == NULL)
 		return -ENOMEM;

@@ -89,6 +89,16 @@ static void found(struct log_check *l, int error, const struct segment *seg, uin
 		            l->log.settings.name, what);
 }
 
+/* What its records have too, if they are whole: who opens the log to write makes it again. */
+static void found_derived(struct log_check *l, int error, const struct segment *seg, uint64_t offset, const char *what)
+{
+	struct store_finding f = {.error = error, .id = seg->id, .class_no = seg->class_no, .offset = seg->offset + offset};
+
+	f.remedy = l->c->how->repair != STORE_REPAIR_NO && !l->log.settings.volumes ? STORE_REOPEN : STORE_LOST;
+	if (is_there(l, seg))
+		check_settled(l->c, f, "log %s: %s", l->log.settings.name, what);
+}
+
 /* ---- footers, and what they stand behind ---- */
 
 static uint64_t sums_offset(const struct log_check *l)
@@ -162,7 +172,7 @@ static int check_footer(struct log_check *l, unsigned i)
 		/* Who has the log open knows whether it is sealed. */
 		seg->told = seg->sealed || moved || (rc != -ENODATA && !is_open(l));
 		if (seg->told)
-			found(l, rc == -ENODATA ? -EBADMSG : rc, seg, footer_offset(l), "the footer of a segment");
+			found_derived(l, rc == -ENODATA ? -EBADMSG : rc, seg, footer_offset(l), "the footer of a segment");
 		return 0;
 	}
 	free(f.marks);
@@ -170,7 +180,7 @@ static int check_footer(struct log_check *l, unsigned i)
 	if (keys == -ENOMEM)
 		return keys;
 	if (keys == -EBADMSG || keys == -EIO) /* it is read around, at the cost of reading records */
-		found(l, keys, seg, keys_offset(l), "the list of keys of a segment");
+		found_derived(l, keys, seg, keys_offset(l), "the list of keys of a segment");
 	if (i == l->first_open && l->follows && (f.segment_no != l->next_no || f.first_no != l->next_record))
 		found(l, -EBADMSG, seg, 0, "the segment before is missing, or not what it was");
 	seg->sealed = true;
@@ -215,7 +225,7 @@ static int check_lost_footer(struct log_check *l, const struct segment *seg)
 	if (rc != JOURNAL_VALID)
 		found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record, in a segment without a footer");
 	else if (!seg->told && !is_open(l))
-		found(l, -EBADMSG, seg, footer_offset(l), "a segment has no footer");
+		found_derived(l, -EBADMSG, seg, footer_offset(l), "a segment has no footer");
 	return 0;
 }
 

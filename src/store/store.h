@@ -202,10 +202,31 @@ int store_container_close(struct store *s, uint64_t id);
 
 /* ---- check ---- */
 
+/* What becomes of a finding when the store is repaired; or would, if it were. */
+enum store_remedy {
+	STORE_LOST,    /* nothing has it twice. What is damaged of it is an error, for reads and for nothing else */
+	STORE_REBUILT, /* from what else there is */
+	STORE_REOPEN,  /* a log's, which is made again by who opens that log to write */
+};
+enum store_repair { STORE_REPAIR_NO, STORE_REPAIR_PLAN, STORE_REPAIR_DO };
+
+struct store_finding {
+	int error;                /* as in quire/error.h */
+	uint64_t id;              /* 0 where it is no object's */
+	unsigned class_no;
+	uint64_t offset;          /* in the class */
+	const char *text;         /* borrowed: during the call */
+	enum store_remedy remedy; /* LOST, if there is to be no repair */
+	uint64_t from, n_bytes;   /* of the object, as far as they are lost; 0 bytes: it is not that simple */
+};
+
 struct store_check {
 	bool structure_only; /* not the objects' bytes */
+	/* PLAN: nothing is written. DO: of a store that is open to write; -EROFS. */
+	enum store_repair repair;
 	/* A finding: error as in quire/error.h; id: 0 where it is no object's; text: during the call. */
 	void (*found)(void *arg, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *text);
+	void (*settled)(void *arg, const struct store_finding *finding); /* the same, with its remedy; after it was applied */
 	/* After each piece that was read; non-zero ends the check with -ECANCELED. May suspend: for rate limits. */
 	int (*progress)(void *arg, uint64_t done_bytes, uint64_t all_bytes);
 	void *arg;
@@ -214,7 +235,8 @@ struct store_check {
  * ever. Those of `capacity`. May wait. Errors of writing the superblock; -EROFS. */
 int store_use_features(struct store *s, uint32_t ro_compat, uint32_t incompat);
 
-/* Every structure and every checksum, while the store is in use. The number of findings, or a negative errno. */
+/* Every structure and every checksum, while the store is in use. The number of findings, or a negative errno. What a repair does
+ * stands in repair.c. */
 int64_t store_check(struct store *s, const struct store_check *check);
 
 #endif

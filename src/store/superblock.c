@@ -125,17 +125,23 @@ int superblock_read(struct device *d, unsigned class_no, const uint8_t *uuid, bo
 	return examine(ret, d, class_no, uuid, read_only, err);
 }
 
-int superblock_write(struct device *d, const struct superblock *sb, unsigned first)
+int superblock_write_copy(struct device *d, const struct superblock *sb, unsigned copy)
 {
 	struct superblock_le *block = aligned_alloc(FORMAT_UNIT_BYTES, sizeof(*block));
-	int rc = 0;
 
 	if (block == NULL)
 		return -ENOMEM;
 	encode(sb, block);
-	for (unsigned i = 0; i < SUPERBLOCK_COPIES && rc == 0; i++)
-		rc = device_write(d, (uint64_t)((first + i) % SUPERBLOCK_COPIES) * FORMAT_SUPERBLOCK_STEP, block,
-		                  sizeof(*block), true);
+	int rc = device_write(d, (uint64_t)copy * FORMAT_SUPERBLOCK_STEP, block, sizeof(*block), true);
 	free(block);
+	return rc;
+}
+
+int superblock_write(struct device *d, const struct superblock *sb, unsigned first)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < SUPERBLOCK_COPIES && rc == 0; i++)
+		rc = superblock_write_copy(d, sb, (first + i) % SUPERBLOCK_COPIES);
 	return rc;
 }

@@ -28,7 +28,8 @@ int superblock_decode(const struct superblock_le *block, const char *name, struc
 int superblock_read(struct device *d, unsigned class_no, const uint8_t *uuid, bool read_only,
                     struct superblock *ret, int ret_results[SUPERBLOCK_COPIES], struct quire_error *err);
 
-/* Writes both copies, each durable before the other is touched, the older or damaged one first (first: its index). */
+/* Writes one copy, durably; and both, each durable before the other is touched, the older or damaged one first (first: its index). */
+int superblock_write_copy(struct device *d, const struct superblock *sb, unsigned copy);
 int superblock_write(struct device *d, const struct superblock *sb, unsigned first);
 
 #endif

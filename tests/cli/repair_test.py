@@ -1,0 +1,122 @@
+#!/usr/bin/python3
+"""repair_test.py QUIRE - `check --repair`: what it makes again, what it calls lost, its exit codes; a dry run writes nothing."""
+import json
+import mmap
+import os
+import pathlib
+import unittest
+
+from store_case import WithStore, quire
+
+FOOTER = b"QuireEnd"
+
+
+class Repair(WithStore):
+    def content(self):
+        return {p: p.read_bytes() for p in pathlib.Path(self.store).rglob("*") if p.name != "lock"}
+
+    def repair(self, code, *options):
+        done = quire("check", self.store, "--repair", "--json", *options)
+        facts = json.loads(done.stdout)
+        self.assertEqual(done.returncode, code, (facts, done.stderr))
+        self.assertTrue(facts["complete"])
+        return [(f["remedy"], f["text"]) for f in facts["findings"]], facts["rebuilt"], facts["lost"]
+
+    def plan_and_repair(self, code):
+        """Both say the same; the plan changes nothing."""
+        before = self.content()
+        planned = self.repair(code, "--dry-run")
+        self.assertTrue(before == self.content())
+        self.assertEqual(planned, self.repair(code))
+        return planned
+
+    def patch(self, at):
+        with open(self.store / "capacity", "r+b") as file:
+            file.seek(at)
+            byte = file.read(1)[0] ^ 0x40
+            file.seek(at)
+            file.write(bytes([byte]))
+
+    def places(self, content):
+        with open(self.store / "capacity", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+            at, found = view.find(content), []
+            while at >= 0:
+                found.append(at)
+                at = view.find(content, at + 1)
+            return found
+
+    def test_sound(self):
+        self.put(self.write("a", os.urandom(50000)))
+        self.assertEqual(self.plan_and_repair(0), ([], 0, 0))
+
+    def test_superblock(self):
+        self.patch(65536 + 40)
+        findings, rebuilt, lost = self.plan_and_repair(3)
+        self.assertEqual((rebuilt, lost, findings[0][0]), (1, 0, "rebuilt"))
+        self.assertEqual(self.plan_and_repair(0), ([], 0, 0))
+
+    def test_checksums_and_a_page(self):
+        content = os.urandom(50000)
+        id_, = self.put(self.write("a", content))
+        end, = self.places(content[49152:])
+        self.patch(end + 4096 + 1)
+        self.assertEqual(quire("blob", "get", self.store, id_).returncode, 1)
+        self.assertEqual(self.plan_and_repair(3)[1:], (1, 0))
+        self.assertEqual(self.good("blob", "get", self.store, id_), content)
+        other = self.put(self.write("b", b"alone"))[0]
+        self.flip(content[8192:8292])
+        self.assertEqual(self.plan_and_repair(1)[1:], (0, 1))
+        done = quire("check", self.store, "--repair")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout.decode(), rf"object {id_}: offset 8192 .*: lost: 4096 bytes of it, from 8192 on\n")
+        self.assertEqual(self.good("blob", "get", self.store, other), b"alone")
+
+    def log(self):
+        """Some segments that are sealed."""
+        self.good("log", "create", self.store, "events", "--segment", "64K")
+        lines = b"".join(b"record %d %s\n" % (i, b"x" * 1000) for i in range(300))
+        self.good("log", "append", self.store, "events", input=lines)
+        footers = self.places(FOOTER)
+        self.assertGreater(len(footers), 3)
+        return lines, footers
+
+    def test_footer_of_a_log(self):
+        lines, footers = self.log()
+        self.patch(footers[1] + 100)
+        findings, rebuilt, lost = self.plan_and_repair(3)
+        self.assertEqual((rebuilt, lost), (len(findings), 0))
+        self.assertEqual(self.repair(0), ([], 0, 0))
+        self.assertEqual(self.good("log", "cat", self.store, "events"), lines)
+
+    def test_footer_and_records_of_a_log(self):
+        lines, footers = self.log()
+        self.patch(footers[1] + 100)
+        self.flip(b"record 80 ")
+        before = self.content()
+        _, rebuilt, lost = self.repair(1, "--dry-run")
+        self.assertTrue(before == self.content())
+        self.assertGreater(lost, 0)
+        done = quire("check", self.store, "--repair")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"records in it, are damaged", done.stderr)
+
+    def test_through_a_daemon(self):
+        daemon = self.serve()
+        self.patch(65536 + 40)
+        self.assertEqual(self.repair(3)[1:], (1, 0))
+        self.assertEqual(self.repair(0)[1:], (0, 0))
+        self.stop(daemon)
+
+    def test_what_can_not_be_opened_can_not_be_repaired(self):
+        self.patch(40)
+        self.patch(65536 + 40)
+        before = self.content()
+        self.refused(1, "damaged", "check", self.store, "--repair")
+        self.assertTrue(before == self.content())
+
+    def test_usage(self):
+        self.refused(2, "--repair", "check", self.store, "--dry-run")
+
+
+if __name__ == "__main__":
+    unittest.main()
