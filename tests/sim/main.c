@@ -283,14 +283,15 @@ static bool parse(int argc, char **argv, struct options *o)
 static int shrink_one(const struct options *o, const char *program)
 {
 	struct plan_less less = o->less;
+	struct failure failure = shrink_try(o->seed, &less, false);
 
-	if (!shrink_fails(o->seed, &less, false)) {
+	if (failure.status == 0) {
 		(void)printf("seed %llu does not fail\n", (unsigned long long)o->seed);
 		return 0;
 	}
-	shrink(o->seed, &less);
-	(void)shrink_fails(o->seed, &less, true);
-	(void)printf("%s --seed %llu --verbose --without ", program, (unsigned long long)o->seed);
+	shrink(o->seed, &less, &failure);
+	(void)shrink_try(o->seed, &less, true);
+	(void)printf("fails at %s:\n%s --seed %llu --verbose --without ", failure.where, program, (unsigned long long)o->seed);
 	less_print(&less);
 	(void)putchar('\n');
 	return 1;

@@ -111,6 +111,8 @@ void plan_make(struct plan *ret, uint64_t seed, const struct plan_less *less)
 	ret->tear_4k = random_below(&random, 5) == 0;
 	ret->ordered = random_below(&random, 7) == 0;
 	ret->faces = draw_faces(&random) & ~less->faces;
+	if ((ret->faces & 1u << FACE_BLOB) == 0)
+		ret->faces &= ~(1u << FACE_MAP);
 	unsigned faults = draw_faults(&random);
 	ret->n_lives = 2 + (unsigned)random_below(&random, PLAN_LIVES - 1);
 	for (unsigned i = 0; i < ret->n_lives; i++) {

@@ -3,7 +3,6 @@
 
 #include "world.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,16 +14,13 @@
 
 /* ---- a try ---- */
 
-static void run_quietly(uint64_t seed, const struct plan_less *less, bool is_loud)
+static void run(uint64_t seed, const struct plan_less *less, bool is_loud, int to)
 {
 	static struct plan plan;
 	static struct world w;
-	int null = is_loud ? -1 : open("/dev/null", O_WRONLY);
 
-	if (null >= 0) {
-		(void)dup2(null, STDOUT_FILENO);
-		(void)dup2(null, STDERR_FILENO);
-	}
+	(void)dup2(to, STDERR_FILENO);
+	(void)dup2(to, STDOUT_FILENO);
 	(void)alarm(LIMIT_SECONDS);
 	plan_make(&plan, seed, less);
 	world_init(&w, is_loud);
@@ -33,35 +29,69 @@ static void run_quietly(uint64_t seed, const struct plan_less *less, bool is_lou
 	_exit(0);
 }
 
-bool shrink_fails(uint64_t seed, const struct plan_less *less, bool is_loud)
+/* The first "FILE.c:LINE" of a text. */
+static void find_place(const char *text, char ret[64])
 {
-	int status = 0;
+	const char *end = strstr(text, ".c:"), *begin = end;
+
+	if (end == NULL)
+		return;
+	while (begin > text && begin[-1] != '/' && begin[-1] != ' ' && begin[-1] != '\n')
+		begin--;
+	int n = (int)(end - begin) + 3;
+	while (end[n - (int)(end - begin)] >= '0' && end[n - (int)(end - begin)] <= '9')
+		n++;
+	(void)snprintf(ret, 64, "%.*s", n, begin);
+}
+
+struct failure shrink_try(uint64_t seed, const struct plan_less *less, bool is_loud)
+{
+	struct failure f = {0};
+	char text[4096];
+	int ends[2];
 
 	(void)fflush(stdout);
-	pid_t pid = fork();
+	pid_t pid = pipe(ends) < 0 ? -1 : fork();
 	if (pid == 0)
-		run_quietly(seed, less, is_loud);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+		run(seed, less, is_loud, ends[1]);
+	if (pid < 0) {
 		perror("sim: fork");
 		exit(1);
 	}
-	return status != 0;
+	(void)close(ends[1]);
+	for (ssize_t n; (n = read(ends[0], text, sizeof(text) - 1)) > 0;) {
+		text[n] = 0;
+		if (is_loud)
+			(void)fputs(text, stdout);
+		if (f.where[0] == 0)
+			find_place(text, f.where);
+	}
+	(void)close(ends[0]);
+	(void)waitpid(pid, &f.status, 0);
+	return f;
+}
+
+static bool fails_so(uint64_t seed, const struct plan_less *less, const struct failure *failure)
+{
+	struct failure f = shrink_try(seed, less, false);
+
+	return f.status == failure->status && strcmp(f.where, failure->where) == 0;
 }
 
 /* ---- delta debugging ---- */
 
-static void shrink_bits(uint64_t seed, struct plan_less *less, unsigned *bits, unsigned n)
+static void shrink_bits(uint64_t seed, struct plan_less *less, unsigned *bits, unsigned n, const struct failure *failure)
 {
 	for (unsigned i = 0; i < n; i++) {
 		if ((*bits & 1u << i) != 0)
 			continue;
 		*bits |= 1u << i;
-		if (!shrink_fails(seed, less, false))
+		if (!fails_so(seed, less, failure))
 			*bits &= ~(1u << i);
 	}
 }
 
-static void shrink_ops(uint64_t seed, struct plan_less *less)
+static void shrink_ops(uint64_t seed, struct plan_less *less, const struct failure *failure)
 {
 	static struct plan plan;
 	struct plan_less tried;
@@ -72,25 +102,24 @@ static void shrink_ops(uint64_t seed, struct plan_less *less)
 			tried = *less;
 			for (unsigned i = at; i < at + step && i < plan.n_ops; i++)
 				tried.ops[plan.ops[i].number] = true;
-			if (shrink_fails(seed, &tried, false)) {
+			if (fails_so(seed, &tried, failure)) {
 				*less = tried;
 				plan_make(&plan, seed, less);
 			} else {
 				at += step;
 			}
 		}
-		(void)printf("  %u operations left\n", plan.n_ops);
 	}
 }
 
-void shrink(uint64_t seed, struct plan_less *less)
+void shrink(uint64_t seed, struct plan_less *less, const struct failure *failure)
 {
-	shrink_bits(seed, less, &less->faces, N_FACES);
-	shrink_bits(seed, less, &less->faults, N_FAULTS);
-	shrink_bits(seed, less, &less->lives, PLAN_LIVES);
-	shrink_ops(seed, less);
-	shrink_bits(seed, less, &less->faults, N_FAULTS);
-	shrink_bits(seed, less, &less->faces, N_FACES);
+	shrink_bits(seed, less, &less->faces, N_FACES, failure);
+	shrink_bits(seed, less, &less->faults, N_FAULTS, failure);
+	shrink_bits(seed, less, &less->lives, PLAN_LIVES, failure);
+	shrink_ops(seed, less, failure);
+	shrink_bits(seed, less, &less->faults, N_FAULTS, failure);
+	shrink_bits(seed, less, &less->faces, N_FACES, failure);
 }
 
 /* ---- as text ---- */

@@ -144,7 +144,8 @@ static uint32_t rate_of(const struct plan_life *life, enum fault_no fault)
 	return (life->faults & 1u << fault) != 0 ? life->rate : 0;
 }
 
-static void set_faults(struct world *w, const struct plan_life *life)
+/* What damages the media is not there while the store is opened: what can't be told from what a crash has torn would be lost. */
+static void set_faults(struct world *w, const struct plan_life *life, bool damaging)
 {
 	struct sim_faults f = {.cut_ends_io = true, .tear_4k = w->plan.tear_4k, .ordered = w->plan.ordered};
 
@@ -156,9 +157,9 @@ static void set_faults(struct world *w, const struct plan_life *life)
 		f.eio_flush = rate_of(life, FAULT_EIO_FLUSH);
 		f.enospc = rate_of(life, FAULT_ENOSPC);
 		f.never = rate_of(life, FAULT_NEVER) / 2;
-		f.bit_rot = rate_of(life, FAULT_ROT);
-		f.lose = rate_of(life, FAULT_LOSE);
-		f.misdirect = rate_of(life, FAULT_MISDIRECT);
+		f.bit_rot = damaging ? rate_of(life, FAULT_ROT) : 0;
+		f.lose = damaging ? rate_of(life, FAULT_LOSE) : 0;
+		f.misdirect = damaging ? rate_of(life, FAULT_MISDIRECT) : 0;
 	}
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
 		if (w->e.sims[i] != NULL)
@@ -318,10 +319,11 @@ static void live(struct world *w, const struct plan_life *life)
 	w->sums[SUM_LIVES]++;
 	w->faulty = has_errors(life->faults);
 	w->damaged |= (life->faults & FAULTS_DAMAGE) != 0;
-	set_faults(w, life);
+	set_faults(w, life, false);
 	plan_cut(w);
 	env_run(&w->e, open_all, w);
 	if (w->e.store != NULL) {
+		set_faults(w, life, true);
 		spawn_workers(w, workers);
 		must(w, quire_loop_run(w->e.loop) == 0);
 		if (life->end == END_CUT_IDLE)
@@ -380,7 +382,7 @@ void world_run(struct world *w, const struct plan *plan)
 		live(w, &plan->lives[w->life_no]);
 	w->life = &peace;
 	w->faulty = w->damaged;
-	set_faults(w, NULL);
+	set_faults(w, NULL, false);
 	env_run(&w->e, w->damaged ? damage_look : last_check, w);
 	for (unsigned i = 0; i < N_FACES; i++)
 		if (takes_part(w, i))

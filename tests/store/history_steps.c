@@ -7,7 +7,8 @@
 /* True if it is the cut's doing, or that of I/O that fails. */
 static bool broken(struct history *h, int rc)
 {
-	bool is_broken = rc == -EIO || (rc < 0 && h->faulty && rc != -ENOSPC);
+	bool is_full = rc == -ENOSPC && store_error(h->e->store) == 0;
+	bool is_broken = rc == -EIO || (rc < 0 && h->faulty && !is_full);
 
 	if (is_broken && !h->faulty && !env_is_cut(h->e))
 		fail_msg("-EIO without a cut");

@@ -102,7 +102,8 @@ void family_count(struct family *f);
 /* What an object holds is what it should. */
 void family_verify(struct family *f, unsigned object);
 
-/* After damage: reads everything. It must be what was written there once, whenever; how many reads failed. */
+/* After damage: reads everything. It must be what was written there once, whenever; how many reads failed, of which
+ * scrubbing must tell, too. */
 unsigned volume_history_look(struct history *h);
 
 void object_name(const struct family *f, const struct state *s, unsigned object, char ret[160]);

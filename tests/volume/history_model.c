@@ -191,6 +191,8 @@ static unsigned look_at(struct history *h, const char *name)
 		uint32_t tag = sector_tag(buf + k % BLOCK_SECTORS * SECTOR);
 		want(h, tag == 0 || (tag != UINT32_MAX && tag < h->next_tag && (tag - 1) % N_SECTORS == k));
 	}
+	struct quire_volume_scrub scrub = {.size = sizeof(scrub)};
+	want(h, n_errors == 0 || quire_volume_scrub(v, &scrub) != 0);
 	quire_volume_close(v);
 	return n_errors;
 }
