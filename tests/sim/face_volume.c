@@ -29,6 +29,11 @@ static void begin(struct world *w)
 		family_init(&h->families[i], h, i);
 }
 
+struct quire_volumes *volume_face_group(struct world *w)
+{
+	return history_of(w)->volumes;
+}
+
 static int open_group(struct world *w)
 {
 	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = SEGMENT_BYTES, .map_bytes = MAP_BYTES,

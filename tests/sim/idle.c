@@ -55,8 +55,10 @@ long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
 #ifdef SYS_epoll_pwait2
 	if (number == SYS_epoll_pwait2 && on_idle != NULL) {
 		const struct timespec *wait = (const struct timespec *)d;
-		clock_pass((uint64_t)wait->tv_sec * 1000000000u + (uint64_t)wait->tv_nsec);
-		return __real_epoll_wait((int)a, (struct epoll_event *)b, (int)c, 0);
+		int n = __real_epoll_wait((int)a, (struct epoll_event *)b, (int)c, 0);
+		if (n == 0)
+			clock_pass((uint64_t)wait->tv_sec * 1000000000u + (uint64_t)wait->tv_nsec);
+		return n;
 	}
 #endif
 	return __real_syscall(number, a, b, c, d, e, f);

@@ -7,18 +7,18 @@
 
 #define N_IMAGES 4u
 
-const char *const face_names[N_FACES] = {"blob", "map", "mdc", "log", "volume", "tmem"};
+const char *const face_names[N_FACES] = {"blob", "map", "mdc", "log", "volume", "tmem", "nbd"};
 const char *const fault_names[N_FAULTS] = {"cut",    "death", "slow",   "short", "eio-read", "eio-write", "eio-flush",
                                            "enospc", "never", "memory", "rot",   "lose",     "misdirect"};
 
 /* How many of ten histories have it; a quarter of all histories have everything. */
-static const unsigned face_chances[N_FACES] = {6, 4, 4, 6, 4, 2};
+static const unsigned face_chances[N_FACES] = {6, 4, 4, 6, 4, 2, 2};
 static const unsigned fault_chances[N_FAULTS] = {9, 4, 6, 5, 2, 2, 2, 2, 1, 1, 1, 1, 1};
 
 /* Of a life: operations at most, and coroutines. */
 static const struct {
 	unsigned most_ops, n_workers;
-} amounts[N_FACES] = {{30, 2}, {14, 1}, {14, 1}, {40, 2}, {40, 2}, {8, 1}};
+} amounts[N_FACES] = {{30, 2}, {14, 1}, {14, 1}, {40, 2}, {40, 2}, {8, 1}, {10, 1}};
 
 static unsigned draw_faces(uint64_t *random)
 {
@@ -28,8 +28,10 @@ static unsigned draw_faces(uint64_t *random)
 		return (1u << N_FACES) - 1;
 	for (unsigned i = 0; i < N_FACES; i++)
 		faces |= (random_below(random, 10) < face_chances[i]) << i;
-	if ((faces & 1u << FACE_MAP) != 0) /* they are of blobs */
+	if ((faces & 1u << FACE_MAP) != 0)
 		faces |= 1u << FACE_BLOB;
+	if ((faces & 1u << FACE_NBD) != 0)
+		faces |= 1u << FACE_VOLUME;
 	return faces != 0 ? faces : 1u << random_below(random, 2) * FACE_LOG;
 }
 
@@ -40,6 +42,16 @@ static unsigned draw_faults(uint64_t *random)
 	for (unsigned i = 0; i < N_FAULTS; i++)
 		faults |= (random_below(random, 10) < fault_chances[i]) << i;
 	return faults;
+}
+
+/* Maps are of blobs; what is served is a volume. */
+static unsigned with_what_they_need(unsigned faces)
+{
+	if ((faces & 1u << FACE_BLOB) == 0)
+		faces &= ~(1u << FACE_MAP);
+	if ((faces & 1u << FACE_VOLUME) == 0)
+		faces &= ~(1u << FACE_NBD);
+	return faces;
 }
 
 /* What goes wrong at the media is not in each life, and what damages them in the last one alone, since no model knows what there is
@@ -111,8 +123,7 @@ void plan_make(struct plan *ret, uint64_t seed, const struct plan_less *less)
 	ret->tear_4k = random_below(&random, 5) == 0;
 	ret->ordered = random_below(&random, 7) == 0;
 	ret->faces = draw_faces(&random) & ~less->faces;
-	if ((ret->faces & 1u << FACE_BLOB) == 0)
-		ret->faces &= ~(1u << FACE_MAP);
+	ret->faces = with_what_they_need(ret->faces);
 	unsigned faults = draw_faults(&random);
 	ret->n_lives = 2 + (unsigned)random_below(&random, PLAN_LIVES - 1);
 	for (unsigned i = 0; i < ret->n_lives; i++) {

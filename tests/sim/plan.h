@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum face_no { FACE_BLOB, FACE_MAP, FACE_MDC, FACE_LOG, FACE_VOLUME, FACE_TMEM, N_FACES };
+enum face_no { FACE_BLOB, FACE_MAP, FACE_MDC, FACE_LOG, FACE_VOLUME, FACE_TMEM, FACE_NBD, N_FACES };
 
 enum fault_no {
 	FAULT_CUT,       /* the power, at a write or flush, or while nothing is under way */

@@ -31,7 +31,7 @@ static const uint64_t image_units[][STORE_N_CLASSES] = {
 
 const struct face_ops *world_face(unsigned face)
 {
-	static const struct face_ops *const all[N_FACES] = {&blob_face, &map_face, &mdc_face, &log_face, &volume_face, &tmem_face};
+	static const struct face_ops *const all[N_FACES] = {&blob_face, &map_face, &mdc_face, &log_face, &volume_face, &tmem_face, &nbd_face};
 
 	return all[face];
 }
@@ -40,7 +40,7 @@ const char *const sum_names[N_SUMS] = {
 	"lives",         "operations",  "cuts",    "deaths",          "errors told",  "times memory refused", "I/Os damaged",
 	"refused opens", "unreadable",  "endless", "transactions",    "compactions",  "maps",                 "pages pinned",
 	"records",       "not promised and lost", "segments sealed", "destaged",        "checkpoints",  "segments cleaned",     "pages spilled",
-	"images saved",
+	"images saved",  "hang-ups",
 };
 
 static bool takes_part(const struct world *w, unsigned face)

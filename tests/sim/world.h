@@ -13,7 +13,7 @@ struct world;
 /* What is counted, to be told in the end: what never happens is not simulated. */
 enum sum {
 	SUM_LIVES, SUM_OPS, SUM_CUTS, SUM_DEATHS, SUM_ERRORS, SUM_REFUSED, SUM_DAMAGED, SUM_UNOPENED, SUM_UNREADABLE, SUM_ENDLESS,
-	SUM_TRANSACTIONS, SUM_COMPACTIONS, SUM_MAPS, SUM_PAGES, SUM_RECORDS, SUM_LOST, SUM_SEALED, SUM_DESTAGED, SUM_CHECKPOINTS, SUM_CLEANED, SUM_SPILLED, SUM_SAVED,
+	SUM_TRANSACTIONS, SUM_COMPACTIONS, SUM_MAPS, SUM_PAGES, SUM_RECORDS, SUM_LOST, SUM_SEALED, SUM_DESTAGED, SUM_CHECKPOINTS, SUM_CLEANED, SUM_SPILLED, SUM_SAVED, SUM_HANG_UPS,
 	N_SUMS
 };
 extern const char *const sum_names[N_SUMS];
@@ -41,7 +41,10 @@ struct face_ops {
 	void (*end)(struct world *w);
 };
 
-extern const struct face_ops blob_face, map_face, mdc_face, log_face, volume_face, tmem_face;
+extern const struct face_ops blob_face, map_face, mdc_face, log_face, volume_face, tmem_face, nbd_face;
+
+/* The group that the volumes' face has open. */
+struct quire_volumes *volume_face_group(struct world *w);
 
 struct world {
 	struct env e;                  /* loop, media, store */

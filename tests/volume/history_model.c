@@ -203,7 +203,7 @@ unsigned volume_history_look(struct history *h)
 	unsigned n_errors = 0;
 
 	while (quire_volume_ls(h->volumes, info.id, &info) == 1)
-		n_errors += look_at(h, info.name);
+		n_errors += info.name[0] == 'f' ? look_at(h, info.name) : 0; /* a family's */
 	return n_errors;
 }
 
