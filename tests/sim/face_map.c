@@ -1,5 +1,8 @@
-/* face_map.c - maps over blobs: wanted with and without pins, read, purged, destroyed, while their blobs may be deleted; and blobs read
- * by copying. Pages are filled through the cache; in a small history it evicts none, so purging makes them cold. */
+/* face_map.c - maps over blobs: wanted and pinned, read, purged, destroyed, while their blobs may be deleted; and blobs read by copying.
+ * Pages are filled through the cache; in a small history it evicts none, so purging makes them cold.
+ *
+ * A raw load of a cold page suspends its coroutine, until the page is there; an error would be a SIGBUS, so that is done only in
+ * lives in which no I/O can fail. */
 #include "world.h"
 
 #include "../store/history.h"
@@ -17,6 +20,7 @@ struct held_map {
 	struct quire_map *map; /* owned; NULL: none */
 	uint64_t ids[MAX_ITEMS], lens[MAX_ITEMS];
 	unsigned n;
+	bool is_raw; /* may be touched cold */
 };
 
 struct map_state {
@@ -55,9 +59,15 @@ static void is_blob(struct world *w, uint64_t id, uint64_t offset, const void *b
 
 /* ---- steps ---- */
 
+static bool is_calm(const struct world *w)
+{
+	return !w->faulty && (w->life->end == END_CLOSE || w->life->end == END_CUT_IDLE);
+}
+
 static void make(struct world *w, struct held_map *m)
 {
-	struct quire_map_options o = {.size = sizeof(o), .fault = draw(w, 2) == 0 ? QUIRE_FAULT_PINNED : QUIRE_FAULT_AUTO};
+	static const enum quire_fault kinds[] = {QUIRE_FAULT_PINNED, QUIRE_FAULT_AUTO, QUIRE_FAULT_SIGNAL};
+	struct quire_map_options o = {.size = sizeof(o), .fault = kinds[draw(w, is_calm(w) ? 3 : 2)]};
 	struct history *objects = w->faces[FACE_BLOB];
 	struct quire_item items[MAX_ITEMS];
 	struct quire_error err;
@@ -75,7 +85,12 @@ static void make(struct world *w, struct held_map *m)
 	if (m->n == 0)
 		return;
 	int rc = quire_map_create(w->cache, items, m->n, &o, &m->map, &err);
+	if (rc == -ENOTSUP) { /* no userfaultfd */
+		o.fault = QUIRE_FAULT_PINNED;
+		rc = quire_map_create(w->cache, items, m->n, &o, &m->map, &err);
+	}
 	w->sums[SUM_MAPS]++;
+	m->is_raw = o.fault == QUIRE_FAULT_SIGNAL;
 	if (rc < 0) {
 		m->map = NULL;
 		world_say(w, "map: %d %s", rc, err.text);
@@ -146,6 +161,18 @@ static void want_pinned(struct world *w, struct held_map *m)
 	must(w, quire_map_unwant(m->map, &range, 1) == 0);
 }
 
+static void load(struct world *w, struct held_map *m)
+{
+	unsigned i = (unsigned)draw(w, m->n);
+	uint64_t at = draw(w, m->lens[i]), len = 1 + draw(w, m->lens[i] - at);
+	const void *base;
+	size_t there;
+
+	must(w, quire_map_item(m->map, i, &base, &there) == 0);
+	is_blob(w, m->ids[i], at, (const char *)base + at, len);
+	w->sums[SUM_LOADS]++;
+}
+
 static void read_copy(struct world *w)
 {
 	struct history *objects = w->faces[FACE_BLOB];
@@ -187,6 +214,8 @@ static bool step(struct world *w, unsigned worker, uint64_t random)
 		read_copy(w);
 	else if (m->map == NULL)
 		make(w, m);
+	else if (what < 7 && m->is_raw && what % 2 == 0)
+		load(w, m);
 	else if (what < 7)
 		want_pinned(w, m);
 	else if (what < 8)

@@ -5,7 +5,7 @@
  * hold what nobody wrote. Nothing in it is real but the CPU: media are src/media/sim*.c, time is idle.c's. So a seed
  * repeats a history to the byte (`--twice` sees to that), and one that fails can be made small:
  *
- *     sim                                    # a minute of histories, from a seed of the clock
+ *     sim                                    # half a minute of histories, from a seed of the clock; QUIRE_TEST_LONG: an hour
  *     sim --from 1 --minutes 60 --processes 2
  *     sim --from 1 --crashes 1000000         # or until so many crashes
  *     sim --seed 4711                        # that one; --verbose: what happens in it
@@ -215,7 +215,7 @@ static void usage(void)
 {
 	(void)puts("usage: sim [--from SEED] [--minutes M | --seconds S | --crashes N | --histories N] [--processes P] [--twice] [--stop]\n"
 	           "       sim --seed SEED [--verbose] [--shrink] [--without WHAT,…]\n"
-	           "WHAT: face:NAME, fault:NAME, life:N, op:N, op:N-M. Without a limit: a minute. --stop: at the first violation.\n"
+	           "WHAT: face:NAME, fault:NAME, life:N, op:N, op:N-M. Without a limit: half a minute, or with QUIRE_TEST_LONG an hour. --stop: at the first violation.\n"
 	           "--twice: each history is run twice, and must be the same.");
 }
 
@@ -261,6 +261,16 @@ static bool take_value(const char *name, const char *value, struct options *o)
 	return true;
 }
 
+/* As other random tests: docs/testing.md. */
+static double usual_seconds(void)
+{
+	bool is_sanitized = getenv("QUIRE_SANITIZED") != NULL;
+
+	if (getenv("QUIRE_TEST_LONG") != NULL)
+		return is_sanitized ? 600 : 3600;
+	return is_sanitized ? 5 : 30;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
 	uint64_t random = (uint64_t)time(NULL);
@@ -276,7 +286,7 @@ static bool parse(int argc, char **argv, struct options *o)
 	if (o->one)
 		o->from = o->seed;
 	else if (o->seconds == 0 && o->n_crashes == 0 && o->n_histories == 0)
-		o->seconds = 60;
+		o->seconds = usual_seconds();
 	return o->n_processes >= 1 && o->n_processes <= MOST_PROCESSES && (o->one || !o->shrink) && (!o->one || o->n_processes == 1);
 }
 

@@ -38,7 +38,7 @@ const struct face_ops *world_face(unsigned face)
 
 const char *const sum_names[N_SUMS] = {
 	"lives",         "operations",  "cuts",    "deaths",          "errors told",  "times memory refused", "I/Os damaged",
-	"refused opens", "unreadable",  "endless", "transactions",    "compactions",  "maps",                 "pages pinned",
+	"refused opens", "unreadable",  "endless", "transactions",    "compactions",  "maps",                 "pages pinned", "raw loads",
 	"records",       "not promised and lost", "segments sealed", "destaged",        "checkpoints",  "segments cleaned",     "pages spilled",
 	"images saved",  "hang-ups",
 };
@@ -426,9 +426,9 @@ static void make_image(struct world *w, unsigned no)
 
 void world_init(struct world *w, bool verbose)
 {
-	struct quire_loop_options loop = {.size = sizeof(loop), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1};
+	struct quire_loop_options loop = {.size = sizeof(loop), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1, .suspend_faults = true};
 	struct quire_cache_options cache = {.size = sizeof(cache), .budget_bytes = 64u << 20, .reserve_bytes = 1u << 30,
-	                                    .no_probation = true, .no_second_chance = true};
+	                                    .no_probation = true, .no_second_chance = true, .signal_faults = true};
 
 	*w = (struct world){.verbose = verbose};
 	idle_watch(idle, w);
