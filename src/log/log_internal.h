@@ -62,6 +62,7 @@ struct log_segment {
 	bool ended;              /* the walk has met the LINK */
 	bool damaged;            /* SEALED: found so when it was to be moved */
 	bool list_damaged;       /* SEALED: its list of keys was, when the log was opened; its records were read instead */
+	bool missed;             /* there was no memory for its image when a part of it was read: none is made of the rest */
 	struct range *range;     /* owned; made when it is first read through the cache */
 	struct object *object;   /* owned, with the range */
 	bool mapped;             /* with the range: its bytes may be read where they lie */

@@ -47,9 +47,12 @@ static uint8_t *segment_memory(void *owner, uint64_t offset)
 
 	log_lock(log);
 	struct log_segment *seg = log_segment_at(log, offset);
-	if (seg != NULL && seg->state != SEGMENT_SEALED && log_segment_need_image(seg) == 0) {
-		seg->state = SEGMENT_OPEN;
-		bytes = seg->image->bytes;
+	if (seg != NULL && seg->state != SEGMENT_SEALED && !seg->missed) {
+		seg->missed = log_segment_need_image(seg) < 0;
+		if (!seg->missed) {
+			seg->state = SEGMENT_OPEN;
+			bytes = seg->image->bytes;
+		}
 	}
 	log_unlock(log);
 	return bytes;
@@ -274,7 +277,7 @@ static int match_chain(struct opening *op)
 		struct log_segment *seg = log->segments[op->first_open + i];
 		if (seg->offset != op->chain[i])
 			return wrong(op, -EUCLEAN, seg, "is not where the chain goes");
-		if (i < n_read ? seg->image == NULL : log_segment_need_image(seg) < 0)
+		if (i < n_read || seg->missed ? seg->image == NULL : log_segment_need_image(seg) < 0)
 			return wrong(op, -ENOMEM, seg, "its image");
 		if (seg->state == SEGMENT_SPARE)
 			seg->state = SEGMENT_NEXT;

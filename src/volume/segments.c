@@ -351,8 +351,8 @@ uint8_t *group_segment_memory(void *owner, uint64_t offset)
 	group_lock(g);
 	struct segment *seg = segment_young_at(g, offset);
 	/* While the log is opened, images are made as it comes to them; without one it is told so afterwards. */
-	if (seg != NULL && g->journal == NULL && !seg->is_object)
-		(void)segment_need_image(g, seg);
+	if (seg != NULL && g->journal == NULL && !seg->is_object && !seg->missed)
+		seg->missed = segment_need_image(g, seg) < 0;
 	uint8_t *bytes = seg != NULL && seg->image != NULL ? seg->image->bytes : NULL;
 	group_unlock(g);
 	return bytes;

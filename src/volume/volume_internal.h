@@ -45,6 +45,7 @@ struct segment {
 	struct image *image;     /* one reference; NULL: SPARE, SEALED */
 	bool is_object;          /* the store knows its length */
 	bool is_listed;          /* while the group is opened: the checkpoint says that it has that number */
+	bool missed;             /* there was no memory for its image when a part of it was read: none is made of the rest */
 	struct store_log_footer footer; /* OPEN, as far as it was walked */
 	bool has_moved;          /* of some of its blocks the tree of what was moved says where they are */
 	int64_t n_live;          /* blocks that some tree has */
