@@ -25,6 +25,8 @@ static int hold(struct quire_volumes *g, struct segment *seg, struct object **re
 	seg = segment_find(g, no); /* it may be gone */
 	if (rc == 0 && seg != NULL)
 		seg->is_object = true;
+	if (rc == -ENODATA) /* it was sealed: its footer isn't one any more */
+		return -EBADMSG;
 	return rc == -EINVAL ? -ESTALE : rc; /* the store has no such segment any more */
 }
 

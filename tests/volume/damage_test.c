@@ -104,6 +104,50 @@ static void a_damaged_page_is_an_error_for_what_it_has(void **state)
 	env_fini(&e);
 }
 
+/* What says that a segment is sealed is no more: neither are its checksums of any use then. */
+static void damage_footers(struct env *e, void *arg)
+{
+	uint8_t block[BLOCK];
+	unsigned n = 0, n_bad = 0;
+
+	(void)arg;
+	begin(e);
+	struct quire_volume *v = open_volume(e, "a");
+	for (uint64_t k = 0; k < N_BLOCKS; k++)
+		assert_int_equal(put(v, k * BLOCK, BLOCK, k + 1, 0), 0);
+	assert_int_equal(quire_volumes_checkpoint(e->volumes), 0);
+	quire_volume_close(v);
+	assert_int_equal(env_close(e), 0);
+	for (uint64_t unit = 0; unit < ENV_UNITS; unit++) {
+		sim_peek(e->sim, unit * BLOCK, block, BLOCK);
+		if (memcmp(block, "QuireEnd", 8) != 0)
+			continue;
+		sim_poke(e->sim, unit * BLOCK, "none", 4);
+		n++;
+	}
+	assert_true(n > 0);
+	assert_int_equal(env_open(e), 0);
+	v = open_volume(e, "a");
+	for (uint64_t k = 0; k < N_BLOCKS; k++) {
+		int rc = read_block(v, k);
+		assert_true(rc == 0 || rc == -EBADMSG);
+		n_bad += rc != 0;
+	}
+	assert_true(n_bad > 0);
+	quire_volume_close(v);
+	assert_int_equal(env_close(e), 0);
+}
+
+static void a_damaged_footer_is_damage_to_who_reads(void **state)
+{
+	struct env e;
+
+	(void)state;
+	env_init(&e, 8, ENV_UNITS, NULL);
+	env_run(&e, damage_footers, NULL);
+	env_fini(&e);
+}
+
 struct findings {
 	unsigned n;
 	uint64_t offset, len_bytes, done_bytes, all_bytes;
@@ -194,6 +238,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_damaged_block_is_an_error_by_itself),
 		cmocka_unit_test(a_damaged_page_is_an_error_for_what_it_has),
+		cmocka_unit_test(a_damaged_footer_is_damage_to_who_reads),
 		cmocka_unit_test(scrubbing_tells_what_is_damaged_of_whom),
 	};
 
