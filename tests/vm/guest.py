@@ -65,29 +65,32 @@ class Outcome:
 
 class Guest:
     """nvdimm, disk: bytes, 0: none. They come with their file systems on them, and live in keep (then they
-    survive the guest and are found again there by the next one), else as long as this object."""
+    survive the guest and are found again there by the next one), else as long as this object. raws: the same of disks with nothing on them."""
 
-    def __init__(self, cache, agent, nvdimm=0, persistence=None, disk=0, version="6.1", keep=None, env=None, fresh=False):
+    def __init__(self, cache, agent, nvdimm=0, persistence=None, disk=0, version="6.1", keep=None, env=None, fresh=False,
+                 raws=(), memory="768M"):
         self.cache = cache
         self.kernel = cache / f"kernel-{version}"
         self.agent = agent
         self.persistence = persistence
         self.env = env or {}
         self.fresh = fresh
+        self.memory = memory
         self._scratch = tempfile.TemporaryDirectory(prefix="quire-vm-")
         self.scratch = pathlib.Path(self._scratch.name)
         keep = pathlib.Path(keep) if keep else self.scratch
         keep.mkdir(parents=True, exist_ok=True)
         self.nvdimm = self._medium(keep / "nvdimm", nvdimm) if nvdimm else None
         self.disk = self._medium(keep / "disk", disk) if disk else None
+        self.raws = [empty_medium(keep / f"raw-{number}", n_bytes) for number, n_bytes in enumerate(raws)]
 
     def close(self):
         self._scratch.cleanup()
 
     def _medium(self, path, n_bytes):
         if self.fresh:
-            with open(path, "wb") as file:
-                file.truncate(n_bytes)
+            path.unlink(missing_ok=True)
+            empty_medium(path, n_bytes)
         elif not path.exists() or path.stat().st_size != n_bytes:
             copy_sparse(self._formatted(path.name, n_bytes), path)
         return path
@@ -110,7 +113,8 @@ class Guest:
         is killed so many seconds later. silence: seconds for the guest beyond the limits of its tests."""
         initrd = self.scratch / "initrd"
         initrd.write_bytes(self._base() + self._tests(tests, limit))
-        machine = Machine(self.cache, self.scratch, self.kernel, initrd, self.nvdimm, self.persistence, self.disk)
+        machine = Machine(self.cache, self.scratch, self.kernel, initrd, self.nvdimm, self.persistence, self.disk, self.raws,
+                          self.memory)
         watch = Watch(machine, tests, len(tests) * limit + silence, kill_after, on_output)
         try:
             watch.follow()
@@ -150,7 +154,8 @@ class Guest:
         for number, words in enumerate(tests):
             variables, argv = program_of(words)
             inside = places.setdefault(argv[0], f"/test/{number}/{pathlib.Path(argv[0]).name}")
-            archive.program(argv[0], inside)
+            ours = pathlib.Path(argv[0]).is_relative_to(self.cache / "tools")
+            archive.program(argv[0], inside, libraries_of(self.cache / "tools") if ours else ())
             command = f"/vm/agent /dev/host run {number} {limit} {shlex.join([inside, *argv[1:]])}"
             lines.append(" ".join([f"{name}={shlex.quote(value)}" for name, value in variables] + [command]))
         for library in LOADED_LATER:
@@ -164,6 +169,14 @@ class Guest:
         """What there is, for places."""
         have = {"nvdimm": self.nvdimm, "disk": self.disk, "fresh": self.fresh}
         return " ".join(f"{name}={'1' if there else ''}" for name, there in have.items()) + "\n"
+
+
+def empty_medium(path, n_bytes):
+    """As it is, if it is there and of that size."""
+    if not path.exists() or path.stat().st_size != n_bytes:
+        with open(path, "wb") as file:
+            file.truncate(n_bytes)
+    return path
 
 
 def program_of(words):
@@ -188,9 +201,13 @@ def copy_sparse(source, to):
     made.rename(to)
 
 
+def libraries_of(tools):
+    return [tools / "usr/lib/x86_64-linux-gnu", tools / "lib/x86_64-linux-gnu"]
+
+
 def base_archive(tools, modules):
     archive = initramfs.Cpio()
-    search = [tools / "usr/lib/x86_64-linux-gnu", tools / "lib/x86_64-linux-gnu"]
+    search = libraries_of(tools)
     for name in ("proc", "sys", "dev", "tmp", "mnt", "run"):
         archive.directory("/" + name)
     archive.device("/dev/console", 5, 1)

@@ -1,0 +1,171 @@
+/* writes_log.c - see writes_log.h. */
+#include "writes_log.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SECTOR 512u
+#define MAGIC UINT64_C(0x6a736677736872)
+#define ENTRY_MOST (16u << 20)
+
+struct super_on_disk {
+	uint64_t magic, version, n_entries;
+	uint32_t sector_bytes;
+};
+struct entry_on_disk {
+	uint64_t sector, n_sectors, flags, mark_bytes;
+};
+
+static void die(const char *what)
+{
+	fprintf(stderr, "the log of writes: %s\n", what);
+	exit(1);
+}
+
+static void read_at(int fd, void *to, size_t n_bytes, uint64_t offset)
+{
+	if (pread(fd, to, n_bytes, (off_t)offset) != (ssize_t)n_bytes)
+		die("short");
+}
+
+static void write_at(int fd, const void *from, size_t n_bytes, uint64_t offset)
+{
+	if (pwrite(fd, from, n_bytes, (off_t)offset) != (ssize_t)n_bytes)
+		die("an image of the device can't be written");
+}
+
+/* Returns where the next one is. */
+static uint64_t read_entry(int fd, uint64_t at, struct writes_entry *ret)
+{
+	char head[SECTOR];
+	struct entry_on_disk e;
+
+	read_at(fd, head, sizeof(head), at);
+	memcpy(&e, head, sizeof(e));
+	*ret = (struct writes_entry){
+		.offset = le64toh(e.sector) * SECTOR,
+		.len_bytes = le64toh(e.n_sectors) * SECTOR,
+		.flags = le64toh(e.flags),
+		.at = at + SECTOR,
+	};
+	if ((ret->flags & WRITES_MARK) != 0) {
+		uint64_t n = le64toh(e.mark_bytes);
+		if (n >= sizeof(ret->mark) || n > SECTOR - sizeof(e))
+			die("a mark is too long");
+		memcpy(ret->mark, head + sizeof(e), n);
+		return at + SECTOR;
+	}
+	if ((ret->flags & WRITES_DISCARD) != 0)
+		return at + SECTOR;
+	if (ret->len_bytes > ENTRY_MOST)
+		die("a write is too long");
+	return at + SECTOR + ret->len_bytes;
+}
+
+void writes_log_open(struct writes_log *log, const char *path)
+{
+	struct super_on_disk super;
+	uint64_t at = SECTOR;
+
+	log->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (log->fd < 0)
+		die(strerror(errno));
+	read_at(log->fd, &super, sizeof(super), 0);
+	if (le64toh(super.magic) != MAGIC || le64toh(super.version) != 1 || le32toh(super.sector_bytes) != SECTOR)
+		die("not one");
+	log->n = le64toh(super.n_entries);
+	log->entries = calloc(log->n, sizeof(*log->entries));
+	if (log->entries == NULL)
+		die("no memory");
+	for (size_t i = 0; i < log->n; i++)
+		at = read_entry(log->fd, at, &log->entries[i]);
+}
+
+void writes_log_close(struct writes_log *log)
+{
+	close(log->fd);
+	free(log->entries);
+}
+
+uint64_t writes_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+static unsigned char *bytes_of(const struct writes_log *log, const struct writes_entry *e, enum writes_discarded discarded)
+{
+	unsigned char *bytes = malloc(e->len_bytes);
+
+	if (bytes == NULL)
+		die("no memory");
+	if ((e->flags & WRITES_DISCARD) == 0)
+		read_at(log->fd, bytes, e->len_bytes, e->at);
+	else
+		memset(bytes, discarded == WRITES_ZEROS ? 0 : 0xd5, e->len_bytes);
+	return bytes;
+}
+
+static bool changes(const struct writes_entry *e, enum writes_discarded discarded)
+{
+	return e->len_bytes > 0 && (e->flags & WRITES_MARK) == 0 && ((e->flags & WRITES_DISCARD) == 0 || discarded != WRITES_STAY);
+}
+
+/* A write that was durable by itself comes into the log at once, one that was not at the next flush, though it may be the older of the two: zeros that were
+ * written ahead. So what it has overwritten is put back, as far as there was no flush between. (Nobody here writes again, before a flush and not durably,
+ * what he has written durably.) */
+static void put_back(const struct writes_log *log, const struct writes_entry *e, int image)
+{
+	const struct writes_entry *first = e, *f;
+
+	while (first > log->entries && (first[-1].flags & WRITES_FLUSH) == 0)
+		first--;
+	for (f = first; (e->flags & WRITES_FUA) == 0 && f < e; f++)
+		if ((f->flags & WRITES_FUA) != 0 && f->offset < e->offset + e->len_bytes && e->offset < f->offset + f->len_bytes) {
+			unsigned char *bytes = bytes_of(log, f, WRITES_STAY);
+			write_at(image, bytes, f->len_bytes, f->offset);
+			free(bytes);
+		}
+}
+
+void writes_log_apply(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded)
+{
+	if (!changes(e, discarded))
+		return;
+	unsigned char *bytes = bytes_of(log, e, discarded);
+	write_at(image, bytes, e->len_bytes, e->offset);
+	free(bytes);
+	put_back(log, e, image);
+}
+
+void writes_log_apply_some(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded,
+                           uint64_t *chance)
+{
+	uint64_t n_sectors = e->len_bytes / SECTOR, how = writes_random(chance) % 4;
+
+	if (!changes(e, discarded) || how == 0)
+		return;
+	unsigned char *bytes = bytes_of(log, e, discarded);
+	uint64_t n_first = how == 1 ? n_sectors : writes_random(chance) % n_sectors;
+	for (uint64_t i = 0; i < n_sectors; i++)
+		if (how < 3 ? i < n_first : writes_random(chance) % 2 == 0)
+			write_at(image, bytes + i * SECTOR, SECTOR, e->offset + i * SECTOR);
+	free(bytes);
+	put_back(log, e, image);
+}
+
+bool writes_log_is_loose(const struct writes_log *log, size_t i)
+{
+	for (; i < log->n && (log->entries[i].flags & WRITES_FLUSH) == 0; i++)
+		if ((log->entries[i].flags & (WRITES_FUA | WRITES_MARK)) != 0)
+			return false;
+	return true;
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/python3
+"""writes_test.py AGENT GUEST CHECK [SEED] - the power is cut at any write of a store on a block device, and what was promised is there.
+
+In the guest the kernel keeps a log of all that is written to the device, and of what was made durable (log-writes, a target of device-mapper), while volumes, snapshots,
+a log and blobs are written at once. The log is then cut here, where that is quick (writes_check.c).
+"""
+import contextlib
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+import packages  # noqa: E402 - beside this file
+from guest import Guest, MiB, boot_environment  # noqa: E402
+
+AGENT, GUEST, CHECK = sys.argv[1:4]
+LONG = bool(os.environ.get("QUIRE_TEST_LONG"))
+SEED = int(sys.argv[4]) if len(sys.argv) > 4 else int(os.environ.get("QUIRE_TEST_SEED") or random.randrange(1 << 32))
+DEVICE, LOG = 32 * MiB, 4096 * MiB  # the log is sparse
+N_STEPS, N_POINTS, N_LOST_POINTS, N_ROUNDS = (600, 2000, 50, 4) if LONG else (80, 100, 10, 1)
+SKIPPED = 77
+
+
+def write(kernel, keep, seed):
+    """0, or the exit status that says why there is nothing to cut."""
+    guest = Guest(packages.ready(kernel), AGENT, version=kernel, keep=keep, raws=[DEVICE, LOG], env=boot_environment())
+    with contextlib.closing(guest):
+        outcome = guest.boot([[GUEST, "/dev/raw-0", "/dev/raw-1", str(seed), str(N_STEPS)]], limit=900 if LONG else 300)
+    said = "".join(result.out.decode() + result.err.decode() for result in outcome.results)
+    print(f"kernel {kernel}, seed {seed}: {outcome.verdict} {outcome.why}{outcome.results[0].verdict if outcome.results else ''}: {said}", end="", flush=True)
+    if outcome.verdict == "done" and outcome.results[0].verdict in ("exit 0", f"exit {SKIPPED}"):
+        return int(outcome.results[0].verdict.split()[1])
+    print(outcome.console)
+    return 1
+
+
+def cut(keep, seed, n_points, *how):
+    with tempfile.TemporaryDirectory(prefix="quire-writes-") as tmp:
+        return subprocess.run([CHECK, keep / "raw-1", keep / "raw-0", str(seed), str(N_STEPS), str(n_points), *how],
+                              env=dict(os.environ, TMPDIR=tmp)).returncode
+
+
+def once(kernel, seed):
+    with tempfile.TemporaryDirectory(prefix="quire-writes-") as keep:
+        keep = pathlib.Path(keep)
+        return write(kernel, keep, seed) or cut(keep, seed, N_POINTS) or cut(keep, seed, N_LOST_POINTS, "lost")
+
+
+def is_there(kernel):
+    try:
+        packages.ready(kernel)
+        return True
+    except packages.Unavailable:
+        return False
+
+
+def main():
+    try:
+        packages.ready("6.1")
+    except packages.Unavailable as reason:
+        print(f"no guest: {reason}")
+        return SKIPPED
+    for n in range(N_ROUNDS):
+        kernel = "6.12" if n % 2 == 1 and is_there("6.12") else "6.1"
+        status = once(kernel, SEED + n)
+        if status != 0:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
