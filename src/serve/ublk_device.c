@@ -29,6 +29,7 @@
 #define GRACE_NS UINT64_C(5000000000)
 #define QUIESCE_TRIES 250u /* of a device whose server has just died */
 #define QUIESCE_PAUSE_NS UINT64_C(20000000)
+#define SETTLE_NS UINT64_C(100000000)
 #define DISCARD_MOST_BYTES (1u << 30)
 #define GRANULE_BYTES 4096u
 
@@ -130,9 +131,28 @@ static int check_sameness(struct ublk_device *d, const struct ublk_device_info *
 	return 0;
 }
 
-/* The driver needs a moment to see that its server has died; -EBUSY also says that there is one. */
+/* -EBUSY: it is served, or the driver has not seen yet that its server died. Linux 6.12 says that a device is quiesced just before a worker of its own looks
+ * once more for commands of the dead server that are to be completed. Recovery that began then would forget under its hands which of them were already,
+ * and one would be completed twice: the kernel panics. So it begins a little later, unless the driver is known to be one without such a worker. */
+static int start_recovery(struct ublk_device *d, bool *quiesced)
+{
+	struct ublk_device_info info;
+
+	if (!*quiesced) {
+		int rc = ublk_control_info(&d->server->control, d->id, &info);
+		if (rc < 0 || info.state != UBLK_STATE_QUIESCED)
+			return rc < 0 ? rc : -EBUSY;
+		*quiesced = true;
+		if (!(d->server->control.features & UBLK_HAS_QUIESCE))
+			(void)quire_sleep_ns(SETTLE_NS, NULL);
+	}
+	return ublk_control_call(&d->server->control, UBLK_START_RECOVERY, d->id, NULL, 0, 0);
+}
+
 static int take_over(struct ublk_device *d, const struct ublk_device_info *info, uint64_t identity, struct quire_error *err)
 {
+	bool quiesced = false;
+
 	d->id = info->device;
 	d->depth = info->depth;
 	d->io_bytes = info->most_io_bytes;
@@ -143,7 +163,7 @@ static int take_over(struct ublk_device *d, const struct ublk_device_info *info,
 	for (unsigned i = 0; rc == -EBUSY && i < QUIESCE_TRIES; i++) {
 		if (i > 0)
 			(void)quire_sleep_ns(QUIESCE_PAUSE_NS, NULL);
-		rc = ublk_control_call(&d->server->control, UBLK_START_RECOVERY, d->id, NULL, 0, 0);
+		rc = start_recovery(d, &quiesced);
 	}
 	if (rc < 0)
 		return quire_fail(err, rc, "ublk%u, served by process %d", (unsigned)d->id, (int)info->pid);
