@@ -5,7 +5,7 @@
  *   vm-writes-check LOG DATA SEED N_STEPS N_POINTS
  *   vm-writes-check LOG DATA SEED N_STEPS N_POINTS lost
  *
- * At so many of the points, evenly; and where writes come next that were not flushed, some of them are on the medium, drawn from the seed. DATA, the device
+ * At so many of the points, evenly; and wherever writes come next that were not flushed, with some of them on the medium, drawn from the seed. DATA, the device
  * as it really was in the end, must be what all of the log makes. Directories for stores are made below $TMPDIR.
  *
  * lost: as if the device had lost the last few writes that it said to be durable, which must be found at most of the points: most, since these may be of
@@ -31,6 +31,7 @@
 #define COPY_BYTES (1u << 20)
 #define N_SNAPSHOTS_MOST 1024u
 #define N_LOST 4u
+#define N_DRAWS 4u /* of what was not flushed */
 
 struct check {
 	uint64_t seed, chance;
@@ -357,10 +358,16 @@ static void check_lost(struct check *c, const struct writes_log *log, size_t n_p
 		fail(c, "at too few");
 }
 
+/* True if writes follow that any of may be on the medium, or not. */
+static bool is_before_loose(const struct writes_log *log, size_t point)
+{
+	return point + 1 < log->n && !is_point(&log->entries[point + 1]) && writes_log_is_loose(log, point + 1);
+}
+
 /* The store is made before the first promise: until then a failure to open it breaks none. */
 static void check_points(struct check *c, const struct writes_log *log, size_t n_points)
 {
-	size_t n_all = 0, n_seen = 0, n_checked = 0;
+	size_t n_all = 0, n_seen = 0, n_even = 0, n_checked = 0;
 	bool promised = false;
 
 	for (size_t i = 0; i < log->n; i++)
@@ -369,13 +376,17 @@ static void check_points(struct check *c, const struct writes_log *log, size_t n
 		const struct writes_entry *e = &log->entries[c->point];
 		writes_log_apply(log, e, c->image, c->discarded);
 		promised |= plan_promise_read(e->mark, &c->promise);
-		/* Evenly: as many of those seen as of all. */
-		if (!is_point(e) || !promised || ++n_seen * n_points / n_all <= n_checked)
+		if (!is_point(e) || !promised)
 			continue;
-		check_point(c, log);
-		n_checked++;
+		/* Evenly: as many of those seen as of all. */
+		unsigned n_draws = ++n_seen * n_points / n_all > n_even ? 1 : 0;
+		n_even += n_draws;
+		if (is_before_loose(log, c->point))
+			n_draws = N_DRAWS;
+		for (unsigned i = 0; i < n_draws; i++, n_checked++)
+			check_point(c, log);
 	}
-	printf("%zu entries, cut at %zu of %zu points; %llu steps promised, on average; %llu writes may have been on the medium\n", log->n, n_checked,
+	printf("%zu entries, cut %zu times, at %zu points; %llu steps promised, on average; %llu writes may have been on the medium\n", log->n, n_checked,
 	       n_all, n_checked > 0 ? c->n_steps_promised / n_checked : 0, c->n_loose);
 	if (n_checked == 0)
 		fail(c, "nothing was promised");
