@@ -2,7 +2,7 @@
  *
  * The pools of tests/tmem/model.h live as long as the store is open, since nothing that they hold outlives that; their calls and what
  * these must have done is the model's. Beside them is one pool of few pages, of which images are saved: after a crash
- * there is the image that was saved last, or the one that was just being saved. */
+ * there is the image that was saved last, or one of those whose saving has ended in an error since, or in nothing. */
 #include "world.h"
 
 #include "../tmem/model.h"
@@ -18,6 +18,7 @@
 #define STEPS 40u
 #define IMAGE_NAME "pool"
 #define KEPT_PAGES 24u
+#define UNSURE_MOST 4u
 
 struct kept {
 	bool there;
@@ -27,8 +28,9 @@ struct kept {
 struct tmem_state {
 	struct model m;
 	struct quire_tmem_pool *pool;  /* owned by the tmem */
-	struct kept now, saved, saving;
-	bool is_saving;                /* what became of it is not known */
+	struct kept now, saved;
+	struct kept unsure[UNSURE_MOST]; /* what became of them is not known */
+	unsigned n_unsure;
 	uint64_t random;
 };
 
@@ -48,7 +50,8 @@ static void begin(struct world *w)
 		w->faces[FACE_TMEM] = calloc(1, sizeof(struct tmem_state));
 	struct tmem_state *s = state_of(w);
 	must(w, s != NULL);
-	s->saved.there = s->is_saving = false;
+	s->saved.there = false;
+	s->n_unsure = 0;
 }
 
 /* ---- the pool that is saved ---- */
@@ -111,20 +114,21 @@ static void save(struct world *w)
 {
 	struct tmem_state *s = state_of(w);
 
-	s->saving = s->now;
-	s->saving.there = true;
-	s->is_saving = true;
+	if (s->n_unsure == UNSURE_MOST)
+		return;
+	struct kept *saving = &s->unsure[s->n_unsure++];
+	*saving = s->now;
 	int rc = quire_tmem_pool_save(s->pool, store_public(w->e.store), class_of(w), IMAGE_NAME, NULL);
 	if (rc == -ENOSPC || rc == -ENOMEM) { /* nothing happened */
-		s->is_saving = false;
+		s->n_unsure--;
 		return;
 	}
 	if (rc < 0) {
 		(void)world_excuses(w, rc);
 		return;
 	}
-	s->saved = s->saving;
-	s->is_saving = false;
+	s->saved = *saving;
+	s->n_unsure = 0;
 	w->sums[SUM_SAVED]++;
 }
 
@@ -137,7 +141,7 @@ static bool restore(struct world *w)
 
 	if (rc == -ENOENT) {
 		must(w, !s->saved.there);
-		s->is_saving = false;
+		s->n_unsure = 0;
 		return true;
 	}
 	if (rc == -ENOSPC) /* of the budget: the others hold it */
@@ -146,9 +150,10 @@ static bool restore(struct world *w)
 		(void)world_excuses(w, rc);
 		return false;
 	}
-	if (s->is_saving && is_of(pool, &s->saving))
-		s->saved = s->saving;
-	s->is_saving = false;
+	for (unsigned i = 0; i < s->n_unsure; i++)
+		if (is_of(pool, &s->unsure[i]))
+			s->saved = s->unsure[i];
+	s->n_unsure = 0;
 	must(w, s->saved.there);
 	must_hold(w, pool, &s->saved);
 	quire_tmem_pool_destroy(pool);
