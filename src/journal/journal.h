@@ -51,6 +51,7 @@ struct journal_place {
 	uint64_t segment_no;   /* from 0, in this journal's life */
 	uint32_t offset;       /* of the record in the segment */
 	uint64_t record_no;    /* from 0 */
+	bool damaged;          /* journal_options.damaged_too */
 };
 
 struct journal_ops {
@@ -84,6 +85,9 @@ struct journal_options {
 	                            * for and on its own; where it says that it is, and what comes after it, is not looked at */
 	bool whole_blocks;         /* what is appended takes whole blocks of 4 KiB, its 32 bytes of header included (the owner sees
 	                            * to it), and so does the journal's NEXT: every record begins with a block */
+	bool damaged_too;          /* with whole_blocks: what is damaged, but was durable, does not end a scan: its record is given to fn, too, its
+	                            * place marked so. Type 0: its header is damaged as well, and len_bytes reach to the next one's. Who can make nothing of
+	                            * it returns -EBADMSG. It still ends if the journal's own records are damaged, or a segment's header */
 	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own, another at
 	                            * each create and open, as what was torn is told by its salt */
 };

@@ -288,17 +288,82 @@ static int step_again(struct scan *s, struct scan_record *ret)
 	return take_header(s) ? JOURNAL_VALID : JOURNAL_CORRUPT;
 }
 
+/* ---- over what is damaged ---- */
+
+/* Where the record behind one without a header begins: the first that has the next number. It is known that there is one, which was written right
+ * behind the end of what is lost, and what an earlier session may have left there lies further on, or was written over. So the first is it, of whatever
+ * session: what is lost may have been the first of that. */
+static int find_next(struct scan *s, uint32_t *ret_offset, uint32_t *ret_session)
+{
+	uint32_t index = (uint32_t)(s->at.record_no - s->segment.first_record_no) + 1;
+	struct frame_record r;
+
+	for (uint32_t at = s->at.offset + FRAME_BLOCK_BYTES; at < s->o->segment_bytes; at += FRAME_BLOCK_BYTES) {
+		int rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
+		if (rc < 0)
+			return rc;
+		if (frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), &r) == FRAME_VALID && r.index == index) {
+			*ret_offset = at;
+			*ret_session = r.session;
+			return JOURNAL_VALID;
+		}
+	}
+	return JOURNAL_CORRUPT;
+}
+
+/* What is at s->at was durable, and is damaged; what is behind it is not. CORRUPT: it is, or that can't be told. */
+static int step_over(struct scan *s, struct scan_record *ret)
+{
+	struct frame_record r = {.type = 0};
+	const uint8_t *payload;
+	uint32_t end = 0;
+
+	if (s->at.offset == 0)
+		return JOURNAL_CORRUPT;
+	int rc = scan_need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES);
+	if (rc < 0)
+		return rc;
+	bool has_header = frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, scan_in_window(s, s->at.offset), &r) == FRAME_VALID &&
+	                  (r.session == s->session || (r.flags & FRAME_FLAG_FIRST) != 0) &&
+	                  r.index == s->at.record_no - s->segment.first_record_no;
+	if (has_header && r.type < FRAME_FIRST_FOREIGN_TYPE)
+		return JOURNAL_CORRUPT;
+	if (!has_header) {
+		uint32_t session = 0;
+		rc = find_next(s, &end, &session);
+		if (rc != JOURNAL_VALID)
+			return rc;
+		r = (struct frame_record){.session = session, .group_start = s->proven,
+		                          .len_bytes = end - s->at.offset - JOURNAL_RECORD_HEADER_BYTES};
+	}
+	rc = scan_payload(s, (uint32_t)(frame_bytes(r.len_bytes) - JOURNAL_RECORD_HEADER_BYTES), &payload);
+	if (rc < 0)
+		return rc;
+	*ret = (struct scan_record){.at = s->at, .type = r.type, .len_bytes = r.len_bytes, .payload = payload};
+	ret->at.damaged = true;
+	s->session = r.session;
+	s->proven = r.group_start;
+	s->n_bytes += frame_bytes(r.len_bytes);
+	s->at.offset += (uint32_t)frame_bytes(r.len_bytes);
+	s->at.record_no++;
+	s->n_records++;
+	return JOURNAL_VALID;
+}
+
 int scan_next(struct scan *s, struct scan_record *ret)
 {
 	int rc = JOURNAL_VALID;
 
 	ret->type = 0;
-	while (rc == JOURNAL_VALID && ret->type == 0 && !s->linked) {
+	ret->at.damaged = false;
+	while (rc == JOURNAL_VALID && ret->type == 0 && !ret->at.damaged && !s->linked) {
 		rc = step(s, ret);
 		if (rc > JOURNAL_VALID)
 			rc = judge(s, (enum journal_outcome)rc);
 		if (rc == JOURNAL_CORRUPT)
 			rc = step_again(s, ret);
+		if (rc == JOURNAL_CORRUPT && s->o->damaged_too)
+			rc = step_over(s, ret);
 	}
 	return rc;
 }

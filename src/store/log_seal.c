@@ -62,15 +62,16 @@ uint32_t store_log_put_sums(uint64_t id, const uint32_t *sums, uint64_t n_pages,
 	return crc;
 }
 
-/* The same for a segment in memory. */
-static int put_sums(uint64_t id, const uint8_t *bytes, uint64_t n_pages, uint8_t *to, uint32_t *ret_crc)
+/* The same for a segment in memory. What is known to be damaged stays so. */
+static int put_sums(uint64_t id, const uint8_t *bytes, const uint8_t *damaged, uint64_t n_pages, uint8_t *to, uint32_t *ret_crc)
 {
 	uint32_t *sums = malloc(n_pages * sizeof(sums[0]));
 
 	if (sums == NULL)
 		return -ENOMEM;
 	for (uint64_t page = 0; page < n_pages; page++)
-		sums[page] = checksum_page(id, page, bytes + page * FORMAT_UNIT_BYTES);
+		sums[page] = checksum_page(id, page, bytes + page * FORMAT_UNIT_BYTES) ^
+		             (damaged != NULL && (damaged[page / 8] & 1u << page % 8) != 0 ? UINT32_MAX : 0);
 	*ret_crc = store_log_put_sums(id, sums, n_pages, to);
 	free(sums);
 	return 0;
@@ -146,7 +147,7 @@ int store_log_seal(struct store_log *log, uint64_t id, const struct store_log_fo
 	memset(buf, 0, n_units * FORMAT_UNIT_BYTES);
 	uint32_t sums_crc = 0, keys_crc = 0, marks_crc = put_marks(f, buf + marks_at);
 	if (rc == 0)
-		rc = put_sums(id, bytes, format_n_pages(f->end_bytes), buf, &sums_crc);
+		rc = put_sums(id, bytes, f->damaged, format_n_pages(f->end_bytes), buf, &sums_crc);
 	if (rc == 0 && f->n_keys != FORMAT_LOG_KEYS_UNLISTED)
 		rc = store_log_write_keys(log, &e, keys, f->n_keys, &keys_crc);
 	put_footer(log, &e, f, marks_crc, sums_crc, keys_crc, buf + (n_units - 1) * FORMAT_UNIT_BYTES);

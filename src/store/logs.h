@@ -94,6 +94,7 @@ struct store_log_footer {
 	struct store_log_mark *marks; /* ascending; of the caller (seal), or owned by him (sealed) */
 	uint32_t n_keys;              /* FORMAT_LOG_KEYS_UNLISTED: more than format_log_max_keys */
 	uint32_t keys_crc;            /* sealed */
+	const uint8_t *damaged;       /* seal: a bit a page: these were not what they should be when the log was opened, and get a wrong checksum. NULL: none */
 };
 
 struct store_log_key {

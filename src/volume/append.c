@@ -97,7 +97,10 @@ static int append_record(struct batch *b, uint16_t type, struct journal_place *r
 
 	for (unsigned i = 0; i < b->n_parts; i++)
 		bytes += b->parts[i].iov_len;
+	head_finish(&b->g->before, type, b->head, b->parts + 1);
 	int rc = journal_append_placed(b->g->journal, type, b->parts, b->n_parts, ret);
+	if (rc == 0)
+		head_remember(&b->g->before, type, b->head);
 	group_lock(b->g);
 	if (rc == 0)
 		rc = note_place(b->g, ret, bytes);
@@ -234,7 +237,9 @@ static bool has_room(const struct batch *b, const struct request *r, uint32_t ma
 {
 	uint64_t blocks = r->kind == REQUEST_DATA ? r->n : 0;
 
-	return b->n == 0 || (b->n < VOLUME_MAX_ENTRIES && b->n_blocks + blocks <= max_blocks &&
+	size_t head_bytes = sizeof(struct data_le) + (b->n + 1) * sizeof(struct entry_le) + (b->n_blocks + blocks) * sizeof(uint32_t);
+
+	return b->n == 0 || (head_bytes <= VOLUME_HEAD_ROOM && b->n_blocks + blocks <= max_blocks &&
 	                     b->n_parts + r->n_parts <= MAX_PARTS);
 }
 

@@ -28,6 +28,7 @@
 
 #define MAX_VICTIMS 64u
 #define PIECE_BLOCKS 256u   /* of a segment, read at once */
+#define MOST_MOVES ((VOLUME_HEAD_ROOM - (uint32_t)sizeof(struct data_le) - GROUP_MAX_WRITE_BLOCKS * (uint32_t)sizeof(uint32_t)) / (uint32_t)sizeof(struct entry_le))
 #define SHARE 3u            /* blocks moved for each that was written */
 #define LEAST_SEGMENTS 4u   /* moved at a time, whatever was written */
 #define LOW_SEGMENTS 24u    /* free space is little, if it is less than so many, too */
@@ -44,7 +45,7 @@ struct cleaning {
 	uint8_t *segment;       /* owned; all of it, but for pieces that could not be read: those are read block by block */
 	uint8_t *unread;        /* owned; of each piece: whether that is so */
 	uint8_t *batch;         /* owned; of moves, blocks one after the other */
-	struct move moves[VOLUME_MAX_ENTRIES];
+	struct move moves[MOST_MOVES];
 	unsigned n_moves;
 	uint32_t n_blocks, most_blocks;
 	_Alignas(8) uint8_t head[MAP_BLOCK_BYTES];
@@ -157,7 +158,7 @@ static int move(struct cleaning *c, uint32_t tree, uint64_t lba, uint64_t n, uin
 		return 0;
 	}
 	while (rc == 0 && n > 0) {
-		if (c->n_moves == VOLUME_MAX_ENTRIES || c->n_blocks == c->most_blocks)
+		if (c->n_moves == MOST_MOVES || c->n_blocks == c->most_blocks)
 			rc = flush(c);
 		uint64_t k = n < c->most_blocks - c->n_blocks ? n : c->most_blocks - c->n_blocks;
 		if (rc == 0)

@@ -2,7 +2,7 @@
  *
  * What it consists of. map_* (which block lies where), look (asked of all there is), append (what goes into the log, in turns),
  * segments (the log's space), table (volumes and trees), checkpoint and checkpoint_file (the map becomes pages, and is
- * durable), open (reading it all again), change (snapshots, clones, …), partial (what is made in several steps), handle, io (reading and
+ * durable), open and redo (reading it all again), head (what is known of damage there), change (snapshots, clones, …), partial (what is made in several steps), handle, io (reading and
  * writing), call (with an op, and without), status and diff (what blocks are, and which are other than before), property (what else is known of a
  * volume), base (what it lies over), stream, send and receive (from store to store).
  *

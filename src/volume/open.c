@@ -1,6 +1,6 @@
 /* open.c - a group is opened: the last checkpoint's tables are taken, then the records behind its place are done again. Their data
- * is not touched: what of it is not sealed is in images then, what is sealed stays where it is. */
-#include "volume_internal.h"
+ * is not touched (redo.c): what of it is not sealed is in images then, what is sealed stays where it is. */
+#include "redo.h"
 
 #include "../base/fail.h"
 
@@ -43,53 +43,6 @@ static int find_sealed(struct quire_volumes *g)
 
 /* ---- records ---- */
 
-struct replay {
-	struct quire_volumes *g;
-	struct quire_error *err;
-	int error; /* of ours */
-};
-
-static int take_record(struct replay *r, const struct journal_place *at, uint16_t type, const uint8_t *payload, uint32_t len_bytes)
-{
-	struct quire_volumes *g = r->g;
-	struct segment *seg = segment_find(g, at->segment_no);
-
-	if (seg == NULL) {
-		seg = segment_young_at(g, at->segment);
-		if (seg == NULL || (seg->is_listed && seg->node.id != at->segment_no))
-			return -EUCLEAN;
-		int rc = segment_bind(g, seg, at->segment_no);
-		if (rc < 0)
-			return rc;
-	}
-	g->at = seg;
-	g->at_offset = at->offset + JOURNAL_RECORD_HEADER_BYTES + len_bytes;
-	g->next_no = at->record_no + 1;
-	if (len_bytes < VOLUME_HEAD_BYTES || (len_bytes - VOLUME_HEAD_BYTES) % MAP_BLOCK_BYTES != 0)
-		return -EUCLEAN;
-	if (at->segment_no == g->from_no && at->offset < g->from_offset)
-		return 0;
-	g->appended_bytes += JOURNAL_RECORD_HEADER_BYTES + len_bytes;
-	if (type == VOLUME_TABLE)
-		return table_apply(g, (const struct table_le *)payload, VOLUME_HEAD_BYTES);
-	if (type == VOLUME_DATA)
-		return group_apply_data(g, payload, place_of(g, at->segment_no, at->offset) + 1);
-	return type == VOLUME_PAGES ? 0 : -EUCLEAN;
-}
-
-static int hear(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
-{
-	struct replay *r = arg;
-
-	group_lock(r->g);
-	r->error = take_record(r, at, type, payload, len_bytes);
-	group_unlock(r->g);
-	if (r->error == -EUCLEAN)
-		return quire_fail(r->err, -EUCLEAN, "volumes: the record at %llu, offset %u, is an impossible one",
-		                  (unsigned long long)at->segment, at->offset);
-	return r->error;
-}
-
 static const struct journal_ops ops = {
 	.segment_get = group_segment_get,
 	.segment_memory = group_segment_memory,
@@ -98,7 +51,7 @@ static const struct journal_ops ops = {
 
 static int open_journal(struct quire_volumes *g, struct quire_error *err)
 {
-	struct replay replay = {.g = g, .err = err};
+	struct redo redo = {.g = g, .err = err};
 	struct journal_options o;
 	struct journal_recovery found;
 	struct journal *j;
@@ -110,7 +63,13 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	store_log_journal(g->space, &o);
 	o.ops = &ops;
 	o.owner = g;
-	int rc = journal_open(&o, offset, g->read_only, hear, &replay, &found, &j, err);
+	o.damaged_too = true;
+	int rc = journal_open(&o, offset, g->read_only, redo_record, &redo, &found, &j, err);
+	if (rc == 0 && redo.lost_sums != NULL) {
+		journal_close(j);
+		rc = redo_fail_lost(&redo, &redo.lost);
+	}
+	redo_fini(&redo);
 	if (rc < 0)
 		return rc;
 	if (found.at.segment_no < g->from_no || (found.at.segment_no == g->from_no && found.at.offset < g->from_offset))

@@ -59,6 +59,10 @@ static int read_there(struct quire_volumes *g, uint64_t place, uint32_t n_blocks
 	}
 	struct image *image = seg->image;
 	int rc = 0;
+	if (image != NULL && image_is_damaged(image, (uint32_t)(place % g->segment_blocks), n_blocks)) {
+		group_unlock(g);
+		return -EBADMSG;
+	}
 	if (image != NULL)
 		image->refs++;
 	else
@@ -112,6 +116,8 @@ static bool copy_young(struct quire_volumes *g, uint64_t place, void *to)
 	group_lock(g);
 	struct segment *seg = segment_find(g, place / g->segment_blocks - 1);
 	struct image *image = seg != NULL ? seg->image : NULL;
+	if (image != NULL && image_is_damaged(image, (uint32_t)(place % g->segment_blocks), 1))
+		image = NULL;
 	if (image != NULL)
 		image->refs++;
 	group_unlock(g);

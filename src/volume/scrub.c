@@ -94,8 +94,14 @@ static int scrub_some(struct scrubbing *s, uint64_t lba, uint64_t end, uint64_t 
 		return 0;
 	*ret_n = e.n < PIECE_BLOCKS ? e.n : PIECE_BLOCKS;
 	rc = read_piece(s, lba, e.place, (uint32_t)*ret_n);
-	if (rc == -ESTALE) { /* the map says something else by now */
-		*ret_n = 0;
+	if (rc == -ESTALE) {
+		group_lock(s->h->group);
+		bool same = epoch == s->h->group->epoch;
+		group_unlock(s->h->group);
+		if (same) /* it leads nowhere */
+			note_damage(s, lba << MAP_BLOCK_SHIFT, *ret_n << MAP_BLOCK_SHIFT, -EUCLEAN);
+		else /* the map says something else by now */
+			*ret_n = 0;
 		rc = 0;
 	}
 	return rc == 0 ? keep_rate(s) : rc;

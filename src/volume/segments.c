@@ -65,6 +65,7 @@ int segment_need_image(struct quire_volumes *g, struct segment *seg)
 static void free_image(struct quire_volumes *g, struct image *image)
 {
 	munmap(image->bytes, g->settings.segment_bytes);
+	free(image->damaged);
 	budget_uncharge(budget_of(g), BUDGET_BUFFERS, g->settings.segment_bytes);
 	free(image);
 }
@@ -77,6 +78,8 @@ void image_put(struct quire_volumes *g, struct image *image)
 	for (unsigned i = 0; g->journal != NULL && !g->closed && i < GROUP_KEPT_IMAGES; i++)
 		if (g->kept_images[i] == NULL) {
 			image->used = true;
+			free(image->damaged);
+			image->damaged = NULL;
 			g->kept_images[i] = image;
 			return;
 		}
@@ -88,6 +91,26 @@ void group_free_images(struct quire_volumes *g)
 	for (unsigned i = 0; i < GROUP_KEPT_IMAGES; i++)
 		if (g->kept_images[i] != NULL)
 			free_image(g, g->kept_images[i]);
+}
+
+int segment_note_damage(struct quire_volumes *g, struct segment *seg, uint32_t block)
+{
+	struct image *image = seg->image;
+
+	if (image->damaged == NULL)
+		image->damaged = calloc(g->segment_blocks / 8 + 1, 1);
+	if (image->damaged == NULL)
+		return -ENOMEM;
+	image->damaged[block / 8] |= (uint8_t)(1u << block % 8);
+	return 0;
+}
+
+bool image_is_damaged(const struct image *image, uint32_t block, uint32_t n_blocks)
+{
+	for (uint32_t i = block; image->damaged != NULL && i < block + n_blocks; i++)
+		if ((image->damaged[i / 8] & 1u << i % 8) != 0)
+			return true;
+	return false;
 }
 
 /* ---- lists ---- */
@@ -413,6 +436,7 @@ void group_seal(struct quire_volumes *g)
 		struct image *image = seg->image;
 		image->refs++;
 		rc = walk(g, seg);
+		seg->footer.damaged = image->damaged;
 		group_unlock(g);
 		if (rc == 0)
 			rc = store_log_seal(g->space, seg->id, &seg->footer, image->bytes, NULL);

@@ -26,6 +26,14 @@ struct data_le {
 };
 static_assert(sizeof(struct data_le) == 16, "layout");
 
+/* At the end of every head: see head.c. */
+struct head_tail_le {
+	uint32_t crc; /* of the head; of this, zeros */
+	uint16_t type_before, bytes_before; /* what stands before this, of the record before; 0: nothing */
+};
+static_assert(sizeof(struct head_tail_le) == 8, "layout");
+#define VOLUME_HEAD_ROOM (VOLUME_HEAD_BYTES - (uint32_t)sizeof(struct head_tail_le))
+
 enum entry_kind {
 	ENTRY_DATA = 0, /* its blocks follow, after those of the entries before it */
 	ENTRY_HOLE = 1,

@@ -27,6 +27,7 @@
 struct image {
 	unsigned refs; /* lock */
 	bool used;      /* before: not all zeros behind what is written */
+	uint8_t *damaged; /* owned: a bit a block; NULL: none is */
 	uint8_t *bytes; /* owned mapping */
 };
 #define GROUP_KEPT_IMAGES 2u /* for the next segments, as their pages are there */
@@ -145,6 +146,12 @@ struct group_owner {
 	struct quire_volumes *group; /* borrowed: it is part of it */
 };
 
+/* What a record says, with its checksums. */
+struct head_before {
+	uint16_t type, n_bytes; /* 0: nothing, or it could not be told */
+	uint8_t bytes[VOLUME_HEAD_ROOM];
+};
+
 struct quire_volumes {
 	struct store *store;      /* borrowed: not closed before */
 	struct store_log *space;  /* borrowed: until store_log_close */
@@ -164,6 +171,7 @@ struct quire_volumes {
 	struct segment *at;       /* the newest that has a record */
 	uint32_t at_offset;       /* behind the last one there */
 	uint64_t next_no;         /* number of the next record of the log */
+	struct head_before before; /* of the last one; who has the turn to append */
 	bool preparing;
 
 	struct idmap volumes, trees;
@@ -276,6 +284,10 @@ uint64_t group_segments_for(struct quire_volumes *g, uint64_t n_extents); /* one
 /* One that is kept for upkeep goes back to the store, which needs it. False: there is none. Without the lock. */
 bool group_release_spare(struct quire_volumes *g);
 
+/* Of one that has an image: that block is not what was written. -ENOMEM. Lock held */
+int segment_note_damage(struct quire_volumes *g, struct segment *seg, uint32_t block);
+bool image_is_damaged(const struct image *image, uint32_t block, uint32_t n_blocks); /* lock held */
+
 /* ---- promise.c; lock held, where not said otherwise ---- */
 
 struct tree_dead {
@@ -291,6 +303,17 @@ int64_t group_n_committed(const struct quire_volumes *g);
 void promise_settle(struct quire_volumes *g); /* how much may be promised, and what the store is to keep. Without the lock */
 /* r->growth, exactly; may wait; without the lock. */
 int promise_measure(struct request *r);
+
+/* ---- head.c ---- */
+
+void head_remember(struct head_before *before, uint16_t type, const uint8_t *head); /* a whole one */
+/* Makes it whole: its blocks are n_blocks of data, in pieces. */
+void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks);
+bool head_is_whole(const uint8_t *head);
+/* Of a whole one: how many checksums, of its blocks, in order, little-endian; may be less aligned. */
+uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums);
+/* What the record before has said: a head, but for its end. -ENODATA: it can't be told. */
+int head_read_before(const uint8_t *head, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES]);
 
 /* ---- append.c ---- */
 

@@ -154,7 +154,7 @@ void env_run(struct env *e, void (*fn)(struct env *e, void *arg), void *arg)
 
 /* ---- volumes in it ---- */
 
-static void fill(uint8_t *buf, size_t len, uint64_t what)
+void fill(uint8_t *buf, size_t len, uint64_t what)
 {
 	for (size_t i = 0; i < len; i += 8) {
 		uint64_t word = what * 0x9e3779b97f4a7c15u + i;

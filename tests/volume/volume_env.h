@@ -52,7 +52,9 @@ uint64_t random_count(uint64_t quick, uint64_t slow); /* QUIRE_TEST_COUNT; slow:
 void begin(struct env *e); /* formats, opens, makes the volume `a` of VOLUME_BYTES */
 void reopen(struct env *e);
 struct quire_volume *open_volume(struct env *e, const char *name);
-/* Bytes that `what` says; 0: zeros. */
+/* Bytes that `what` says, which is not 0. */
+void fill(uint8_t *buf, size_t len, uint64_t what);
+/* Such bytes; 0: zeros. */
 int put(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what, unsigned flags);
 bool holds(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what);
 uint64_t live_blocks(struct env *e); /* after a checkpoint */

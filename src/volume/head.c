@@ -1,0 +1,132 @@
+/* head.c - what a record's first block says besides, for the day when one of its blocks is damaged.
+ *
+ * A record has one checksum, which says that something in it is wrong, and not what. So a head has one of itself, and one of each block of data
+ * behind it; and, where there is room for it, all that the head before it says. A damaged block of data is then known as
+ * such, and nothing else is; and a damaged head is read in the next one.
+ *
+ *   | what the record says | checksums of its blocks | … | what the record before says, with its checksums | struct head_tail_le |
+ *
+ * Blocks of pages have no checksums here: a page has one of its own, and nothing refers to those that are behind a checkpoint.
+ */
+#include "volume_internal.h"
+
+#include "../base/assert.h"
+#include "../base/crc32c.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#define TAIL_AT (VOLUME_HEAD_BYTES - (uint32_t)sizeof(struct head_tail_le))
+
+static uint32_t crc_of(const uint8_t *head)
+{
+	static const uint32_t none = 0;
+	uint32_t crc = crc32c(0, head, TAIL_AT + offsetof(struct head_tail_le, crc));
+
+	return crc32c(crc, &none, sizeof(none));
+}
+
+static struct head_tail_le tail_of(const uint8_t *head)
+{
+	struct head_tail_le tail;
+
+	memcpy(&tail, head + TAIL_AT, sizeof(tail));
+	return tail;
+}
+
+/* Without checksums of blocks; 0: an impossible one. */
+static uint32_t said_bytes(uint16_t type, const uint8_t *head)
+{
+	const struct data_le *data = (const struct data_le *)head;
+	const struct table_le *table = (const struct table_le *)head;
+	uint64_t n = type == VOLUME_PAGES   ? sizeof(*data)
+	             : type == VOLUME_TABLE ? sizeof(*table) + le16toh(table->n_volumes) * sizeof(struct volume_le) +
+	                                              le16toh(table->n_trees) * sizeof(struct tree_le)
+	             : type == VOLUME_DATA  ? sizeof(*data) + le32toh(data->n_entries) * (uint64_t)sizeof(struct entry_le)
+	                                    : 0;
+
+	return n <= VOLUME_HEAD_ROOM ? (uint32_t)n : 0;
+}
+
+static uint32_t n_sums(uint16_t type, const uint8_t *head)
+{
+	return type == VOLUME_DATA ? le32toh(((const struct data_le *)head)->n_blocks) : 0;
+}
+
+/* Of n blocks that lie in pieces. */
+static void put_sums(uint8_t *to, uint32_t n, const struct iovec *parts)
+{
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < n; i++, to += sizeof(uint32_t)) {
+		uint32_t crc = 0;
+		for (size_t left = MAP_BLOCK_BYTES; left > 0;) {
+			size_t k = parts->iov_len - at < left ? parts->iov_len - at : left;
+			crc = crc32c(crc, (const uint8_t *)parts->iov_base + at, k);
+			left -= k;
+			at += k;
+			if (at == parts->iov_len) {
+				parts++;
+				at = 0;
+			}
+		}
+		crc = htole32(crc);
+		memcpy(to, &crc, sizeof(crc));
+	}
+}
+
+void head_remember(struct head_before *before, uint16_t type, const uint8_t *head)
+{
+	uint64_t n = said_bytes(type, head) + (uint64_t)n_sums(type, head) * sizeof(uint32_t);
+
+	before->type = type;
+	before->n_bytes = n <= VOLUME_HEAD_ROOM && head_is_whole(head) ? (uint16_t)n : 0;
+	memcpy(before->bytes, head, before->n_bytes);
+}
+
+void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks)
+{
+	uint32_t n = said_bytes(type, head), sums = n_sums(type, head);
+	struct head_tail_le tail = {.crc = 0};
+
+	quire_assert(n != 0 && n + sums * sizeof(uint32_t) <= VOLUME_HEAD_ROOM);
+	put_sums(head + n, sums, blocks);
+	n += sums * (uint32_t)sizeof(uint32_t);
+	if (before->n_bytes != 0 && before->n_bytes <= VOLUME_HEAD_ROOM - n) {
+		tail.type_before = htole16(before->type);
+		tail.bytes_before = htole16(before->n_bytes);
+		memcpy(head + TAIL_AT - before->n_bytes, before->bytes, before->n_bytes);
+	}
+	memcpy(head + TAIL_AT, &tail, sizeof(tail));
+	tail.crc = htole32(crc_of(head));
+	memcpy(head + TAIL_AT, &tail, sizeof(tail));
+}
+
+bool head_is_whole(const uint8_t *head)
+{
+	return le32toh(tail_of(head).crc) == crc_of(head);
+}
+
+uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums)
+{
+	uint32_t n = said_bytes(type, head), sums = n_sums(type, head);
+
+	if (n == 0 || n + (uint64_t)sums * sizeof(uint32_t) > VOLUME_HEAD_ROOM)
+		return 0;
+	*ret_sums = head + n;
+	return sums;
+}
+
+int head_read_before(const uint8_t *head, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES])
+{
+	struct head_tail_le tail = tail_of(head);
+	uint32_t n = le16toh(tail.bytes_before);
+
+	if (n < sizeof(struct data_le) || n > VOLUME_HEAD_ROOM)
+		return -ENODATA;
+	memset(ret, 0, VOLUME_HEAD_BYTES);
+	memcpy(ret, head + TAIL_AT - n, n);
+	*ret_type = le16toh(tail.type_before);
+	return said_bytes(*ret_type, ret) != 0 ? 0 : -ENODATA;
+}

@@ -1,0 +1,236 @@
+/* Damage behind the last checkpoint: each block of the log in turn (each fourth of them, if there is not more time), on a medium whose process died. The group opens; who reads the block gets an error, and
+ * nobody else; what a head said is told by the next one. */
+#include "volume_env.h"
+
+#include "../../src/journal/frame.h"
+#include "../../src/volume/volume_format.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_BLOCKS 24u
+#define N_NAMES 4u
+
+static const char *const names[N_NAMES] = {"a", "a@1", "c", "z"};
+/* What each block of each holds; of z, which is written last, nothing is asked: its end leaves no witness. */
+static uint64_t model[N_NAMES - 1][N_BLOCKS];
+
+struct damage {
+	struct sim *medium;  /* as the process left it */
+	uint64_t unit;
+	unsigned at;         /* byte that is changed */
+	bool is_head;
+	unsigned n_tried[2]; /* data, heads */
+	unsigned n_bad;      /* blocks that could not be read, the last time */
+	unsigned n_were_bad, n_found; /* tries: some could not be read; and a check found that, as they were sealed */
+};
+
+/* One request, of n blocks. */
+static void write_each(struct env *e, unsigned which, uint64_t first, unsigned n, uint64_t what)
+{
+	struct quire_volume *v = open_volume(e, names[which]);
+	uint8_t *bytes = malloc(n * BLOCK);
+	struct iovec iov = {bytes, n * BLOCK};
+
+	for (unsigned i = 0; i < n; i++) {
+		fill(bytes + i * BLOCK, BLOCK, what + i);
+		if (which < N_NAMES - 1)
+			model[which][first + i] = what + i;
+	}
+	assert_int_equal(quire_volume_write(v, first * BLOCK, &iov, 1, QUIRE_VOLUME_FUA, NULL), 0);
+	quire_volume_close(v);
+	free(bytes);
+}
+
+static void make(struct env *e, void *arg)
+{
+	struct damage *d = arg;
+	struct quire_volume_options o = {.size = sizeof(o), .size_bytes = VOLUME_BYTES};
+
+	begin(e);
+	assert_int_equal(quire_volume_create(e->volumes, "z", &o), 0);
+	write_each(e, 0, 0, 8, 100);
+	assert_int_equal(quire_volumes_checkpoint(e->volumes), 0);
+	write_each(e, 0, 4, 1, 200);
+	write_each(e, 0, 5, 7, 210);
+	assert_int_equal(quire_volume_snapshot(e->volumes, "a", "a@1"), 0);
+	memcpy(model[1], model[0], sizeof(model[1]));
+	write_each(e, 0, 6, 1, 300);
+	assert_int_equal(quire_volume_clone(e->volumes, "a@1", "c"), 0);
+	memcpy(model[2], model[1], sizeof(model[2]));
+	for (unsigned i = 0; i < 12; i++) { /* so that there is more than one segment */
+		write_each(e, 0, 12, 1, 400 + i);
+		write_each(e, 2, i, 2, 500 + 2 * i);
+	}
+	struct quire_volume *v = open_volume(e, "c");
+	assert_int_equal(quire_volume_discard(v, 3 * BLOCK, BLOCK, QUIRE_VOLUME_FUA, NULL), 0);
+	quire_volume_close(v);
+	model[2][3] = 0;
+	write_each(e, 3, 0, 1, 600);
+	write_each(e, 3, 1, 1, 601);
+	assert_int_equal(sim_clone(e->sim, 9, &d->medium), 0);
+	assert_int_equal(env_close(e), 0);
+}
+
+/* ---- looking ---- */
+
+static void read_all(struct env *e, struct damage *d)
+{
+	uint8_t block[BLOCK];
+	struct iovec iov = {block, BLOCK};
+
+	d->n_bad = 0;
+	for (unsigned i = 0; i < N_NAMES - 1; i++) {
+		struct quire_volume *v = open_volume(e, names[i]);
+		int64_t n_bad = 0;
+		for (uint64_t k = 0; k < N_BLOCKS; k++) {
+			int rc = quire_volume_read(v, k * BLOCK, &iov, 1, NULL);
+			assert_true(rc == 0 || rc == -EBADMSG);
+			if (rc == 0)
+				assert_true(holds(v, k * BLOCK, BLOCK, model[i][k]));
+			n_bad += rc < 0;
+		}
+		assert_true(n_bad <= 1);
+		assert_int_equal(quire_volume_scrub(v, NULL), n_bad * BLOCK);
+		d->n_bad += (unsigned)n_bad;
+		quire_volume_close(v);
+	}
+}
+
+/* Whose block it was may have been written again since, so a block of data is one that somebody has, or nobody. */
+static void try_one(struct env *e, void *arg)
+{
+	struct damage *d = arg;
+	int rc = env_open(e);
+
+	if (rc < 0)
+		print_message("  unit %llu, byte %u: %s\n", (unsigned long long)d->unit, d->at, e->err.text);
+	assert_int_equal(rc, 0);
+	read_all(e, d);
+	unsigned n_bad = d->n_bad;
+	assert_true(!d->is_head || n_bad == 0);
+	d->n_were_bad += n_bad > 0;
+	/* Opened again, and when it was sealed, it is the same. */
+	assert_int_equal(env_close(e), 0);
+	assert_int_equal(env_open(e), 0);
+	assert_int_equal(quire_volumes_checkpoint(e->volumes), 0);
+	read_all(e, d);
+	assert_int_equal(d->n_bad, n_bad);
+	assert_int_equal(env_close(e), 0);
+	assert_int_equal(env_open(e), 0);
+	read_all(e, d);
+	assert_int_equal(d->n_bad, n_bad);
+	d->n_found += n_bad > 0 && env_check(e, false) > 0;
+	/* It is whole again when it is written again. */
+	if (n_bad > 0) {
+		struct quire_volume *v = open_volume(e, "a");
+		for (uint64_t k = 0; k < N_BLOCKS; k++)
+			assert_int_equal(put(v, k * BLOCK, BLOCK, 7, 0), 0);
+		assert_true(holds(v, 0, BLOCK, 7));
+		quire_volume_close(v);
+	}
+	assert_int_equal(env_close(e), 0);
+}
+
+static bool is_data(const uint8_t *block)
+{
+	uint64_t want;
+
+	for (uint64_t what = 200; what < 600; what++) {
+		fill((uint8_t *)&want, sizeof(want), what);
+		if (memcmp(block, &want, sizeof(want)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Of a record of the group's, but for the last: those of z. */
+static bool is_head(const uint8_t *block)
+{
+	struct frame_record_le le;
+	struct data_le data;
+
+	memcpy(&le, block, sizeof(le));
+	memcpy(&data, block + sizeof(le), sizeof(data));
+	return le.salt != 0 && (le16toh(le.type) == VOLUME_DATA || le16toh(le.type) == VOLUME_TABLE) && le16toh(le.flags) <= 1 &&
+	       le32toh(le.len_bytes) % BLOCK == VOLUME_HEAD_BYTES && le32toh(le.len_bytes) < (1u << 20);
+}
+
+static void damage_each(struct damage *d, bool heads, unsigned at)
+{
+	static const struct sim_faults faults = {.cut_ends_io = true};
+	uint8_t block[BLOCK];
+	unsigned n_heads = 0, k = 0, n = 0, step = getenv("QUIRE_TEST_LONG") != NULL ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 9 : 4;
+
+	for (d->unit = 0; d->unit < ENV_UNITS; d->unit++) {
+		sim_peek(d->medium, d->unit * BLOCK, block, BLOCK);
+		n_heads += is_head(block);
+	}
+	for (d->unit = 0; d->unit < ENV_UNITS; d->unit++) {
+		struct env e;
+		sim_peek(d->medium, d->unit * BLOCK, block, BLOCK);
+		d->is_head = is_head(block);
+		if (d->is_head ? !heads : heads || !is_data(block))
+			continue;
+		if (d->is_head && ++k == n_heads)
+			continue; /* the very last record */
+		if (n++ % step != 0)
+			continue;
+		env_init(&e, 1, ENV_UNITS, &faults);
+		sim_destroy(e.sim);
+		assert_int_equal(sim_clone(d->medium, 1, &e.sim), 0);
+		block[at] ^= 4;
+		sim_poke(e.sim, d->unit * BLOCK, block, BLOCK);
+		d->at = at;
+		env_run(&e, try_one, d);
+		env_fini(&e);
+		d->n_tried[heads]++;
+	}
+}
+
+static void run(bool heads, unsigned at)
+{
+	static const struct sim_faults faults = {.cut_ends_io = true};
+	struct damage d = {.medium = NULL};
+	struct env e;
+
+	memset(model, 0, sizeof(model));
+	env_init(&e, 21, ENV_UNITS, &faults);
+	env_run(&e, make, &d);
+	env_fini(&e);
+	damage_each(&d, heads, at);
+	assert_true(d.n_tried[heads] > 3);
+	assert_true(heads || (d.n_were_bad > 0 && d.n_found > 0));
+	sim_destroy(d.medium);
+}
+
+static void a_block_of_data_is_an_error_where_it_is(void **state)
+{
+	(void)state;
+	run(false, 2000);
+}
+
+static void what_a_head_said_is_in_the_next(void **state)
+{
+	(void)state;
+	run(true, 2000);
+}
+
+static void so_is_what_stood_behind_a_header_that_is_damaged(void **state)
+{
+	(void)state;
+	run(true, 14);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_block_of_data_is_an_error_where_it_is),
+		cmocka_unit_test(what_a_head_said_is_in_the_next),
+		cmocka_unit_test(so_is_what_stood_behind_a_header_that_is_damaged),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
