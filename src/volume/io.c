@@ -88,15 +88,17 @@ int volume_submit(struct request *r, uint64_t *last_no)
 	return rc;
 }
 
-/* What a block was. -EAGAIN: it is elsewhere by now. */
-static int read_old(struct quire_volume *h, uint64_t lba, const struct map_extent *was, bool gap, uint8_t *block)
+/* What a block was, as group_look said in that epoch. -EAGAIN: it is elsewhere by now. */
+static int read_old(struct quire_volume *h, uint64_t lba, const struct map_extent *was, uint64_t epoch, bool gap, uint8_t *block)
 {
 	struct iovec all = {block, MAP_BLOCK_BYTES};
 	struct cursor c = {.iov = &all, .n = 1};
 
 	if (map_is_data(was->place)) {
 		int rc = group_read_cached(h->group, was->place, block);
-		return rc == -ESTALE ? -EAGAIN : rc;
+		if (rc == -ESTALE)
+			rc = group_look_again(h->group, epoch) == 0 ? -EAGAIN : -EUCLEAN;
+		return rc;
 	}
 	memset(block, 0, MAP_BLOCK_BYTES);
 	if (!gap || lba << MAP_BLOCK_SHIFT >= h->base_bytes)
@@ -123,7 +125,7 @@ static int write_part(struct quire_volume *h, uint64_t lba, uint32_t skip, uint3
 		bool gap;
 		rc = group_look(g, volume_tree(h), lba, lba + 1, 0, &r.was, &gap, &r.was_epoch);
 		if (rc == 0)
-			rc = read_old(h, lba, &r.was, gap, block);
+			rc = read_old(h, lba, &r.was, r.was_epoch, gap, block);
 		memcpy(block + skip, new, len);
 		if (rc == 0)
 			rc = volume_submit(&r, last_no);

@@ -110,9 +110,7 @@ static int read_range(struct quire_volume *h, uint64_t offset, uint64_t end, str
 		else
 			rc = read_data(g, e.place, skip, len, c);
 		if (rc == -ESTALE) { /* it was moved, and there is a new root */
-			group_lock(g);
-			rc = epoch == g->epoch ? -EUCLEAN : 0;
-			group_unlock(g);
+			rc = group_look_again(g, epoch);
 			*c = start;
 			continue;
 		}

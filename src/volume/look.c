@@ -68,6 +68,14 @@ int group_look(struct quire_volumes *g, uint32_t tree, uint64_t lba, uint64_t en
 	return rc;
 }
 
+int group_look_again(struct quire_volumes *g, uint64_t epoch)
+{
+	group_lock(g);
+	int rc = epoch == g->epoch ? -EUCLEAN : 0;
+	group_unlock(g);
+	return rc;
+}
+
 int group_find_moved(struct quire_volumes *g, uint64_t place, uint64_t n, uint64_t *ret_place, uint64_t *ret_n)
 {
 	struct map_extent e;

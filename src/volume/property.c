@@ -20,11 +20,8 @@ int property_read(struct quire_volumes *g, uint32_t tree, enum property which, v
 			return -ENODATA;
 		if (rc == 0)
 			rc = group_read_place(g, e.place, 1, block);
-		if (rc == -ESTALE) { /* as in io.c */
-			group_lock(g);
-			rc = epoch == g->epoch ? -EUCLEAN : -ESTALE;
-			group_unlock(g);
-		}
+		if (rc == -ESTALE && group_look_again(g, epoch) < 0)
+			rc = -EUCLEAN;
 	} while (rc == -ESTALE);
 	return rc == 0 && memcmp(block, magics[which], 8) != 0 ? -EUCLEAN : rc;
 }

@@ -95,11 +95,9 @@ static int scrub_some(struct scrubbing *s, uint64_t lba, uint64_t end, uint64_t 
 	*ret_n = e.n < PIECE_BLOCKS ? e.n : PIECE_BLOCKS;
 	rc = read_piece(s, lba, e.place, (uint32_t)*ret_n);
 	if (rc == -ESTALE) {
-		group_lock(s->h->group);
-		bool same = epoch == s->h->group->epoch;
-		group_unlock(s->h->group);
-		if (same) /* it leads nowhere */
-			note_damage(s, lba << MAP_BLOCK_SHIFT, *ret_n << MAP_BLOCK_SHIFT, -EUCLEAN);
+		rc = group_look_again(s->h->group, epoch);
+		if (rc < 0)
+			note_damage(s, lba << MAP_BLOCK_SHIFT, *ret_n << MAP_BLOCK_SHIFT, rc);
 		else /* the map says something else by now */
 			*ret_n = 0;
 		rc = 0;

@@ -350,6 +350,8 @@ int group_find_moved(struct quire_volumes *g, uint64_t place, uint64_t n, uint64
 /* What a tree has at lba, up to end: of deltas and pages. *ret_epoch: of the roots that were used. May wait; without the lock. */
 int group_look(struct quire_volumes *g, uint32_t tree, uint64_t lba, uint64_t end, uint64_t since, struct map_extent *ret,
                bool *ret_gap, uint64_t *ret_epoch);
+/* What group_look said has led to a place that is gone: 0, it is to be asked again; -EUCLEAN: it would say the same. Without the lock. */
+int group_look_again(struct quire_volumes *g, uint64_t epoch);
 /* Of deltas alone. True: it is there, cut to [lba, end); else *ret_end is up to where it is not, and root what is to be looked into. Lock
  * held. */
 bool group_look_young(const struct quire_volumes *g, uint32_t tree, uint64_t lba, uint64_t end, struct map_extent *ret,

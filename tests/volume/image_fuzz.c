@@ -202,6 +202,9 @@ static void look_at(struct env *e, struct quire_volume *v, uint64_t bytes)
 	(void)quire_volume_scrub(v, &scrub);
 	(void)quire_volume_write(v, 0, &iov, 1, 0, NULL);
 	(void)quire_volume_write(v, bytes - BLOCK, &iov, 1, QUIRE_VOLUME_FUA, NULL);
+	iov.iov_len = 512; /* a part of a block, of which the rest is read */
+	for (int64_t i = 0; i < n; i++)
+		(void)quire_volume_write(v, x[i].offset + 512, &iov, 1, 0, NULL);
 	(void)quire_volume_zero(v, bytes / 2 & ~(uint64_t)(BLOCK - 1), BLOCK, 0, NULL);
 	(void)quire_volume_flush(v, NULL);
 }
