@@ -24,8 +24,8 @@
  * Invariants:
  *   1. A taken group's bytes do not change until its write is done. The block that the next group
  *      shares with it is copied, and only ever rewritten with the same bytes before the new ones. Where
- *      a device takes what a record's length is a multiple of (persistent memory), nothing is shared: a
- *      group is written exactly as long as it is, with one fence; and if the owner keeps the segment in memory, straight from there.
+ *      a device takes what a record's length is a multiple of (persistent memory; any, if records are whole blocks), nothing is shared: a
+ *      group is written exactly as long as it is; and if the owner keeps the segment in memory, straight from there.
  *   2. A group is taken only if nothing is being written: all before its start is durable then.
  *   3. A group is taken only when nobody copies into it (n_filling is 0); the last to end kicks.
  *   4. A group's records are of one segment. The one with the LINK is a segment's last; the next

@@ -207,6 +207,9 @@ int journal_open(const struct journal_options *o, uint64_t first_segment, bool r
 		rc = scan_all(&s, UINT64_MAX, fn, arg);
 	scan_report(&s, rc, ret);
 	bool clear = rc != JOURNAL_NEVER;
+	if (rc >= 0 && o->whole_blocks && s.at.offset % FRAME_BLOCK_BYTES != 0)
+		rc = quire_fail(err, -EUCLEAN, "%s: a log of whole blocks ends at %u in its segment at %llu", o->device->name, s.at.offset,
+		                (unsigned long long)s.at.segment);
 	if (rc >= 0)
 		rc = journal_new(o, read_only, &j, err);
 	if (rc == 0) {

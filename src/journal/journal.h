@@ -64,7 +64,7 @@ struct journal_ops {
 
 	/* For owners who keep in memory what is appended; both NULL otherwise. */
 
-	/* segment_bytes of memory for the segment, in which the journal keeps its bytes as they are on the medium, or will
+	/* segment_bytes of memory for the segment, aligned as the device wants it (whole_blocks: it is written from there), in which the journal keeps its bytes as they are on the medium, or will
 	 * be: what was read of it when the log was opened, then each record as it is taken in. It must be there for
 	 * all that segment_get gave, until journal_drop_first; for others, while a log is opened, it may be NULL. Called with
 	 * the journal's lock held, or without. */

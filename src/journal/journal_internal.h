@@ -8,7 +8,7 @@
 /* What is submitted at once: a run of bytes of one segment, in memory that is a copy of them. */
 struct group {
 	uint8_t *memory;      /* owned; j->group_bytes of it, device memory */
-	uint8_t *bytes;       /* from `base` on: in `memory`, or in the segment's */
+	uint8_t *bytes;       /* from `base` on: in `memory`, or in the segment's: see journal_in_place */
 	uint64_t segment;     /* offset on the device */
 	uint64_t segment_no;
 	uint32_t base;        /* offset in the segment of bytes[0]: a multiple of j->align */
@@ -76,7 +76,7 @@ static inline struct group *journal_open_group(struct journal *j)
 /* Groups lie in the segment's memory: what is written ends where the last record does, so nothing in it changes. */
 static inline bool journal_in_place(const struct journal *j)
 {
-	return j->memory != NULL && j->align <= FRAME_ALIGN;
+	return j->memory != NULL && (j->align <= FRAME_ALIGN || j->o.whole_blocks);
 }
 
 /* ---- commit.c ---- */

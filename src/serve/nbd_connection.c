@@ -139,7 +139,8 @@ void nbd_connection_destroy(struct nbd_connection *c)
 	*c->at = c->next;
 	if (c->next != NULL)
 		c->next->at = c->at;
-	c->server->n_connections--;
+	if (--c->server->n_connections == 0)
+		nbd_memory_drop(c->server);
 	nbd_stream_fini(&c->stream);
 	free(c->input);
 	free(c);

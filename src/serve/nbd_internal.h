@@ -21,6 +21,7 @@
 #define NBD_OWN_BYTES (1u << 20)  /* in flight, that a connection always has */
 #define NBD_IOVECS (2 * EXPORT_PIECES + 2)
 #define NBD_KEPT_BYTES (8u << 10) /* of memory, that a request keeps for the next */
+#define NBD_BUFFER_SIZES 12u      /* larger ones: twice as much each, up to EXPORT_PAYLOAD_BYTES */
 #define NBD_HEAD_BYTES 32u        /* of a reply, or of a chunk of it with what stands before its data */
 
 struct nbd_connection;
@@ -91,6 +92,11 @@ struct nbd_budget {
 	bool watching;
 };
 
+struct nbd_memory {
+	struct nbd_buffer *kept[NBD_BUFFER_SIZES]; /* owned */
+	uint64_t kept_bytes;
+};
+
 struct nbd_listener;
 
 struct quire_nbd {
@@ -104,6 +110,7 @@ struct quire_nbd {
 	struct nbd_connection *connections; /* owned */
 	unsigned n_connections;
 	struct nbd_budget budget;
+	struct nbd_memory memory;
 	struct loop_timer grace;
 	atomic_bool stop_asked;
 	bool ending;
@@ -161,9 +168,6 @@ uint32_t nbd_request_check(const struct nbd_connection *c, const struct nbd_requ
 uint64_t nbd_request_bytes(const struct nbd_connection *c, const struct nbd_request *r);
 /* A coroutine: carries it out and has its reply sent. */
 void nbd_request_run(void *request);
-/* Its data gets room for so many bytes, aligned as direct I/O wants it; or loses what is too much to be kept. -ENOMEM. */
-int nbd_request_reserve(struct nbd_request *r, uint64_t n_bytes);
-void nbd_request_unreserve(struct nbd_request *r);
 /* BLOCK_STATUS: as nbd_request_run, in nbd_status.c. */
 void nbd_status_run(struct nbd_request *r);
 
@@ -179,6 +183,15 @@ void nbd_reply_made(struct nbd_request *r, uint64_t n_bytes); /* chunks that lie
 uint8_t *nbd_chunk_head(uint8_t *at, const struct nbd_request *r, uint16_t flags, uint16_t type, uint32_t n_bytes);
 
 void nbd_sender_run(void *connection); /* a coroutine */
+
+/* ---- nbd_memory.c ---- */
+
+/* Its data gets room for so many bytes, up to EXPORT_PAYLOAD_BYTES, aligned as direct I/O wants it, and not what was there; or loses
+ * what is too much for it to keep. -ENOMEM. */
+int nbd_request_reserve(struct nbd_request *r, uint64_t n_bytes);
+void nbd_request_unreserve(struct nbd_request *r);
+/* What is kept for later requests goes. */
+void nbd_memory_drop(struct quire_nbd *nbd);
 
 /* ---- nbd_budget.c ---- */
 

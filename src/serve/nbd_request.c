@@ -2,7 +2,6 @@
 #include "nbd_internal.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #define CHANGES (1u << NBD_CMD_WRITE | 1u << NBD_CMD_TRIM | 1u << NBD_CMD_WRITE_ZEROES)
 
@@ -70,29 +69,6 @@ uint64_t nbd_request_bytes(const struct nbd_connection *c, const struct nbd_requ
 	if (r->type == NBD_CMD_BLOCK_STATUS)
 		return (uint64_t)NBD_STATUS_EXTENTS * (sizeof(struct export_extent) + 8u * c->n_contexts);
 	return 0;
-}
-
-/* ---- memory ---- */
-
-int nbd_request_reserve(struct nbd_request *r, uint64_t n_bytes)
-{
-	if (r->data_bytes >= n_bytes)
-		return 0;
-	free(r->data);
-	r->data_bytes = (n_bytes + NBD_KEPT_BYTES - 1) & ~(uint64_t)(NBD_KEPT_BYTES - 1);
-	r->data = aligned_alloc(4096, r->data_bytes);
-	if (r->data == NULL)
-		r->data_bytes = 0;
-	return r->data == NULL ? -ENOMEM : 0;
-}
-
-void nbd_request_unreserve(struct nbd_request *r)
-{
-	if (r->data_bytes <= NBD_KEPT_BYTES)
-		return;
-	free(r->data);
-	r->data = NULL;
-	r->data_bytes = 0;
 }
 
 /* ---- carrying out ---- */

@@ -225,6 +225,37 @@ static void test_a_segment_alone(void **state)
 	assert_int_equal(s.rc, -EBADMSG);
 }
 
+static void run_open_as_whole_blocks(void *arg)
+{
+	struct journal_options o = env_options(&e);
+	struct quire_error err = {0};
+	struct journal *j;
+	int *ret = arg;
+
+	o.whole_blocks = true;
+	*ret = journal_open(&o, first, false, NULL, NULL, &recovery, &j, &err);
+	if (*ret == 0)
+		journal_close(j);
+	else
+		assert_non_null(strstr(err.text, "whole blocks"));
+}
+
+/* Who writes from the segment's memory would otherwise write a block that changes meanwhile. */
+static void test_whole_blocks_end_with_a_block(void **state)
+{
+	(void)state;
+	int rc;
+
+	begin_with(0, true);
+	env_run(&e, run_open_as_whole_blocks, &rc);
+	assert_int_equal(rc, 0);
+	assert_int_equal(open_and_append(2, 0), 0);
+	assert_int_equal(look(), 0);
+	assert_int_not_equal(recovery.at.offset % DEVICE_BLOCK_BYTES, 0);
+	env_run(&e, run_open_as_whole_blocks, &rc);
+	assert_int_equal(rc, -EUCLEAN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +269,7 @@ int main(void)
 		T(test_a_torn_link_is_an_end_that_goes_on_into_the_named_segment),
 		T(test_next_is_durable_before_link),
 		T(test_a_segment_alone),
+		T(test_whole_blocks_end_with_a_block),
 	};
 	return cmocka_run_group_tests(tests, NULL, end);
 }
