@@ -153,6 +153,7 @@ static int read_whole(struct log_segment *seg, struct quire_error *err)
 	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
 	struct quire_log *log = seg->log;
 	struct journal_options o;
+	struct quire_error why = {0};
 
 	store_log_journal_of(log->space, &place, &o);
 	log_lock(log);
@@ -160,7 +161,12 @@ static int read_whole(struct log_segment *seg, struct quire_error *err)
 	log_unlock(log);
 	if (!there)
 		return quire_fail(err, -ENOMEM, "log %s: the image of a segment", log->info.name);
-	int rc = journal_scan_segment(&o, seg->offset, log_keys_hear, log, NULL, err);
+	int rc = journal_scan_segment(&o, seg->offset, log_keys_hear, log, NULL, &why);
+	if (rc < 0 && why.code != rc)
+		return quire_fail(err, rc, "log %s: its segment at %llu: a record in it is none of a log", log->info.name,
+		                  (unsigned long long)seg->offset);
+	if (rc < 0 && err != NULL)
+		*err = why;
 	return rc == JOURNAL_VALID ? device_read(o.device, seg->offset, seg->image->bytes, o.segment_bytes) : rc;
 }
 

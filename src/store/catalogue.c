@@ -10,6 +10,7 @@
 #include "replay.h"
 #include "../base/canary.h"
 #include "../base/fail.h"
+#include "../journal/frame.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -165,8 +166,11 @@ static int read_catalogue(struct store *s, struct quire_error *err)
 	rc = container_open(&o, s->classes[CAPACITY].superblock.catalogue_first, s->config.read_only, replay_record, &r,
 	                    NULL, &s->catalogue, &why);
 	extents_fini(&r.list);
-	if (rc < 0) /* what the replay has said is nearer to the cause */
-		return err != NULL && err->code == rc ? rc : quire_fail(err, rc, "%s", why.text);
+	if (rc < 0) {
+		if (err != NULL && err->code != rc) /* what the replay has said is nearer to the cause */
+			*err = why;
+		return err != NULL && err->code != rc ? quire_fail(err, rc, "catalogue") : rc;
+	}
 	if (r.end_id > s->id_limit)
 		return quire_fail(err, -EUCLEAN, "catalogue: object %llu: its id was never given out",
 		                  (unsigned long long)r.end_id - 1);
@@ -176,10 +180,29 @@ static int read_catalogue(struct store *s, struct quire_error *err)
 	return race_recover(s, r.raced_id, err);
 }
 
+/* A superblock of a right checksum may say what no writer says. */
+static int check_place(const struct store_class *c, struct quire_error *err)
+{
+	uint32_t bytes = c->superblock.catalogue_segment_bytes;
+	uint64_t units = bytes / FORMAT_UNIT_BYTES, n_units = c->superblock.n_units;
+	const uint64_t *first = c->superblock.catalogue_first;
+	bool fits = bytes >= FRAME_MIN_SEGMENT_BYTES && bytes <= FRAME_MAX_SEGMENT_BYTES && (bytes & (bytes - 1)) == 0 &&
+	            units <= n_units && first[0] != first[1];
+
+	for (int i = 0; i < 2; i++)
+		fits = fits && first[i] % FORMAT_UNIT_BYTES == 0 && first[i] / FORMAT_UNIT_BYTES >= FORMAT_RESERVED_UNITS &&
+		       first[i] / FORMAT_UNIT_BYTES <= n_units - units;
+	return fits ? 0 : quire_fail(err, -EUCLEAN, "%s: a catalogue in segments of %u bytes at %llu and %llu", c->device->name, bytes,
+	                             (unsigned long long)first[0], (unsigned long long)first[1]);
+}
+
 int catalogue_open(struct store *s, struct quire_error *err)
 {
-	int rc = -ESTALE;
+	int rc = check_place(&s->classes[CAPACITY], err);
 
+	if (rc < 0)
+		return rc;
+	rc = -ESTALE;
 	s->segment_bytes = s->classes[CAPACITY].superblock.catalogue_segment_bytes;
 	/* Beside a writer that compacts the catalogue while we read it. */
 	for (int n = 0; n < MAX_OPEN_TRIES && rc == -ESTALE; n++)

@@ -23,6 +23,7 @@
 
 /* Limits, on media and in memory. */
 #define FORMAT_MAX_OBJECT_BYTES (UINT64_C(1) << 50)
+#define FORMAT_END_ID (UINT64_C(1) << 62) /* ids are below it */
 #define FORMAT_MAX_EXTENTS 1024u         /* of an object */
 #define FORMAT_MAX_TRANSACTION 4096u     /* objects of one transaction, removed ones included */
 #define FORMAT_MAX_PAGE_SHIFT 30u

@@ -84,7 +84,7 @@ static void saw_id(struct replay *r, uint64_t id)
 {
 	r->last_id = id;
 	if (id >= r->end_id)
-		r->end_id = id + 1;
+		r->end_id = id < UINT64_MAX ? id + 1 : id;
 }
 
 static int replay_object(struct replay *r, struct input *in)
@@ -186,6 +186,8 @@ static int replay_next_id(struct replay *r, struct input *in)
 
 	if (!take(in, &le, sizeof(le)) || in->left != 0)
 		return wrong(r, 0, "ids");
+	if (le64toh(le.id) > FORMAT_END_ID)
+		return wrong(r, le64toh(le.id), "no id is as high");
 	if (le64toh(le.id) > r->store->id_limit)
 		r->store->id_limit = le64toh(le.id);
 	return 0;
