@@ -5,27 +5,19 @@
  *   bit 1   on a server that encrypts (bit 0 is then not looked at)
  *   bit 2   what is said comes in small pieces
  * After each, nothing may be left: no connection, no request, no byte of the budget.
- *
- * As a program of its own it tries each file of a directory, and then changes of them, at random, for a second (with QUIRE_TEST_LONG ten
- * minutes under AddressSanitizer, else one); the seed is printed and taken (QUIRE_TEST_SEED), and QUIRE_FUZZ_LAST names a file for
- * the input that is being tried. Built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md.
  */
+#include "../support/fuzz.h"
 #include "../../src/base/assert.h"
 #include "serve/nbd_internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#define INPUT_MOST_BYTES 65536u
 #define SMALL_DISK_BYTES 65536u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
 /* What a client says, and whoever says it. */
 struct client {
@@ -136,10 +128,10 @@ static size_t put_handshake(uint8_t *to)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
 	static struct quire_nbd *plain, *encrypting;
-	static uint8_t said[INPUT_MOST_BYTES + 512];
+	static uint8_t said[FUZZ_INPUT_MOST_BYTES + 512];
 	size_t n = 0;
 
-	if (n_bytes == 0 || n_bytes > INPUT_MOST_BYTES)
+	if (n_bytes == 0 || n_bytes > FUZZ_INPUT_MOST_BYTES)
 		return 0;
 	if (plain == NULL) {
 		plain = make_server(NULL);
@@ -154,151 +146,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 	try(encrypts ? encrypting : plain, &client);
 	return 0;
 }
-
-/* ---- as a program of its own ---- */
-
-#ifndef LIBFUZZER
-
-struct input {
-	uint8_t *bytes; /* owned */
-	size_t n_bytes;
-};
-
-static uint64_t next_random(uint64_t *seed)
-{
-	*seed += UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t z = (*seed ^ *seed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-/* What programs get wrong: lengths and offsets at the edges. */
-static uint32_t odd_number(uint64_t *seed)
-{
-	static const uint32_t numbers[] = {0, 1, 4, 6, 10, 511, 512, 4096, 4097, 65535, 65536, 65537, 1u << 20, (1u << 20) + 1,
-	                                   32u << 20, (32u << 20) + 1, 64u << 20, 0x7fffffff, 0x80000000, 0xffffffff};
-
-	return numbers[next_random(seed) % (sizeof(numbers) / sizeof(numbers[0]))];
-}
-
-static void change_once(uint8_t *bytes, size_t *n_bytes, const struct input *other, uint64_t *seed)
-{
-	size_t at = next_random(seed) % *n_bytes, n;
-
-	switch (next_random(seed) % 7) {
-	case 0:
-		bytes[at] ^= (uint8_t)(1u << next_random(seed) % 8);
-		break;
-	case 1:
-		bytes[at] = (uint8_t)next_random(seed);
-		break;
-	case 2:
-		if (at + 4 <= *n_bytes)
-			nbd_put32(bytes + at, odd_number(seed));
-		break;
-	case 3:
-		*n_bytes = at + 1;
-		break;
-	case 4: /* something twice */
-		n = next_random(seed) % 64;
-		if (at + n <= *n_bytes && *n_bytes + n <= INPUT_MOST_BYTES) {
-			memmove(bytes + at + n, bytes + at, *n_bytes - at);
-			*n_bytes += n;
-		}
-		break;
-	case 5: /* something less */
-		n = next_random(seed) % 64;
-		if (at + n < *n_bytes) {
-			memmove(bytes + at, bytes + at + n, *n_bytes - at - n);
-			*n_bytes -= n;
-		}
-		break;
-	default: /* another one's end */
-		n = other->n_bytes - next_random(seed) % other->n_bytes;
-		if (at + n <= INPUT_MOST_BYTES) {
-			memcpy(bytes + at, other->bytes + other->n_bytes - n, n);
-			*n_bytes = at + n;
-		}
-	}
-}
-
-static unsigned read_corpus(const char *path, struct input **ret)
-{
-	struct dirent **entries;
-	int n_entries = scandir(path, &entries, NULL, alphasort);
-	unsigned n = 0;
-
-	*ret = calloc(n_entries > 0 ? (size_t)n_entries : 1, sizeof(**ret));
-	for (int i = 0; i < n_entries; i++) {
-		char name[4096];
-		snprintf(name, sizeof(name), "%s/%s", path, entries[i]->d_name);
-		FILE *file = entries[i]->d_name[0] == '.' ? NULL : fopen(name, "re");
-		free(entries[i]);
-		if (file == NULL)
-			continue;
-		struct input *input = &(*ret)[n++];
-		input->bytes = malloc(INPUT_MOST_BYTES);
-		input->n_bytes = fread(input->bytes, 1, INPUT_MOST_BYTES, file);
-		fclose(file);
-		n -= input->n_bytes == 0;
-	}
-	if (n_entries >= 0)
-		free(entries);
-	return n;
-}
-
-static uint64_t seconds_from(const char *variable, uint64_t otherwise)
-{
-	const char *text = getenv(variable);
-
-	return text != NULL ? strtoull(text, NULL, 0) : otherwise;
-}
-
-/* As many as the time allows; how many that were. */
-static uint64_t try_changes(const struct input *inputs, unsigned n, uint64_t seed, uint64_t seconds)
-{
-	uint64_t end_ns = loop_now_ns() + seconds * UINT64_C(1000000000), count = 0;
-	uint8_t *bytes = malloc(INPUT_MOST_BYTES);
-
-	for (; loop_now_ns() < end_ns; count++) {
-		const struct input *input = &inputs[next_random(&seed) % n];
-		size_t n_bytes = input->n_bytes;
-		memcpy(bytes, input->bytes, n_bytes);
-		for (uint64_t k = 1 + next_random(&seed) % 8; k > 0; k--)
-			change_once(bytes, &n_bytes, &inputs[next_random(&seed) % n], &seed);
-		FILE *last = getenv("QUIRE_FUZZ_LAST") != NULL ? fopen(getenv("QUIRE_FUZZ_LAST"), "we") : NULL;
-		if (last != NULL) {
-			fwrite(bytes, 1, n_bytes, last);
-			fclose(last);
-		}
-		(void)LLVMFuzzerTestOneInput(bytes, n_bytes);
-	}
-	free(bytes);
-	return count;
-}
-
-int main(int argc, char **argv)
-{
-	struct input *inputs;
-	unsigned n = argc > 1 ? read_corpus(argv[1], &inputs) : 0;
-	uint64_t seconds = getenv("QUIRE_TEST_LONG") == NULL ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 600 : 60;
-
-	if (n == 0) {
-		fprintf(stderr, "usage: %s DIRECTORY [SECONDS]: no inputs there\n", argv[0]);
-		return 2;
-	}
-	seconds = argc > 2 ? strtoull(argv[2], NULL, 0) : seconds;
-	uint64_t seed = seconds_from("QUIRE_TEST_SEED", (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32);
-	printf("seed %llu\n", (unsigned long long)seed);
-	fflush(stdout);
-	for (unsigned i = 0; i < n; i++)
-		(void)LLVMFuzzerTestOneInput(inputs[i].bytes, inputs[i].n_bytes);
-	uint64_t count = try_changes(inputs, n, seed, seconds);
-	printf("%u inputs and %llu changes of them\n", n, (unsigned long long)count);
-	for (unsigned i = 0; i < n; i++)
-		free(inputs[i].bytes);
-	free(inputs);
-	return 0;
-}
-
-#endif
