@@ -280,6 +280,16 @@ static void pause_a_turn(struct history *h)
 	look_at_power(h);
 }
 
+/* What the log says is durable is promised as well as what a call has answered. */
+static void note_watermark(struct history *h)
+{
+	look_at_power(h);
+	uint64_t n = h->dead ? 0 : quire_log_durable(h->log);
+
+	if (n > 0)
+		note_promised(h, n - 1);
+}
+
 /* ---- by chance ---- */
 
 struct step_kind {
@@ -316,5 +326,6 @@ void log_step(struct history *h)
 	for (unsigned at = (unsigned)rnd(h, all); at >= kinds[i].weight; i++)
 		at -= kinds[i].weight;
 	kinds[i].run(h);
+	note_watermark(h);
 	log_history_set_clock(h, clock_real() + rnd(h, 3));
 }
