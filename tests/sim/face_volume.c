@@ -63,7 +63,9 @@ static void close_group(struct world *w)
 	h->volumes = NULL;
 	if (rc < 0)
 		(void)world_excuses(w, rc);
-	for (unsigned i = 0; i < h->n_families && rc == 0 && !world_power_is_gone(w); i++)
+	/* Not of families that could not be read, and may be in an earlier state. */
+	bool is_promised = rc == 0 && w->is_open[FACE_VOLUME] && !world_power_is_gone(w);
+	for (unsigned i = 0; i < h->n_families && is_promised; i++)
 		family_promise(&h->families[i], h->families[i].n_done);
 }
 

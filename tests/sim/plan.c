@@ -11,7 +11,7 @@ const char *const face_names[N_FACES] = {"blob", "map", "mdc", "log", "volume", 
 const char *const fault_names[N_FAULTS] = {"cut",    "death", "slow",   "short", "eio-read", "eio-write", "eio-flush",
                                            "enospc", "never", "memory", "rot",   "lose",     "misdirect"};
 
-/* How many of ten histories have it; a quarter of all histories have everything. */
+/* How many of ten histories have it; one in eight has all faces. */
 static const unsigned face_chances[N_FACES] = {6, 4, 4, 6, 4, 2, 2};
 static const unsigned fault_chances[N_FAULTS] = {9, 4, 6, 5, 2, 2, 2, 2, 1, 1, 1, 1, 1};
 

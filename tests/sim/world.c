@@ -145,26 +145,52 @@ static uint32_t rate_of(const struct plan_life *life, enum fault_no fault)
 }
 
 /* What damages the media is not there while the store is opened: what can't be told from what a crash has torn would be lost. */
-static void set_faults(struct world *w, const struct plan_life *life, bool damaging)
+static struct sim_faults faults_of(const struct world *w, const struct plan_life *life, bool damaging)
 {
 	struct sim_faults f = {.cut_ends_io = true, .tear_4k = w->plan.tear_4k, .ordered = w->plan.ordered};
 
-	if (life != NULL) {
-		f.max_delay_turns = (life->faults & 1u << FAULT_SLOW) != 0 ? 1 + (unsigned)(life->random % 4) : 0;
-		f.shorten = (life->faults & 1u << FAULT_SHORT) != 0 ? 1u << 30 : 0;
-		f.eio_read = rate_of(life, FAULT_EIO_READ) / 2;
-		f.eio_write = rate_of(life, FAULT_EIO_WRITE);
-		f.eio_flush = rate_of(life, FAULT_EIO_FLUSH);
-		f.enospc = rate_of(life, FAULT_ENOSPC);
-		f.never = rate_of(life, FAULT_NEVER) / 2;
-		f.bit_rot = damaging ? rate_of(life, FAULT_ROT) : 0;
-		f.lose = damaging ? rate_of(life, FAULT_LOSE) : 0;
-		f.misdirect = damaging ? rate_of(life, FAULT_MISDIRECT) : 0;
-	}
-	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
+	if (life == NULL)
+		return f;
+	f.max_delay_turns = (life->faults & 1u << FAULT_SLOW) != 0 ? 1 + (unsigned)(life->random % 4) : 0;
+	f.shorten = (life->faults & 1u << FAULT_SHORT) != 0 ? 1u << 30 : 0;
+	f.eio_read = rate_of(life, FAULT_EIO_READ) / 2;
+	f.eio_write = rate_of(life, FAULT_EIO_WRITE);
+	f.eio_flush = rate_of(life, FAULT_EIO_FLUSH);
+	f.enospc = rate_of(life, FAULT_ENOSPC);
+	f.never = rate_of(life, FAULT_NEVER) / 2;
+	f.bit_rot = damaging ? rate_of(life, FAULT_ROT) : 0;
+	f.lose = damaging ? rate_of(life, FAULT_LOSE) : 0;
+	f.misdirect = damaging ? rate_of(life, FAULT_MISDIRECT) : 0;
+	return f;
+}
+
+static void set_faults(struct world *w, const struct plan_life *life, bool damaging)
+{
+	struct sim_faults f = faults_of(w, life, damaging);
+
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
+		/* What is mapped has no other copy, and may be read long after it was verified: it is damaged between lives. */
+		if (i == QUIRE_CLASS_PMEM)
+			f.bit_rot = f.misdirect = 0;
 		if (w->e.sims[i] != NULL)
 			sim_set_faults(w->e.sims[i], &f);
+	}
 	memory_refuse(life != NULL && (life->faults & 1u << FAULT_MEMORY) != 0 ? 40 : 0, w->plan.seed);
+}
+
+static void rot(struct world *w)
+{
+	struct sim *sim = w->e.sims[QUIRE_CLASS_PMEM];
+	uint64_t random = w->life->random, bytes = image_units[w->plan.image][QUIRE_CLASS_PMEM] * PAGE;
+
+	for (unsigned n = sim == NULL ? 0 : 1 + (unsigned)random_below(&random, 20); n > 0; n--) {
+		uint64_t at = random_below(&random, bytes);
+		uint8_t byte;
+		sim_peek(sim, at, &byte, 1);
+		byte ^= (uint8_t)(1u << random_below(&random, 8));
+		sim_poke(sim, at, &byte, 1);
+		w->sums[SUM_DAMAGED]++;
+	}
 }
 
 static bool has_errors(unsigned faults)
@@ -335,6 +361,8 @@ static void live(struct world *w, const struct plan_life *life)
 	if (w->heirs[0] == NULL && life->end == END_CUT && !env_is_cut(&w->e))
 		cut(w); /* it was not used as much as that */
 	pass_on(w);
+	if ((life->faults & 1u << FAULT_ROT) != 0)
+		rot(w);
 }
 
 /* ---- a history ---- */
