@@ -88,6 +88,50 @@ static void write_some(struct family *f)
 		family_promise(f, f->n_done);
 }
 
+/* A state more, as the one before it but for sectors of one object, which are as `from` says. */
+static void set_part(struct family *f, unsigned i, unsigned first, unsigned n, const uint32_t *from)
+{
+	memcpy(family_next(f)->objects[i].sectors + first, from + first, n * sizeof(from[0]));
+}
+
+/* Two parts of one block at once: neither may undo the other, whichever comes first. */
+static void write_both_parts(struct family *f)
+{
+	struct history *h = f->h;
+	unsigned i = pick(f, true, 0), n_before = f->n;
+	uint32_t old[N_SECTORS], new[N_SECTORS];
+	uint8_t buf[BLOCK];
+
+	if (i == N_OBJECTS || family_now(f)->objects[i].n_blocks == 0)
+		return;
+	unsigned first = (unsigned)rnd(h, family_now(f)->objects[i].n_blocks) * BLOCK_SECTORS, n = 1 + (unsigned)rnd(h, BLOCK_SECTORS - 1);
+	memcpy(old, family_now(f)->objects[i].sectors, sizeof(old));
+	for (unsigned k = 0; k < BLOCK_SECTORS; k++) {
+		new[first + k] = h->next_tag + first + k;
+		sector_fill(new[first + k], buf + k * SECTOR);
+	}
+	h->next_tag += N_SECTORS;
+	struct quire_volume *v = open_object(f, i);
+	set_part(f, i, first, n, new);
+	set_part(f, i, first, n, old);
+	set_part(f, i, first + n, BLOCK_SECTORS - n, new);
+	set_part(f, i, first, n, new);
+	struct iovec parts[2] = {{buf, n * SECTOR}, {buf + n * SECTOR, (BLOCK_SECTORS - n) * SECTOR}};
+	struct quire_op ops[2];
+	int64_t rc[2];
+	for (unsigned k = 0; k < 2; k++) {
+		quire_op_init(&ops[k]);
+		rc[k] = quire_volume_write(v, (uint64_t)(first + k * n) * SECTOR, &parts[k], 1, 0, &ops[k]);
+	}
+	for (unsigned k = 0; k < 2; k++)
+		if (rc[k] == 0)
+			rc[k] = quire_await(&ops[k]);
+	quire_volume_close(v);
+	want(h, (rc[0] != -ENOSPC && rc[1] != -ENOSPC) || h->faulty || !family_now(f)->objects[i].reserved);
+	if (family_returned(f, n_before, (int)(rc[0] < 0 && rc[0] != -ENOSPC ? rc[0] : rc[1] < 0 ? rc[1] : rc[0])))
+		family_verify(f, i);
+}
+
 static void zero_some(struct family *f)
 {
 	struct history *h = f->h;
@@ -326,7 +370,7 @@ void volume_step(struct family *f)
 		unsigned weight;
 		void (*step)(struct family *f);
 	} kinds[] = {
-		{30, write_some}, {8, zero_some}, {4, flush},        {8, verify},       {3, create},     {4, snapshot_one},
+		{30, write_some}, {4, write_both_parts}, {8, zero_some}, {4, flush},        {8, verify},       {3, create},     {4, snapshot_one},
 		{3, clone_one},   {3, remove_one}, {1, rollback_one}, {2, resize_one}, {2, checkpoint}, {2, pause},
 		{1, promote_one}, {1, reserve_one},
 	};
