@@ -300,12 +300,17 @@ static int clean_page(struct cleaning *c, uint64_t place)
 
 /* ---- one segment ---- */
 
-static int clean_record(struct cleaning *c, uint16_t type, const uint8_t *head, uint64_t place)
+/* Which has so many blocks. */
+static int clean_record(struct cleaning *c, uint16_t type, const uint8_t *head, uint64_t place, uint64_t n_there)
 {
 	const struct data_le *data = (const struct data_le *)head;
 	uint32_t n_entries = le32toh(data->n_entries), n_blocks = le32toh(data->n_blocks);
 	int rc = 0;
 
+	if (type != VOLUME_PAGES && type != VOLUME_DATA)
+		return 0;
+	if (n_blocks > n_there)
+		return -EUCLEAN;
 	if (type == VOLUME_PAGES)
 		for (uint32_t i = 0; rc == 0 && i < n_blocks; i++)
 			rc = clean_page(c, place + i);
@@ -316,9 +321,13 @@ static int clean_record(struct cleaning *c, uint16_t type, const uint8_t *head, 
 	for (uint32_t i = 0; rc == 0 && i < n_entries; i++) {
 		struct entry_le le;
 		memcpy(&le, head + sizeof(*data) + i * sizeof(le), sizeof(le));
+		bool has_blocks = le.kind != ENTRY_HOLE && le.kind != ENTRY_ZERO;
+		if (has_blocks && (le64toh(le.n) > n_there || le64toh(le.lba) > MAP_MAX_LBA - n_there))
+			return -EUCLEAN;
+		n_there -= has_blocks ? le64toh(le.n) : 0;
 		if (le.kind == ENTRY_DATA || le.kind == ENTRY_FIRST)
 			rc = clean_entry(c, &le, place);
-		if (le.kind != ENTRY_HOLE && le.kind != ENTRY_ZERO)
+		if (has_blocks)
 			place += le64toh(le.n);
 	}
 	return rc;
@@ -343,7 +352,8 @@ static int clean_segment(struct cleaning *c)
 			break;
 		if (bytes % MAP_BLOCK_BYTES != 0 || bytes > c->g->settings.segment_bytes - block * MAP_BLOCK_BYTES)
 			return -EUCLEAN;
-		rc = clean_record(c, le16toh(frame.type), c->head + JOURNAL_RECORD_HEADER_BYTES, first + block + 1);
+		rc = clean_record(c, le16toh(frame.type), c->head + JOURNAL_RECORD_HEADER_BYTES, first + block + 1,
+		                  bytes / MAP_BLOCK_BYTES - 1);
 		block += (uint32_t)(bytes / MAP_BLOCK_BYTES);
 	}
 	return rc;
@@ -376,7 +386,7 @@ static int clean_victims(struct cleaning *c, const struct victim *victims, unsig
 		group_lock(c->g);
 		c->g->n_cleaned += rc == 0;
 		group_unlock(c->g);
-		if (rc == -EBADMSG || rc == -EIO) /* what is damaged stays where it is */
+		if (rc == -EBADMSG || rc == -EUCLEAN || rc == -EIO) /* what is damaged stays where it is */
 			rc = 0;
 	}
 	return rc == 0 ? flush(c) : rc;
