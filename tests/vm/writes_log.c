@@ -12,6 +12,7 @@
 #define SECTOR 512u
 #define MAGIC UINT64_C(0x6a736677736872)
 #define ENTRY_MOST (16u << 20)
+#define FLUSHES_BACK 4u
 
 struct super_on_disk {
 	uint64_t magic, version, n_entries;
@@ -119,20 +120,29 @@ static bool changes(const struct writes_entry *e, enum writes_discarded discarde
 	return e->len_bytes > 0 && (e->flags & WRITES_MARK) == 0 && ((e->flags & WRITES_DISCARD) == 0 || discarded != WRITES_STAY);
 }
 
+static bool is_zero(const unsigned char *bytes, uint64_t n)
+{
+	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
+}
+
 /* A write that was durable by itself comes into the log at once, one that was not at the next flush, though it may be the older of the two: zeros that were
- * written ahead. So what it has overwritten is put back, as far as there was no flush between. (Nobody here writes again, before a flush and not durably,
- * what he has written durably.) */
-static void put_back(const struct writes_log *log, const struct writes_entry *e, int image)
+ * written ahead. So what they have overwritten is put back, if it was written since a few flushes ago. Other writes are newer than durable ones in
+ * the same place: nobody here writes durably, before a flush, where he has written otherwise. (The log does not tell. What zeros had really
+ * replaced comes back, too: rubbish where nothing was promised to be.) */
+static void put_back(const struct writes_log *log, const struct writes_entry *e, const unsigned char *bytes, int image)
 {
 	const struct writes_entry *first = e, *f;
 
-	while (first > log->entries && (first[-1].flags & WRITES_FLUSH) == 0)
-		first--;
-	for (f = first; (e->flags & WRITES_FUA) == 0 && f < e; f++)
+	if ((e->flags & (WRITES_FUA | WRITES_DISCARD)) != 0 || !is_zero(bytes, e->len_bytes))
+		return;
+	/* While a flush is under way, zeros may come that wait for the next, and what is written over them stands before it. */
+	for (unsigned n_flushes = 0; first > log->entries && n_flushes < FLUSHES_BACK; first--)
+		n_flushes += (first[-1].flags & WRITES_FLUSH) != 0;
+	for (f = first; f < e; f++)
 		if ((f->flags & WRITES_FUA) != 0 && f->offset < e->offset + e->len_bytes && e->offset < f->offset + f->len_bytes) {
-			unsigned char *bytes = bytes_of(log, f, WRITES_STAY);
-			write_at(image, bytes, f->len_bytes, f->offset);
-			free(bytes);
+			unsigned char *newer = bytes_of(log, f, WRITES_STAY);
+			write_at(image, newer, f->len_bytes, f->offset);
+			free(newer);
 		}
 }
 
@@ -142,8 +152,8 @@ void writes_log_apply(const struct writes_log *log, const struct writes_entry *e
 		return;
 	unsigned char *bytes = bytes_of(log, e, discarded);
 	write_at(image, bytes, e->len_bytes, e->offset);
+	put_back(log, e, bytes, image);
 	free(bytes);
-	put_back(log, e, image);
 }
 
 void writes_log_apply_some(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded,
@@ -158,8 +168,8 @@ void writes_log_apply_some(const struct writes_log *log, const struct writes_ent
 	for (uint64_t i = 0; i < n_sectors; i++)
 		if (how < 3 ? i < n_first : writes_random(chance) % 2 == 0)
 			write_at(image, bytes + i * SECTOR, SECTOR, e->offset + i * SECTOR);
+	put_back(log, e, bytes, image);
 	free(bytes);
-	put_back(log, e, image);
 }
 
 bool writes_log_is_loose(const struct writes_log *log, size_t i)
