@@ -77,6 +77,10 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	group_lock(g);
 	/* One that nothing was put into yet, but that is the end of the chain. */
 	struct segment *last = segment_young_at(g, found.at.segment);
+	/* What is sealed has been followed by another: records that end in it are missing, however they look. */
+	if (rc == 0 && last != NULL && last->is_object)
+		rc = quire_fail(err, -EBADMSG, "volumes: the segment at %llu is sealed, and its records end at offset %u",
+		                (unsigned long long)found.at.segment, found.at.offset);
 	if (rc == 0 && segment_find(g, found.at.segment_no) == NULL)
 		rc = last == NULL ? -EUCLEAN : segment_bind(g, last, found.at.segment_no);
 	if (rc == 0) {
