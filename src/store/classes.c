@@ -156,6 +156,7 @@ static void stat_class(const struct store_class *c, struct store_class_stat *ret
 	ret->present = c->device != NULL;
 	ret->bytes = c->space.n_units * FORMAT_UNIT_BYTES;
 	ret->free_bytes = c->space.n_free * FORMAT_UNIT_BYTES;
+	ret->log_bytes = freemap_available(&c->space, FREEMAP_PLEDGED) * FORMAT_UNIT_BYTES;
 	ret->used_bytes = ret->bytes - ret->free_bytes;
 	ret->pending_bytes = c->n_pending * FORMAT_UNIT_BYTES;
 	if (!ret->present)

@@ -72,6 +72,7 @@ int store_class_grow(struct store *s, unsigned cls, uint64_t bytes, struct quire
 struct store_class_stat {
 	bool present;
 	uint64_t bytes, used_bytes, free_bytes; /* promised to objects being written: free still */
+	uint64_t log_bytes;                     /* part of free: that a log of volumes may have; the rest is held, or promised */
 	uint64_t pending_bytes;                 /* part of used: of removed objects that are held still */
 	enum device_medium medium;
 	enum device_durable durable;

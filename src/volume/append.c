@@ -291,6 +291,7 @@ static void append_data(struct batch *b)
 	group_lock(g);
 	if (rc == 0)
 		rc = group_apply_data(g, b->head, place_of(g, at.segment_no, at.offset) + 1);
+	g->n_written += b->n_blocks;
 	if (checkpoint_is_due(g))
 		worker_kick(&g->checkpointer);
 	for (unsigned i = 0; i < b->n; i++) {
@@ -367,12 +368,15 @@ static int append_moves(struct batch *b, struct request *r)
 	begin_parts(b);
 	group_lock(g);
 	for (unsigned i = 0; i < r->n_moves; i++) {
+		bool may = may_move(g, &moves[i]);
+		/* A single block that was changed lies there no more. */
+		*moves[i].left |= !may && (moves[i].n > 1 || tree_has_children(g, moves[i].tree));
 		struct entry_le le = {
 			.lba = htole64(moves[i].lba),
 			.n = htole64(moves[i].n),
 			.birth = htole64(moves[i].birth),
 			.tree = htole32(moves[i].tree),
-			.kind = !may_move(g, &moves[i]) && !CANARY(cleaner_brings_back_old) ? ENTRY_NONE : moves[i].first ? ENTRY_FIRST : ENTRY_DATA,
+			.kind = !may && !CANARY(cleaner_brings_back_old) ? ENTRY_NONE : moves[i].first ? ENTRY_FIRST : ENTRY_DATA,
 		};
 		memcpy(b->head + sizeof(struct data_le) + i * sizeof(le), &le, sizeof(le));
 	}

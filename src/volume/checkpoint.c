@@ -126,6 +126,13 @@ int checkpoint_begin(struct quire_volumes *g)
 
 /* ---- 3 ---- */
 
+static void set_releasing(struct quire_volumes *g, bool releasing)
+{
+	group_lock(g);
+	g->releasing = releasing;
+	group_unlock(g);
+}
+
 static int make_durable(struct checkpoint *c)
 {
 	struct quire_volumes *g = c->g;
@@ -146,8 +153,10 @@ static int make_durable(struct checkpoint *c)
 	rc = bytes == NULL ? -ENOMEM : checkpoint_store(g, bytes, len_bytes);
 	if (rc == -ENOSPC) /* whatever else is kept: without this nothing is freed */
 		store_log_pledge(g->space, 0);
+	set_releasing(g, rc == -ENOSPC);
 	while (rc == -ENOSPC && group_release_spare(g))
 		rc = checkpoint_store(g, bytes, len_bytes);
+	set_releasing(g, false);
 	free(bytes);
 	return rc;
 }
@@ -264,11 +273,7 @@ static int run(struct quire_volumes *g)
 
 	if (rc < 0)
 		return rc;
-	/* What could not be cleaned for want of space is later: first, some is to be freed. */
-	rc = g->checkpoint == NULL && !g->is_bare ? group_clean(g) : 0;
-	if (rc == 0 || rc == -ENOSPC)
-		rc = group_append(&freeze);
-
+	rc = group_append(&freeze);
 	if (rc < 0)
 		return rc;
 	struct checkpoint *c = g->checkpoint;
@@ -288,6 +293,7 @@ static int run(struct quire_volumes *g)
 		take_trees(c);
 		take_counts(g);
 		promise_count(g);
+		g->n_emptied = 0;
 		map_delta_fini(&g->frozen);
 		map_delta_fini(&g->touched);
 		g->epoch++;
@@ -309,24 +315,49 @@ bool checkpoint_is_due(const struct quire_volumes *g)
 	return map_delta_bytes(&g->active) >= group_delta_limit(g) / 2 || g->appended_bytes >= g->checkpoint_bytes;
 }
 
-void group_checkpoint(struct quire_volumes *g)
+static int checkpoint_now(struct quire_volumes *g)
 {
-	group_lock(g);
-	bool due = !g->closing && (g->checkpoint_wanted || checkpoint_is_due(g));
-	g->checkpointing = due;
-	g->checkpoint_wanted = false;
-	group_unlock(g);
-	if (!due)
-		return;
 	int rc = run(g);
+
 	/* Now there is space for pages, perhaps. */
 	if (rc == 1) {
 		store_settle(g->store);
 		rc = run(g);
 	}
+	return rc;
+}
+
+/* What can't be cleaned for want of space is later: a checkpoint frees some. */
+static int clean_first(struct quire_volumes *g, bool *ret_wants)
+{
+	bool stuck = true, cleans = g->checkpoint == NULL && !g->is_bare && journal_error(g->journal) == 0;
+	int rc = cleans ? group_clean(g, &stuck) : 0;
+
+	*ret_wants = space_wants_checkpoint(g, stuck);
+	return rc == -ENOSPC ? 0 : rc;
+}
+
+void group_checkpoint(struct quire_volumes *g)
+{
+	bool wants;
+
 	group_lock(g);
-	g->checkpoint_error = rc < 0 ? rc : 0;
+	uint64_t n_got = g->n_got;
+	g->somebody_waits = g->space_wanted;
+	g->space_wanted = false;
+	group_unlock(g);
+	int rc = clean_first(g, &wants);
+	group_lock(g);
+	bool due = !g->closing && (wants || g->checkpoint_wanted || checkpoint_is_due(g));
+	g->checkpointing = due;
+	g->checkpoint_wanted = false;
+	group_unlock(g);
+	if (rc == 0 && due)
+		rc = checkpoint_now(g);
+	group_lock(g);
+	g->checkpoint_error = rc < 0 ? rc : due ? 0 : g->checkpoint_error;
 	g->checkpointing = false;
-	g->n_tried++;
+	g->n_tried += due;
 	group_unlock_and_wake(g);
+	space_round_ended(g, n_got);
 }

@@ -136,7 +136,7 @@ static bool is_ours(const struct quire_volumes *g, const struct checkpoint_le *l
 	return memcmp(le->magic, VOLUME_CHECKPOINT_MAGIC, sizeof(le->magic)) == 0 && le64toh(le->log_id) == g->log_id;
 }
 
-/* The store's list says where a segment is: it must be there, and not be a number's already. */
+/* The store's list says where a segment is, which must not be a number's already. */
 static int take_segment(struct quire_volumes *g, const struct checkpoint_segment_le *le)
 {
 	struct segment *seg = NULL;
@@ -144,6 +144,9 @@ static int take_segment(struct quire_volumes *g, const struct checkpoint_segment
 	for (unsigned i = 0; i < g->n_young; i++)
 		if (g->young[i]->id == le64toh(le->id))
 			seg = g->young[i];
+	/* It was cleaned since, and removed: what it had is superseded by records behind the checkpoint's place. */
+	if (seg == NULL && le64toh(le->no) < g->from_no)
+		return 0;
 	if (seg == NULL || seg->state != SEGMENT_SPARE || segment_find(g, le64toh(le->no)) != NULL)
 		return -EUCLEAN;
 	seg->n_live = le32toh(le->n_live);

@@ -52,9 +52,9 @@ void group_merge_dead(struct map_owner *owner, uint64_t place, uint64_t n_blocks
 		uint64_t at, n = n_blocks;
 		group_lock(g);
 		struct segment *seg = segment_find(g, place / g->segment_blocks - 1);
-		bool moved = seg == NULL;
+		bool moved = false;
 		group_unlock(g);
-		if (seg != NULL && seg->has_moved && owner != &g->moved_owner.base) {
+		if ((seg == NULL || seg->has_moved) && owner != &g->moved_owner.base) {
 			int rc = group_find_moved(g, place, n_blocks, &at, &n);
 			moved = rc == 0;
 			if (rc < 0 && rc != -ESTALE)
@@ -63,7 +63,7 @@ void group_merge_dead(struct map_owner *owner, uint64_t place, uint64_t n_blocks
 		group_lock(g);
 		if (moved)
 			forget_moved(g->checkpoint, place, n);
-		else /* only who is here removes segments */
+		else if (seg != NULL) /* else it was cleaned, and is gone; only who is here removes segments */
 			seg->n_merged -= (int64_t)n;
 		group_unlock(g);
 		place += n;
@@ -264,5 +264,5 @@ uint64_t checkpoint_merge_segments(struct checkpoint *c)
 		return 0;
 	map_delta_each(&c->g->frozen, count_extent, &counting);
 	map_delta_each(&c->g->touched, count_extent, &counting);
-	return group_segments_for(c->g, counting.n);
+	return space_for_merge(c->g, counting.n);
 }

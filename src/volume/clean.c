@@ -1,8 +1,7 @@
-/* clean.c - what is live in segments that are mostly dead is moved, so that the next checkpoint finds nothing live in them.
+/* clean.c - what is live in segments that are mostly dead is moved, and they are removed.
  *
- * Which: sealed ones before the place of the last checkpoint, by cost and benefit: (1 - u) × age / (1 + u), u being the live part, age how many
- * segments are newer. When: the class has little space left, or somebody was refused some. How much: at most a multiple of what was
- * written since the last checkpoint, but for those who wait for space.
+ * Which: victims.c. When: as late as writers allow, since the longer a segment is left the more of it is dead: a few segments before they would be
+ * refused some (space.c). How much: some segments at a time, until that is mended.
  *
  * What is live in one is found by its records, which say what was written for which tree. That tree, or the one that has taken its place
  * (the one that was written in the generation of the birth), has a block still where it lies, or nobody has. If it does, and has
@@ -13,8 +12,11 @@
  * Pages of trees are told by their contents. One that only one tree has is written anew by the next merge (`touched`); one that others have too
  * is moved like a block.
  *
- * A crash leaves what was moved moved, and the rest where it was: all this is records like any other, and the segments are removed by the
- * checkpoint that follows, if it finds them dead.
+ * All this is records like any other. When they are durable the segment is not needed: its blocks that the last checkpoint's pages lead to
+ * are superseded by records behind that checkpoint's place. That these were all is known by count: as many were found to be in the
+ * pages, at their places there, as the last checkpoint counted. Then the segment is removed at once; the checkpoint still lists it, and who opens the group
+ * finds it gone. If the count differs, or a page of a tree is in it, the next checkpoint finds it dead and removes it. A crash
+ * leaves what was moved moved, and the rest where it was.
  */
 #include "volume_internal.h"
 
@@ -26,91 +28,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_VICTIMS 64u
 #define PIECE_BLOCKS 256u   /* of a segment, read at once */
 #define MOST_MOVES ((VOLUME_HEAD_ROOM - (uint32_t)sizeof(struct data_le) - GROUP_MAX_WRITE_BLOCKS * (uint32_t)sizeof(uint32_t)) / (uint32_t)sizeof(struct entry_le))
-#define SHARE 3u            /* blocks moved for each that was written */
-#define LEAST_SEGMENTS 4u   /* moved at a time, whatever was written */
-#define LOW_SEGMENTS 24u    /* free space is little, if it is less than so many, too */
-#define SLACK_SEGMENTS 6u   /* for what is written meanwhile, and what the last one takes */
-
-struct victim {
-	uint64_t no, n_live;
-	double score;
-};
+#define SLACK_SEGMENTS 4u   /* that are left, for what the last one takes, and what is appended meanwhile */
 
 struct cleaning {
 	struct quire_volumes *g;
-	uint64_t no;            /* of the segment */
+	struct victim victims[CLEAN_MAX_VICTIMS], *at; /* at: whose turn it is */
+	unsigned n_victims;
 	uint8_t *segment;       /* owned; all of it, but for pieces that could not be read: those are read block by block */
 	uint8_t *unread;        /* owned; of each piece: whether that is so */
 	uint8_t *batch;         /* owned; of moves, blocks one after the other */
 	struct move moves[MOST_MOVES];
 	unsigned n_moves;
 	uint32_t n_blocks, most_blocks;
+	int error;              /* of appending: of several of them something may not have been moved then */
 	_Alignas(8) uint8_t head[MAP_BLOCK_BYTES];
 };
-
-/* ---- which ---- */
-
-static bool is_low(struct quire_volumes *g)
-{
-	uint64_t all, n_free = group_free_segments(g, &all);
-
-	return n_free < LOW_SEGMENTS || n_free < all / GROUP_LOW_PART;
-}
-
-/* Blocks that may be moved now: the segments that they leave are free only with the next checkpoint, which needs some itself. */
-static uint64_t budget_of(struct quire_volumes *g)
-{
-	uint64_t all, n_free = group_free_segments(g, &all), each = g->segment_blocks / 4 * 3;
-
-	group_lock(g);
-	uint64_t n = SHARE * g->appended_bytes / MAP_BLOCK_BYTES;
-	group_unlock(g);
-	if (n < LEAST_SEGMENTS * each)
-		n = LEAST_SEGMENTS * each;
-	uint64_t kept = group_checkpoint_segments(g), most = n_free > kept ? (n_free - kept) * each : 0;
-	return n < most ? n : most;
-}
-
-static int by_score(const void *a, const void *b)
-{
-	const struct victim *x = a, *y = b;
-
-	return x->score > y->score ? -1 : x->score < y->score;
-}
-
-/* The best, in order; how many. Lock held. */
-static unsigned choose(struct quire_volumes *g, struct victim ret[MAX_VICTIMS])
-{
-	struct victim *all = calloc(g->segments.n + 1, sizeof(all[0]));
-	unsigned n = 0;
-
-	if (all == NULL)
-		return 0;
-	for (struct idmap_node *node = idmap_any(&g->segments); node != NULL; node = idmap_after(&g->segments, node)) {
-		const struct segment *seg = (const struct segment *)node;
-		uint64_t n_live = (uint64_t)seg->n_live;
-		if (seg->state != SEGMENT_SEALED || node->id >= g->chain_no || seg->n_live <= 0 || n_live > group_most_live(g))
-			continue;
-		double u = (double)n_live / (double)g->segment_blocks;
-		all[n++] = (struct victim){node->id, n_live, (1 - u) * (double)(g->at->node.id - node->id) / (1 + u)};
-	}
-	qsort(all, n, sizeof(all[0]), by_score);
-	if (n > MAX_VICTIMS)
-		n = MAX_VICTIMS;
-	memcpy(ret, all, n * sizeof(ret[0]));
-	free(all);
-	return n;
-}
 
 /* ---- reading ---- */
 
 static void read_segment(struct cleaning *c)
 {
 	uint32_t n = c->g->segment_blocks;
-	uint64_t first = (c->no + 1) * n;
+	uint64_t first = (c->at->no + 1) * n;
 
 	for (uint32_t at = 0; at < n; at += PIECE_BLOCKS) {
 		uint32_t k = n - at < PIECE_BLOCKS ? n - at : PIECE_BLOCKS;
@@ -122,7 +63,7 @@ static void read_segment(struct cleaning *c)
 /* n blocks of the segment. */
 static int read_blocks(struct cleaning *c, uint64_t place, uint32_t n, uint8_t *to)
 {
-	uint64_t at = place - (c->no + 1) * c->g->segment_blocks;
+	uint64_t at = place - (c->at->no + 1) * c->g->segment_blocks;
 
 	for (uint32_t i = 0; i < n; i++) {
 		if (c->unread[(at + i) / PIECE_BLOCKS])
@@ -146,6 +87,7 @@ static int flush(struct cleaning *c)
 	group_unlock(c->g);
 	c->n_moves = 0;
 	c->n_blocks = 0;
+	c->error = rc;
 	return rc;
 }
 
@@ -165,7 +107,7 @@ static int move(struct cleaning *c, uint32_t tree, uint64_t lba, uint64_t n, uin
 			rc = read_blocks(c, place, (uint32_t)k, c->batch + (size_t)c->n_blocks * MAP_BLOCK_BYTES);
 		if (rc < 0)
 			return rc;
-		c->moves[c->n_moves++] = (struct move){tree, lba, k, birth, first};
+		c->moves[c->n_moves++] = (struct move){tree, lba, k, birth, first, &c->at->left};
 		c->n_blocks += (uint32_t)k;
 		lba += k;
 		place += k;
@@ -218,11 +160,38 @@ static uint32_t next_owner(struct quire_volumes *g, uint64_t birth, uint32_t aft
 	return best == UINT64_MAX ? NO_TREE : (uint32_t)best;
 }
 
+/* Counts blocks of [lba, lba + n) that a tree's pages have where they were written, from `place` on. */
+static int count_found(struct cleaning *c, uint32_t tree, uint64_t lba, uint64_t n, uint64_t place)
+{
+	struct map_tree_env env = group_map(c->g, tree);
+	uint64_t end = lba + n;
+	struct map_root root = {0};
+	int rc = 0;
+
+	group_lock(c->g);
+	const struct tree *t = tree_find(c->g, tree);
+	if (t != NULL && t->has_root)
+		root = t->root;
+	group_unlock(c->g);
+	while (rc == 0 && lba < end) {
+		struct map_extent e;
+		bool gap;
+		rc = map_tree_look(&env, &root, lba, end, 0, &e, &gap);
+		if (rc < 0)
+			break;
+		if (!gap && e.place == place)
+			c->at->n_found += e.n;
+		lba += e.n;
+		place += e.n;
+	}
+	return rc;
+}
+
 /* [lba, lba + n) of a tree lay from `place` on when they were written: those that do still are moved. */
 static int move_what_lies(struct cleaning *c, uint32_t tree, bool shares, uint64_t lba, uint64_t n, uint64_t place)
 {
 	uint64_t end = lba + n, epoch;
-	int rc = 0;
+	int rc = count_found(c, tree, lba, n, place);
 
 	while (rc == 0 && lba < end) {
 		struct map_extent e;
@@ -258,13 +227,15 @@ static int clean_entry(struct cleaning *c, const struct entry_le *le, uint64_t p
 	return rc;
 }
 
-static int touch(struct quire_volumes *g, uint32_t tree, uint64_t key)
+/* A page is to be written anew; until then it is needed. */
+static int touch(struct cleaning *c, uint32_t tree, uint64_t key)
 {
 	struct map_extent e = {.lba = key, .n = 1, .place = MAP_HOLE};
 
-	group_lock(g);
-	int rc = map_delta_set(&g->touched, tree, &e, NULL, NULL);
-	group_unlock(g);
+	c->at->keeps = true;
+	group_lock(c->g);
+	int rc = map_delta_set(&c->g->touched, tree, &e, NULL, NULL);
+	group_unlock(c->g);
 	return rc;
 }
 
@@ -283,8 +254,9 @@ static int clean_page(struct cleaning *c, uint64_t place)
 		int there = map_tree_has_page(&env, &root, level, key, place);
 		rc = there < 0 ? there : 0;
 		found = there == 1;
+		c->at->n_found += found;
 		if (found)
-			rc = shares ? move_shared(c, place, 1) : touch(g, tree, key);
+			rc = shares ? move_shared(c, place, 1) : touch(c, tree, key);
 	}
 	if (rc == 0 && !found) {
 		struct map_tree_env env = group_map(g, VOLUME_MOVED_TREE);
@@ -292,7 +264,7 @@ static int clean_page(struct cleaning *c, uint64_t place)
 		root = tree_find(g, VOLUME_MOVED_TREE)->root;
 		group_unlock(g);
 		int there = map_tree_has_page(&env, &root, level, key, place);
-		rc = there == 1 ? touch(g, VOLUME_MOVED_TREE, key) : there;
+		rc = there == 1 ? touch(c, VOLUME_MOVED_TREE, key) : there;
 	}
 	free(page);
 	return rc;
@@ -335,7 +307,7 @@ static int clean_record(struct cleaning *c, uint16_t type, const uint8_t *head, 
 
 static int clean_segment(struct cleaning *c)
 {
-	uint64_t first = (c->no + 1) * c->g->segment_blocks;
+	uint64_t first = (c->at->no + 1) * c->g->segment_blocks;
 	uint32_t block = 1;
 	int rc = 0;
 
@@ -359,12 +331,63 @@ static int clean_segment(struct cleaning *c)
 	return rc;
 }
 
+/* ---- what is removed ---- */
+
+/* Of what was moved, and is durable so; lock held. Those that can't be yet are left to the next checkpoint. */
+static unsigned take_emptied(struct cleaning *c, unsigned n, uint64_t ret_ids[CLEAN_MAX_VICTIMS])
+{
+	struct quire_volumes *g = c->g;
+	unsigned k = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct victim *v = &c->victims[i];
+		struct segment *seg = segment_find(g, v->no);
+		if (v->keeps || v->left || v->has_moved || v->n_found != v->n_live) {
+			seg->emptied_for = g->n_checkpoints + 1;
+			g->n_emptied++;
+			continue;
+		}
+		idmap_remove(&g->segments, &seg->node);
+		g->n_live -= seg->n_live;
+		ret_ids[k++] = seg->id;
+		segment_free(g, seg);
+	}
+	g->n_cleaned += n;
+	if (k > 0)
+		g->epoch++;
+	return k;
+}
+
+static int remove_emptied(struct cleaning *c, unsigned n, unsigned *ret_n)
+{
+	struct quire_volumes *g = c->g;
+	uint64_t ids[CLEAN_MAX_VICTIMS], next_no;
+
+	group_lock(g);
+	next_no = g->next_no;
+	group_unlock(g);
+	int rc = journal_sync(g->journal, next_no - 1, NULL);
+	if (rc < 0)
+		return rc;
+	group_lock(g);
+	*ret_n = take_emptied(c, n, ids);
+	group_unlock(g);
+	if (*ret_n > 0)
+		rc = store_log_remove_these(g->space, ids, *ret_n);
+	store_settle(g->store);
+	promise_settle(g);
+	group_lock(g);
+	g->n_space_news++;
+	group_unlock_and_wake(g);
+	return rc;
+}
+
 /* ---- the whole ---- */
 
 /* What this makes is to be merged by the checkpoint that follows, in deltas and in space. */
 static bool is_enough(struct quire_volumes *g)
 {
-	if (!group_has_spares(g, group_checkpoint_segments(g) + SLACK_SEGMENTS))
+	if (!group_has_spares(g, space_for_checkpoint(g) + SLACK_SEGMENTS))
 		return true;
 	group_lock(g);
 	bool enough = map_delta_bytes(&g->active) + map_delta_bytes(&g->touched) >= group_delta_limit(g);
@@ -372,42 +395,45 @@ static bool is_enough(struct quire_volumes *g)
 	return enough;
 }
 
-static int clean_victims(struct cleaning *c, const struct victim *victims, unsigned n, uint64_t budget_blocks)
+static int clean_victim(struct cleaning *c, struct victim *v)
 {
-	uint64_t n_moved = 0;
-	int rc = 0;
-
-	for (unsigned i = 0; rc == 0 && i < n && n_moved + victims[i].n_live <= budget_blocks; i++) {
-		if (is_enough(c->g))
-			break;
-		c->no = victims[i].no;
-		n_moved += victims[i].n_live;
-		rc = clean_segment(c);
-		group_lock(c->g);
-		c->g->n_cleaned += rc == 0;
-		group_unlock(c->g);
-		if (rc == -EBADMSG || rc == -EUCLEAN || rc == -EIO) /* what is damaged stays where it is */
-			rc = 0;
-	}
-	return rc == 0 ? flush(c) : rc;
+	c->at = v;
+	v->left = false;
+	v->n_found = 0;
+	int rc = clean_segment(c);
+	if (c->error < 0 || (rc != -EBADMSG && rc != -EUCLEAN && rc != -EIO))
+		return rc;
+	v->keeps = true; /* what is damaged stays where it is */
+	return 0;
 }
 
-int group_clean(struct quire_volumes *g)
+/* The best of them; how many are removed. */
+static int clean_some(struct cleaning *c, unsigned *ret_n)
 {
-	struct victim victims[MAX_VICTIMS];
+	unsigned n = 0;
+	int rc = 0;
 
-	group_lock(g);
-	bool wanted = g->space_wanted;
-	g->space_wanted = false;
-	group_unlock(g);
-	if (!wanted && !is_low(g))
-		return 0;
-	group_lock(g);
-	unsigned n = choose(g, victims);
-	group_unlock(g);
-	struct cleaning *c = n > 0 ? calloc(1, sizeof(*c)) : NULL;
+	*ret_n = 0;
+	group_lock(c->g);
+	c->n_victims = victims_choose(c->g, c->victims);
+	group_unlock(c->g);
+	for (; rc == 0 && n < c->n_victims && !is_enough(c->g); n++)
+		rc = clean_victim(c, &c->victims[n]);
+	if (rc == 0)
+		rc = flush(c);
+	for (unsigned i = 0; rc == 0 && i < n; i++) /* once more: hardly anything is left */
+		rc = c->victims[i].left ? clean_victim(c, &c->victims[i]) : 0;
+	if (rc == 0)
+		rc = flush(c);
+	return rc == 0 && n > 0 ? remove_emptied(c, n, ret_n) : rc;
+}
+
+static struct cleaning *cleaning_new(struct quire_volumes *g)
+{
+	struct cleaning *c = calloc(1, sizeof(*c));
+
 	if (c == NULL)
-		return n > 0 ? -ENOMEM : 0;
+		return NULL;
 	c->g = g;
 	c->most_blocks = (journal_max_payload(g->journal) - VOLUME_HEAD_BYTES) / MAP_BLOCK_BYTES;
 	if (c->most_blocks > GROUP_MAX_WRITE_BLOCKS)
@@ -415,11 +441,36 @@ int group_clean(struct quire_volumes *g)
 	c->batch = aligned_alloc(MAP_BLOCK_BYTES, (size_t)c->most_blocks * MAP_BLOCK_BYTES);
 	c->segment = aligned_alloc(MAP_BLOCK_BYTES, g->settings.segment_bytes);
 	c->unread = calloc(g->segment_blocks / PIECE_BLOCKS + 1, 1);
-	bool has_memory = c->batch != NULL && c->segment != NULL && c->unread != NULL;
-	int rc = has_memory ? clean_victims(c, victims, n, budget_of(g)) : -ENOMEM;
+	return c;
+}
+
+static void cleaning_free(struct cleaning *c)
+{
 	free(c->batch);
 	free(c->segment);
 	free(c->unread);
 	free(c);
+}
+
+int group_clean(struct quire_volumes *g, bool *ret_stuck)
+{
+	struct cleaning *c = NULL;
+	unsigned n = 1;
+	bool due = false;
+	int rc = 0;
+
+	while (rc == 0 && n > 0 && !due && space_is_low(g)) {
+		if (c == NULL)
+			c = cleaning_new(g);
+		bool has_memory = c != NULL && c->batch != NULL && c->segment != NULL && c->unread != NULL;
+		rc = has_memory ? clean_some(c, &n) : -ENOMEM;
+		due = space_wants_checkpoint(g, n == 0);
+		group_lock(g);
+		due |= checkpoint_is_due(g) || g->checkpoint_wanted;
+		group_unlock(g);
+	}
+	if (c != NULL)
+		cleaning_free(c);
+	*ret_stuck = n == 0;
 	return rc;
 }

@@ -1,7 +1,7 @@
 /* group.c - a group of volumes: all of one store, in one class; its life.
  *
  * What it consists of. map_* (which block lies where), look (asked of all there is), append (what goes into the log, in turns),
- * segments (the log's space), table (volumes and trees), checkpoint and checkpoint_file (the map becomes pages, and is
+ * segments (the log's space), space (who gets it, and waits for it), victims and clean (some becomes free), table (volumes and trees), checkpoint and checkpoint_file (the map becomes pages, and is
  * durable), open and redo (reading it all again), head (what is known of damage there), change (snapshots, clones, …), partial (what is made in several steps), handle, io (reading and
  * writing), call (with an op, and without), status and diff (what blocks are, and which are other than before), property (what else is known of a
  * volume), base (what it lies over), stream, send and receive (from store to store).
@@ -42,7 +42,7 @@
 #define MIN_CACHE_BYTES (64u << 10)
 #define DEFAULT_CHECKPOINT_BYTES (256u << 20)
 #define MAX_SEGMENT_BYTES (16u << 20)
-#define SEGMENTS_OF_A_CLASS 1024u /* so many at least, if they are not too small for it */
+#define CLASS_PART 2u /* of the class in blocks: a segment's blocks are the root of that at most */
 
 /* ---- waiting ---- */
 
@@ -67,6 +67,8 @@ bool group_ready(struct wait_queue *q, const struct wait *w, int *ret_result)
 		return g->n_tried >= w->target;
 	case WAIT_SPARE:
 		return !g->preparing;
+	case WAIT_SPACE:
+		return g->n_space_news > w->target;
 	default:
 		return !g->sealer.runs && !g->checkpointer.runs;
 	}
@@ -109,6 +111,8 @@ static void worker_posted(struct loop_task *task)
 	group_lock(w->group);
 	w->runs = false;
 	w->group->checkpoint_error = w->group->seal_error = -ENOMEM;
+	w->group->n_rounds++;
+	w->group->n_space_news++;
 	group_unlock_and_wake(w->group);
 }
 
@@ -191,14 +195,16 @@ static struct quire_volumes *group_new(struct store *s)
 	return g;
 }
 
-/* As large as makes sense in the class, and no power of two larger. */
+/* A segment has some blocks of its own; and some segments are kept free, whatever their size. Both together are least about the root of the class, in
+ * blocks. */
 static uint32_t choose_segment_bytes(struct store *s, unsigned class_no)
 {
 	uint32_t bytes = MAX_SEGMENT_BYTES;
 	struct store_stat stat;
 
 	store_stat(s, &stat);
-	while (bytes > FORMAT_LOG_MIN_SEGMENT_BYTES && bytes > stat.classes[class_no].bytes / SEGMENTS_OF_A_CLASS)
+	uint64_t most = stat.classes[class_no].bytes / MAP_BLOCK_BYTES / CLASS_PART;
+	while (bytes > FORMAT_LOG_MIN_SEGMENT_BYTES && (uint64_t)(bytes / MAP_BLOCK_BYTES) * (bytes / MAP_BLOCK_BYTES) > most)
 		bytes /= 2;
 	return bytes;
 }

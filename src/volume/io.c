@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define MAX_SLICES 64u
-#define SPACE_TRIES 8u /* checkpoints that may free some, before a writer is told that there is none */
 
 static void copy_in(struct cursor *c, uint8_t *to, size_t len)
 {
@@ -40,41 +39,6 @@ static int wait_for_room(struct quire_volumes *g)
 	return full ? wait_for(&g->waits, WAIT_ROOM, 0, NULL) : 0;
 }
 
-/* After a refusal: what can be is freed. -ENOSPC: it was no use. */
-static int want_space(struct quire_volumes *g)
-{
-	uint64_t all, n_free = group_free_segments(g, &all);
-
-	group_lock(g);
-	g->space_wanted = true;
-	group_unlock(g);
-	int rc = quire_volumes_checkpoint(g);
-	store_settle(g->store);
-	promise_settle(g);
-	return rc == 0 && group_free_segments(g, &all) <= n_free ? -ENOSPC : rc;
-}
-
-/* Refused once. What takes no more space than it has, was promised, or is there to be promised, finds some when enough is cleaned. */
-static int find_space(struct request *r)
-{
-	unsigned in_vain = 0, most;
-	int why = 0, rc = r->growth > 0 ? promise_measure(r) : 0;
-
-	for (unsigned i = 0; rc == 0 || rc == -ENOSPC; i++) {
-		r->done = false;
-		rc = group_append(r);
-		group_lock(r->group);
-		most = r->growth > 0 && !promise_has_room(r->group, r->growth) ? 1 : SPACE_TRIES;
-		group_unlock(r->group);
-		if (rc != -ENOSPC || in_vain == most || i == SPACE_TRIES * most)
-			break;
-		why = want_space(r->group);
-		in_vain = why == 0 ? 0 : in_vain + 1;
-	}
-	/* There may be space, but it could not be cleaned. */
-	return rc == -ENOSPC && why < 0 ? why : rc;
-}
-
 int volume_submit(struct request *r, uint64_t *last_no)
 {
 	int rc = wait_for_room(r->group);
@@ -82,7 +46,7 @@ int volume_submit(struct request *r, uint64_t *last_no)
 	if (rc == 0)
 		rc = group_append(r);
 	if (rc == -ENOSPC)
-		rc = find_space(r);
+		rc = space_find(r);
 	if (rc == 0 && r->record_no + 1 > *last_no)
 		*last_no = r->record_no + 1;
 	return rc;

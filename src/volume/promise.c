@@ -107,12 +107,12 @@ bool promise_has_room(const struct quire_volumes *g, uint64_t n_blocks)
 void promise_settle(struct quire_volumes *g)
 {
 	uint64_t each = (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
-	uint64_t kept = group_checkpoint_segments(g) + group_cleaning_segments(g) + OPEN_SEGMENTS, holds = group_most_live(g);
+	uint64_t kept = space_kept(g) + OPEN_SEGMENTS, holds = group_most_live(g);
 	struct store_stat stat;
 
 	store_stat(g->store, &stat);
 	const struct store_class_stat *c = &stat.classes[g->settings.class_no];
-	uint64_t n_free = c->free_bytes + c->pending_bytes;
+	uint64_t n_free = c->log_bytes + c->pending_bytes;
 	n_free = n_free > GROUP_LEFT_BYTES ? (n_free - GROUP_LEFT_BYTES) / each : 0;
 	group_lock(g);
 	uint64_t has = g->segments.n + g->n_young - group_n_unsealed(g), all = has + n_free;

@@ -17,8 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LEAST_LEAF_EXTENTS 100u
-#define TIMELY_PART 32u /* of the class that is written between such checkpoints */
 #define LEAST_GAIN_PART 16u /* a segment is left alone unless so much less is live in it than a cleaned one holds */
 
 static struct budget *budget_of(struct quire_volumes *g)
@@ -209,7 +207,7 @@ static struct segment *find_spare(const struct quire_volumes *g)
 	return NULL;
 }
 
-static unsigned n_spares(const struct quire_volumes *g)
+unsigned group_n_spares(const struct quire_volumes *g)
 {
 	unsigned n = 0;
 
@@ -238,11 +236,13 @@ static int prepare_spare(struct quire_volumes *g)
 	struct store_log_segment got;
 	struct store_stat stat;
 
+	if (g->releasing)
+		return -ENOSPC;
 	g->preparing = true;
 	group_unlock(g);
 	/* Whoever it is for: a store that cannot write its catalogue can't give back anything either. */
 	store_stat(g->store, &stat);
-	int rc = stat.classes[g->settings.class_no].free_bytes < GROUP_LEFT_BYTES / 2 ? -ENOSPC : store_log_add(g->space, &got);
+	int rc = stat.classes[g->settings.class_no].log_bytes < GROUP_LEFT_BYTES / 2 ? -ENOSPC : store_log_add(g->space, &got);
 	group_lock(g);
 	/* Without memory it is the store's list that has it, and it is found when the group is opened again. */
 	if (rc == 0 && segment_new(g, &got) == NULL)
@@ -253,46 +253,13 @@ static int prepare_spare(struct quire_volumes *g)
 	return rc;
 }
 
-uint64_t group_free_segments(struct quire_volumes *g, uint64_t *ret_all)
-{
-	uint64_t each = (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
-	struct store_stat stat;
-
-	store_stat(g->store, &stat);
-	group_lock(g);
-	uint64_t n = stat.classes[g->settings.class_no].free_bytes / each + n_spares(g);
-	group_unlock(g);
-	*ret_all = stat.classes[g->settings.class_no].bytes / each;
-	return n;
-}
-
-/* Its pages are no more than there are extents in deltas, nor than about the trees have; each may be in a record by itself. A merge that
- * ran out of them would leave nothing for the next one. */
-uint64_t group_segments_for(struct quire_volumes *g, uint64_t n_extents)
-{
-	uint64_t each = g->segment_blocks / 4 * 3;
-
-	group_lock(g);
-	uint64_t n_pages = (uint64_t)(g->n_live > 0 ? g->n_live : 0) / LEAST_LEAF_EXTENTS + g->trees.n + 16;
-	group_unlock(g);
-	return 2 + 2 * (n_extents < n_pages ? n_extents : n_pages) / each;
-}
-
-uint64_t group_checkpoint_segments(struct quire_volumes *g)
-{
-	group_lock(g);
-	uint64_t n_extents = g->active.n_extents + g->frozen.n_extents + g->touched.n_extents;
-	group_unlock(g);
-	return group_segments_for(g, n_extents);
-}
-
 /* Lock held; released meanwhile. A writer leaves what the next checkpoint needs, and cleaning, as segments that are got already: the
  * space that the store has left may be in pieces, or others'. */
 static int need_spares(struct quire_volumes *g, uint64_t n)
 {
 	int rc = 0;
 
-	while (rc == 0 && n_spares(g) < n) {
+	while (rc == 0 && group_n_spares(g) < n) {
 		if (!g->preparing) {
 			rc = prepare_spare(g);
 			continue;
@@ -312,39 +279,17 @@ bool group_has_spares(struct quire_volumes *g, uint64_t n)
 	return has;
 }
 
-uint64_t group_cleaning_segments(struct quire_volumes *g)
-{
-	uint64_t all;
-
-	(void)group_free_segments(g, &all);
-	return GROUP_CLEANING_SEGMENTS + all / GROUP_CLEANING_PART;
-}
-
-/* When space is little a checkpoint is made, and so some of it is cleaned, before anybody has to wait for that. */
-static void clean_in_time(struct quire_volumes *g)
-{
-	uint64_t all, n_free = group_free_segments(g, &all);
-
-	group_lock(g);
-	if (n_free < all / GROUP_LOW_PART && g->appended_bytes / g->settings.segment_bytes > all / TIMELY_PART) {
-		g->checkpoint_wanted = true;
-		worker_kick(&g->checkpointer);
-	}
-	group_unlock(g);
-}
-
 int group_segment_get(void *owner, uint64_t *ret_offset)
 {
 	struct quire_volumes *g = owner;
-	uint64_t n = g->upkeep_turn ? g->n_left_spares : group_checkpoint_segments(g) + group_cleaning_segments(g);
-	struct store_stat stat;
+	bool upkeep = g->upkeep_turn;
+	uint64_t n = upkeep ? g->n_left_spares : space_kept(g);
 	int rc = 0;
 
 	promise_settle(g);
-	if (!g->upkeep_turn) {
-		clean_in_time(g);
-		store_stat(g->store, &stat);
-		rc = stat.classes[g->settings.class_no].free_bytes < GROUP_LEFT_BYTES ? -ENOSPC : 0;
+	if (!upkeep) {
+		space_clean_in_time(g);
+		rc = space_store_is_full(g) ? -ENOSPC : 0;
 	}
 	group_lock(g);
 	/* One of them is that which is just ending. */
@@ -362,6 +307,7 @@ int group_segment_get(void *owner, uint64_t *ret_offset)
 	if (rc == 0) {
 		seg->state = SEGMENT_NEXT;
 		*ret_offset = seg->offset;
+		g->n_got += !upkeep;
 	}
 	group_unlock(g);
 	return rc;

@@ -14,9 +14,6 @@
 #include <quire/volume.h>
 
 #define GROUP_MAX_UNSEALED 4u       /* full segments that wait to be sealed; more wait for them */
-#define GROUP_CLEANING_SEGMENTS 10u /* that writers leave for it, besides what a checkpoint takes, */
-#define GROUP_CLEANING_PART 64u     /* and this part of the class */
-#define GROUP_LOW_PART 8u           /* space is little if less of the class is free */
 #define GROUP_MAX_WRITE_BLOCKS 256u /* of one request */
 #define GROUP_LEFT_BYTES (512u << 10) /* of the class, for the store's catalogue and checkpoints */
 #define NO_TREE 0u
@@ -48,6 +45,7 @@ struct segment {
 	bool is_listed;          /* while the group is opened: the checkpoint says that it has that number */
 	bool missed;             /* there was no memory for its image when a part of it was read: none is made of the rest */
 	struct store_log_footer footer; /* OPEN, as far as it was walked */
+	uint64_t emptied_for;    /* what was live in it was moved before that checkpoint, counted from 1, which will find it dead; 0: it was not */
 	bool has_moved;          /* of some of its blocks the tree of what was moved says where they are */
 	int64_t n_live;          /* blocks that some tree has */
 	int64_t n_live_frozen;   /* when the checkpoint that is being made began */
@@ -100,6 +98,7 @@ struct move {
 	uint32_t tree;
 	uint64_t lba, n, birth;
 	bool first; /* as ENTRY_FIRST */
+	bool *left; /* borrowed: set, if it was not moved, and may be there still in part */
 };
 
 struct request {
@@ -138,6 +137,7 @@ enum group_wait {
 	WAIT_SEALED,     /* none below that number is OPEN */
 	WAIT_CHECKPOINT, /* that many were tried */
 	WAIT_SPARE,      /* nobody prepares one */
+	WAIT_SPACE,      /* target: news of space that are known */
 	WAIT_IDLE,       /* no worker runs */
 };
 
@@ -173,6 +173,7 @@ struct quire_volumes {
 	uint64_t next_no;         /* number of the next record of the log */
 	struct head_before before; /* of the last one; who has the turn to append */
 	bool preparing;
+	bool releasing;           /* spares go back to the store: nobody gets new ones */
 
 	struct idmap volumes, trees;
 	struct volume_base *bases; /* owned */
@@ -190,7 +191,11 @@ struct quire_volumes {
 
 	struct request *first_pending, *last_pending;
 	bool appending, upkeep_turn; /* upkeep_turn: what is appended now may take what is kept for it */
-	bool space_wanted;        /* somebody was refused some */
+	bool space_wanted, somebody_waits; /* a writer was refused some, and waits; did when the worker's round began */
+	uint64_t n_space_news, n_rounds, n_useful_rounds; /* see space.c; the last: number of the last one of use */
+	uint64_t n_got;           /* segments that writers have got */
+	uint64_t n_written, n_written_cleaned; /* blocks of writers; the same when some was cleaned last */
+	unsigned n_emptied;       /* segments that the next checkpoint finds dead */
 	unsigned n_left_spares;   /* that upkeep leaves, too */
 
 	struct worker sealer, checkpointer;
@@ -276,17 +281,27 @@ int group_read_cached(struct quire_volumes *g, uint64_t place, void *to);
 int group_read_place(struct quire_volumes *g, uint64_t place, uint32_t n_blocks, void *to);
 int group_read_page(struct map_owner *owner, uint64_t place, void *page);
 int group_read_moved_page(struct map_owner *owner, uint64_t place, void *page);
-uint64_t group_cleaning_segments(struct quire_volumes *g); /* that writers leave for it; without the lock */
-uint64_t group_free_segments(struct quire_volumes *g, uint64_t *ret_all); /* about; of the class, spares included; without the lock */
-bool group_has_spares(struct quire_volumes *g, uint64_t n); /* or gets them; the same */
-uint64_t group_checkpoint_segments(struct quire_volumes *g); /* so many of these may the next one take; the same */
-uint64_t group_segments_for(struct quire_volumes *g, uint64_t n_extents); /* one that merges so many */
+unsigned group_n_spares(const struct quire_volumes *g);
+bool group_has_spares(struct quire_volumes *g, uint64_t n); /* or gets them; without the lock */
 /* One that is kept for upkeep goes back to the store, which needs it. False: there is none. Without the lock. */
 bool group_release_spare(struct quire_volumes *g);
 
 /* Of one that has an image: that block is not what was written. -ENOMEM. Lock held */
 int segment_note_damage(struct quire_volumes *g, struct segment *seg, uint32_t block);
 bool image_is_damaged(const struct image *image, uint32_t block, uint32_t n_blocks); /* lock held */
+/* ---- space.c; without the lock ---- */
+
+uint64_t space_free(struct quire_volumes *g, uint64_t *ret_all); /* segments, about: spares, and of the class; of *ret_all in it */
+bool space_store_is_full(struct quire_volumes *g);             /* the store needs what there is */
+uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents); /* segments that one of so many may take */
+uint64_t space_for_checkpoint(struct quire_volumes *g);        /* the next one */
+uint64_t space_kept(struct quire_volumes *g);                  /* that writers leave for it, and for cleaning */
+bool space_is_low(struct quire_volumes *g);                    /* it is time to clean */
+bool space_wants_checkpoint(struct quire_volumes *g, bool is_stuck); /* to find dead what cleaning can't free by itself */
+void space_clean_in_time(struct quire_volumes *g);             /* before anybody has to wait for that */
+void space_round_ended(struct quire_volumes *g, uint64_t n_got_before); /* the worker's */
+/* A request that was refused: appended when there is space; waits. -ENOSPC: there is none, and none can be cleaned. */
+int space_find(struct request *r);
 
 /* ---- promise.c; lock held, where not said otherwise ---- */
 
@@ -392,9 +407,27 @@ void group_merge_dead(struct map_owner *owner, uint64_t place, uint64_t n_blocks
 int checkpoint_merge(struct checkpoint *c); /* into c->work */
 uint64_t checkpoint_merge_segments(struct checkpoint *c); /* that it may take; 0: it writes nothing */
 
+/* ---- victims.c ---- */
+
+#define CLEAN_MAX_VICTIMS 8u /* at a time */
+
+/* A segment that is cleaned. */
+struct victim {
+	uint64_t no, n_live;
+	double score;
+	uint64_t n_found;       /* blocks that pages of trees have there */
+	bool has_moved;         /* of some of them the tree of what was moved says where they are: not counted */
+	bool left;              /* something was not moved, since it was changed meanwhile */
+	bool keeps;             /* something stays until the next checkpoint */
+};
+
+/* The best, in order; how many: one at least, if there is any and writers have written since the last time, or wait. Lock held. */
+unsigned victims_choose(struct quire_volumes *g, struct victim ret[CLEAN_MAX_VICTIMS]);
+
 /* ---- clean.c ---- */
 
-int group_clean(struct quire_volumes *g); /* the checkpointer's, before a checkpoint */
+/* The checkpointer's, between checkpoints: until space is not little any more, or that is all that can be done without one. */
+int group_clean(struct quire_volumes *g, bool *ret_stuck); /* stuck: a checkpoint may free more */
 
 /* ---- checkpoint_file.c ---- */
 

@@ -1,0 +1,206 @@
+/* space.c - how many segments are free, who leaves which of them to whom, and how a writer waits for one.
+ *
+ *   free ── writers take any but those that are kept, and cleaning begins a few before these
+ *   kept ── what cleaning fills before it frees anything, and the next checkpoint's pages
+ *
+ * So whoever has nothing left to write to is a writer, and the worker that cleans and makes checkpoints goes on. A writer may not wait in the log's
+ * turn, which the worker needs: he is refused there (-ENOSPC), and waits outside of it, until something was freed or a round of the worker
+ * is over; then he asks again, in his turn, as the others do. A round for somebody who waits is in vain if after it no writer could have a segment, and none
+ * has got one.
+ * He is told that there is no space only
+ *
+ *   - if what he would write is more than may be live (promise.c), also when a checkpoint has counted what is; or
+ *   - after some rounds in vain, one after the other.
+ *
+ * As long as less is live than may be, each round frees more than it takes: segments in which hardly anything is dead are not cleaned.
+ */
+#include "volume_internal.h"
+
+#include <errno.h>
+
+#define CLEANING_SEGMENTS 10u   /* that writers leave for it */
+#define AHEAD_SEGMENTS 4u       /* above what is kept, when cleaning begins; and this part of the class: */
+#define AHEAD_PART 512u
+#define TIMELY_PART 16u         /* of the class that is written between checkpoints when space is little: what they find dead need not be moved */
+#define LEAST_LEAF_EXTENTS 100u
+#define TRIES 16u                     /* rounds in vain */
+
+static uint64_t each_bytes(const struct quire_volumes *g)
+{
+	return (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
+}
+
+uint64_t space_free(struct quire_volumes *g, uint64_t *ret_all)
+{
+	struct store_stat stat;
+
+	store_stat(g->store, &stat);
+	uint64_t left = stat.classes[g->settings.class_no].log_bytes;
+	left = left > GROUP_LEFT_BYTES ? left - GROUP_LEFT_BYTES : 0;
+	group_lock(g);
+	uint64_t n = left / each_bytes(g) + group_n_spares(g);
+	group_unlock(g);
+	*ret_all = stat.classes[g->settings.class_no].bytes / each_bytes(g);
+	return n;
+}
+
+bool space_store_is_full(struct quire_volumes *g)
+{
+	struct store_stat stat;
+
+	store_stat(g->store, &stat);
+	return stat.classes[g->settings.class_no].log_bytes < GROUP_LEFT_BYTES;
+}
+
+/* ---- what is kept ---- */
+
+/* Pages of trees. Lock held. */
+static uint64_t n_pages(const struct quire_volumes *g)
+{
+	int64_t n = g->n_live;
+
+	for (struct idmap_node *node = idmap_any(&g->trees); node != NULL; node = idmap_after(&g->trees, node))
+		n -= ((const struct tree *)node)->n_own;
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+/* Each extent of a delta makes one page anew, each page is made anew once; and what is more needs more pages. A record holds some pages and
+ * a head. A merge that ran out of them would leave nothing for the next one. */
+uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents)
+{
+	uint64_t each = g->segment_blocks / 4 * 3;
+
+	group_lock(g);
+	uint64_t n_old = n_pages(g) + g->trees.n + 16;
+	group_unlock(g);
+	uint64_t n = (n_extents < n_old ? n_extents : n_old) + n_extents / LEAST_LEAF_EXTENTS;
+	return 2 + (n + n / 4) / each;
+}
+
+uint64_t space_for_checkpoint(struct quire_volumes *g)
+{
+	group_lock(g);
+	uint64_t n_extents = g->active.n_extents + g->frozen.n_extents + g->touched.n_extents;
+	group_unlock(g);
+	return space_for_merge(g, n_extents);
+}
+
+uint64_t space_kept(struct quire_volumes *g)
+{
+	return space_for_checkpoint(g) + CLEANING_SEGMENTS;
+}
+
+bool space_is_low(struct quire_volumes *g)
+{
+	uint64_t all, n_free = space_free(g, &all);
+
+	return n_free < space_kept(g) + AHEAD_SEGMENTS + all / AHEAD_PART || space_store_is_full(g);
+}
+
+bool space_wants_checkpoint(struct quire_volumes *g, bool is_stuck)
+{
+	uint64_t all;
+
+	(void)space_free(g, &all);
+	bool low = space_is_low(g);
+	group_lock(g);
+	bool wants = (is_stuck && (g->n_emptied > 0 || g->somebody_waits)) ||
+	             g->appended_bytes / g->settings.segment_bytes >= all / TIMELY_PART;
+	group_unlock(g);
+	return low && wants;
+}
+
+void space_clean_in_time(struct quire_volumes *g)
+{
+	bool low = space_is_low(g);
+
+	if (!low)
+		return;
+	group_lock(g);
+	worker_kick(&g->checkpointer);
+	group_unlock(g);
+}
+
+/* ---- waiting ---- */
+
+void space_round_ended(struct quire_volumes *g, uint64_t n_got_before)
+{
+	uint64_t all, n_free = space_free(g, &all), kept = space_kept(g);
+	bool there = n_free > kept && !space_store_is_full(g) && group_has_spares(g, kept + 1);
+
+	group_lock(g);
+	g->n_rounds += g->somebody_waits; /* else not all was done that can be */
+	if (there || g->n_got != n_got_before)
+		g->n_useful_rounds = g->n_rounds;
+	g->n_space_news++;
+	group_unlock_and_wake(g);
+}
+
+/* What is known of the worker's rounds. */
+struct hearing {
+	uint64_t n_news;
+	uint64_t since; /* the round before the first that was in vain */
+};
+
+/* Something was freed, or a round is over; -ENOSPC: too many of these were in vain; or why what there may be could not be cleaned. */
+static int wait_for_news(struct quire_volumes *g, struct hearing *h)
+{
+	group_lock(g);
+	g->space_wanted = true;
+	worker_kick(&g->checkpointer);
+	group_unlock(g);
+	int rc = wait_for(&g->waits, WAIT_SPACE, h->n_news, NULL);
+	group_lock(g);
+	h->n_news = g->n_space_news;
+	h->since = g->n_useful_rounds > h->since ? g->n_useful_rounds : h->since;
+	if (rc == 0 && g->n_rounds - h->since >= TRIES)
+		rc = g->checkpoint_error < 0 ? g->checkpoint_error : -ENOSPC;
+	group_unlock(g);
+	return rc;
+}
+
+static bool fits(struct request *r)
+{
+	group_lock(r->group);
+	bool does = r->growth == 0 || promise_has_room(r->group, r->growth);
+	group_unlock(r->group);
+	return does;
+}
+
+/* What of a request is new is asked of the map. If that is more than may be live, what is live is counted anew. -ENOSPC: it still is. */
+static int count_anew(struct request *r)
+{
+	struct quire_volumes *g = r->group;
+	int rc = r->growth > 0 ? promise_measure(r) : 0;
+
+	if (rc < 0 || fits(r))
+		return rc;
+	rc = quire_volumes_checkpoint(g);
+	store_settle(g->store);
+	promise_settle(g);
+	if (rc == 0)
+		rc = promise_measure(r);
+	return rc < 0 || fits(r) ? rc : -ENOSPC;
+}
+
+int space_find(struct request *r)
+{
+	struct quire_volumes *g = r->group;
+	int rc = -ENOSPC;
+
+	group_lock(g);
+	struct hearing h = {g->n_space_news, g->n_rounds};
+	group_unlock(g);
+	for (;;) {
+		rc = count_anew(r);
+		if (rc < 0)
+			return rc;
+		r->done = false;
+		rc = group_append(r);
+		if (rc != -ENOSPC)
+			return rc;
+		rc = wait_for_news(g, &h);
+		if (rc < 0)
+			return rc;
+	}
+}
