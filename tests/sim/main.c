@@ -31,7 +31,7 @@
 
 #define MOST_PROCESSES 64u
 #define MOST_VIOLATIONS 20u
-#define STUCK_SECONDS 600 /* of one history, on any machine */
+#define STUCK_SECONDS 120 /* of one history, on any machine */
 
 struct options {
 	uint64_t from, seed, n_crashes, n_histories;

@@ -93,15 +93,6 @@ void writes_log_close(struct writes_log *log)
 	free(log->entries);
 }
 
-uint64_t writes_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-
 static unsigned char *bytes_of(const struct writes_log *log, const struct writes_entry *e, enum writes_discarded discarded)
 {
 	unsigned char *bytes = malloc(e->len_bytes);
@@ -156,26 +147,3 @@ void writes_log_apply(const struct writes_log *log, const struct writes_entry *e
 	free(bytes);
 }
 
-void writes_log_apply_some(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded,
-                           uint64_t *chance)
-{
-	uint64_t n_sectors = e->len_bytes / SECTOR, how = writes_random(chance) % 4;
-
-	if (!changes(e, discarded) || how == 0)
-		return;
-	unsigned char *bytes = bytes_of(log, e, discarded);
-	uint64_t n_first = how == 1 ? n_sectors : writes_random(chance) % n_sectors;
-	for (uint64_t i = 0; i < n_sectors; i++)
-		if (how < 3 ? i < n_first : writes_random(chance) % 2 == 0)
-			write_at(image, bytes + i * SECTOR, SECTOR, e->offset + i * SECTOR);
-	put_back(log, e, bytes, image);
-	free(bytes);
-}
-
-bool writes_log_is_loose(const struct writes_log *log, size_t i)
-{
-	for (; i < log->n && (log->entries[i].flags & WRITES_FLUSH) == 0; i++)
-		if ((log->entries[i].flags & (WRITES_FUA | WRITES_MARK)) != 0)
-			return false;
-	return true;
-}

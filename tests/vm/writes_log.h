@@ -2,7 +2,7 @@
  * would hold had the power failed at some point of it.
  *
  * The log has a write that was not to be durable by itself at the next flush, not before: so what stands before a flush or a mark is what was on the medium
- * for certain, and what comes up to the next flush may have been, each sector of it or not.
+ * for certain.
  */
 #ifndef TESTS_VM_WRITES_LOG_H
 #define TESTS_VM_WRITES_LOG_H
@@ -39,12 +39,5 @@ void writes_log_close(struct writes_log *log);
 enum writes_discarded { WRITES_STAY, WRITES_ZEROS, WRITES_RUBBISH, WRITES_N_DISCARDED };
 /* Does an entry again, on an image of the device. */
 void writes_log_apply(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded);
-/* Some sectors of it: all, none, the first so many, or any, as *chance has it. */
-void writes_log_apply_some(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded,
-                           uint64_t *chance);
-/* True if nothing but writes that any of may be on the medium, or not, is between entry i and the next flush. */
-bool writes_log_is_loose(const struct writes_log *log, size_t i);
-
-uint64_t writes_random(uint64_t *state);
 
 #endif

@@ -91,7 +91,7 @@ static void overwrite(struct ageing *a)
 }
 
 /* A volume of that part of what may be live, all of it written. */
-static void fill(struct ageing *a, unsigned percent)
+static void fill_up(struct ageing *a, unsigned percent)
 {
 	struct quire_volume_options o = {.size = sizeof(o)};
 
@@ -147,7 +147,7 @@ static void age(struct env *e, void *arg)
 	struct ageing *a = arg;
 	struct quire_volumes_stat stat;
 
-	fill(a, 95);
+	fill_up(a, 95);
 	a->n_per_writer = 2 * a->n_blocks / N_WRITERS;
 	overwrite(a);
 	assert_int_equal(a->error, 0);
@@ -178,7 +178,7 @@ static void age_and_cut(struct env *e, void *arg)
 	struct ageing *a = arg;
 	unsigned n_cuts = 0;
 
-	fill(a, 85);
+	fill_up(a, 85);
 	a->n_per_writer = a->n_blocks / N_WRITERS;
 	a->flush_each = 7;
 	overwrite(a); /* there is nothing free by then that was not cleaned */
