@@ -12,7 +12,7 @@
  * If there is no space for 2, the delta goes into the object itself, trees are as they were, and what was frozen is frozen still.
  * If 2 or 3 fails otherwise, the group is as it was, but for pages that nobody refers to; 2 begins again, with the same copies.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include "../base/canary.h"
 

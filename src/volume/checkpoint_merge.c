@@ -6,7 +6,7 @@
  *
  * All this changes copies (`work`), which the checkpoint takes when it is durable.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include "../base/assert.h"
 

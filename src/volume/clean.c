@@ -18,7 +18,7 @@
  * finds it gone. If the count differs, or a page of a tree is in it, the next checkpoint finds it dead and removes it. A crash
  * leaves what was moved moved, and the rest where it was.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include "../base/canary.h"
 #include "../journal/frame.h"

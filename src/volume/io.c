@@ -5,7 +5,7 @@
  * for it, and no other write is lost.
  */
 #include "cursor.h"
-#include "volume_internal.h"
+#include "space.h"
 
 #include "../base/canary.h"
 

@@ -14,7 +14,7 @@
  * Of each tree is counted what it has. Like a segment's n_live that counts too much until overwritten blocks are found by a merge: so whoever
  * is refused waits for a checkpoint first, and if that was no use the map is asked which of his blocks are new.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include <errno.h>
 

@@ -6,7 +6,7 @@
  * Sealed are those behind which something is durable, so that everything of them is. A coroutine of the service loop does it,
  * in order; the worker that makes checkpoints may wait for it, but not the other way round.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include "../base/assert.h"
 #include "../journal/frame.h"

@@ -14,7 +14,7 @@
  *
  * As long as less is live than may be, each round frees more than it takes: segments in which hardly anything is dead are not cleaned.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include <errno.h>
 

@@ -6,7 +6,7 @@
  *
  * How many: cleaning takes at most a multiple of what writers do; unless one of them waits, then as much as is needed.
  */
-#include "volume_internal.h"
+#include "space.h"
 
 #include <stdlib.h>
 

@@ -289,20 +289,6 @@ bool group_release_spare(struct quire_volumes *g);
 /* Of one that has an image: that block is not what was written. -ENOMEM. Lock held */
 int segment_note_damage(struct quire_volumes *g, struct segment *seg, uint32_t block);
 bool image_is_damaged(const struct image *image, uint32_t block, uint32_t n_blocks); /* lock held */
-/* ---- space.c; without the lock ---- */
-
-uint64_t space_free(struct quire_volumes *g, uint64_t *ret_all); /* segments, about: spares, and of the class; of *ret_all in it */
-bool space_store_is_full(struct quire_volumes *g);             /* the store needs what there is */
-uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents); /* segments that one of so many may take */
-uint64_t space_for_checkpoint(struct quire_volumes *g);        /* the next one */
-uint64_t space_kept(struct quire_volumes *g);                  /* that writers leave for it, and for cleaning */
-bool space_is_low(struct quire_volumes *g);                    /* it is time to clean */
-bool space_wants_checkpoint(struct quire_volumes *g, bool is_stuck); /* to find dead what cleaning can't free by itself */
-void space_clean_in_time(struct quire_volumes *g);             /* before anybody has to wait for that */
-void space_round_ended(struct quire_volumes *g, uint64_t n_got_before); /* the worker's */
-/* A request that was refused: appended when there is space; waits. -ENOSPC: there is none, and none can be cleaned. */
-int space_find(struct request *r);
-
 /* ---- promise.c; lock held, where not said otherwise ---- */
 
 struct tree_dead {
@@ -406,28 +392,6 @@ int group_write_pages(struct map_owner *owner, const void *pages, unsigned n, ui
 void group_merge_dead(struct map_owner *owner, uint64_t place, uint64_t n_blocks);
 int checkpoint_merge(struct checkpoint *c); /* into c->work */
 uint64_t checkpoint_merge_segments(struct checkpoint *c); /* that it may take; 0: it writes nothing */
-
-/* ---- victims.c ---- */
-
-#define CLEAN_MAX_VICTIMS 8u /* at a time */
-
-/* A segment that is cleaned. */
-struct victim {
-	uint64_t no, n_live;
-	double score;
-	uint64_t n_found;       /* blocks that pages of trees have there */
-	bool has_moved;         /* of some of them the tree of what was moved says where they are: not counted */
-	bool left;              /* something was not moved, since it was changed meanwhile */
-	bool keeps;             /* something stays until the next checkpoint */
-};
-
-/* The best, in order; how many: one at least, if there is any and writers have written since the last time, or wait. Lock held. */
-unsigned victims_choose(struct quire_volumes *g, struct victim ret[CLEAN_MAX_VICTIMS]);
-
-/* ---- clean.c ---- */
-
-/* The checkpointer's, between checkpoints: until space is not little any more, or that is all that can be done without one. */
-int group_clean(struct quire_volumes *g, bool *ret_stuck); /* stuck: a checkpoint may free more */
 
 /* ---- checkpoint_file.c ---- */
 

@@ -146,4 +146,3 @@ void writes_log_apply(const struct writes_log *log, const struct writes_entry *e
 	put_back(log, e, bytes, image);
 	free(bytes);
 }
-
