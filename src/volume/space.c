@@ -10,7 +10,8 @@
  * He is told that there is no space only
  *
  *   - if what he would write is more than may be live (promise.c), also when a checkpoint has counted what is; or
- *   - after some rounds in vain, one after the other.
+ *   - after some rounds in vain, one after the other; or
+ *   - if the medium had none, which is the end of the log, whatever is cleaned.
  *
  * As long as less is live than may be, each round frees more than it takes: segments in which hardly anything is dead are not cleaned.
  */
@@ -197,7 +198,7 @@ int space_find(struct request *r)
 			return rc;
 		r->done = false;
 		rc = group_append(r);
-		if (rc != -ENOSPC)
+		if (rc != -ENOSPC || journal_error(g->journal) < 0 || store_error(g->store) < 0)
 			return rc;
 		rc = wait_for_news(g, &h);
 		if (rc < 0)
