@@ -133,7 +133,7 @@ static void test_a_newer_format(void **state)
 
 static void make_incompatible(struct superblock_le *sb)
 {
-	sb->incompat = 4;
+	sb->incompat = htole32(0x40000000);
 	seal(sb);
 }
 
@@ -141,7 +141,7 @@ static void test_an_unknown_feature(void **state)
 {
 	struct env e = make(1);
 	damage_copies(&e, 2, make_incompatible);
-	refused(&e, -ENOTSUP, "features 0x4");
+	refused(&e, -ENOTSUP, "features 0x40000000");
 }
 
 static void make_damaged(struct superblock_le *sb)
