@@ -55,16 +55,19 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	struct journal_options o;
 	struct journal_recovery found;
 	struct journal *j;
-	uint64_t offset = g->n_young > 0 ? g->young[0]->offset : 0;
+	const struct segment *first = NULL;
 
-	for (unsigned i = 0; i < g->n_young && g->from_id != 0; i++)
-		if (g->young[i]->id == g->from_id)
-			offset = g->young[i]->offset;
+	/* Without a checkpoint the oldest. In the store's list that may not be the first any more: a spare that was to be removed, and was not, is. */
+	for (unsigned i = 0; i < g->n_young; i++) {
+		const struct segment *seg = g->young[i];
+		if (g->from_id != 0 ? seg->id == g->from_id : first == NULL || seg->id < first->id)
+			first = seg;
+	}
 	store_log_journal(g->space, &o);
 	o.ops = &ops;
 	o.owner = g;
 	o.damaged_too = true;
-	int rc = journal_open(&o, offset, g->read_only, redo_record, &redo, &found, &j, err);
+	int rc = journal_open(&o, first != NULL ? first->offset : 0, g->read_only, redo_record, &redo, &found, &j, err);
 	if (rc == 0 && redo.lost_sums != NULL) {
 		journal_close(j);
 		rc = redo_fail_lost(&redo, &redo.lost);
