@@ -253,15 +253,18 @@ static unsigned give_more(struct quire_log_cursor *c, uint64_t limit, struct qui
 static void note_damage(struct quire_log_cursor *c, uint64_t lsn, int error)
 {
 	c->damage.error = 0;
-	if (c->seg == NULL || c->image != NULL || c->seg->object == NULL ||
-	    (error != -EBADMSG && error != -EIO && error != -EUCLEAN))
+	if (c->seg == NULL || c->image != NULL || (error != -EBADMSG && error != -EIO && error != -EUCLEAN))
 		return;
-	c->damage.error = error;
-	c->damage.lsn = lsn;
-	c->damage.id = c->seg->id;
-	c->damage.class_no = object_class(c->seg->object);
-	/* Of a broken structure that its checksums vouch for, the record. */
-	c->damage.offset = error == -EUCLEAN ? c->at_offset : c->window.bad_offset;
+	log_lock(c->log); /* a segment that is moved gets another id and object */
+	if (c->seg->object != NULL) {
+		c->damage.error = error;
+		c->damage.lsn = lsn;
+		c->damage.id = c->seg->id;
+		c->damage.class_no = object_class(c->seg->object);
+		/* Of a broken structure that its checksums vouch for, the record. */
+		c->damage.offset = error == -EUCLEAN ? c->at_offset : c->window.bad_offset;
+	}
+	log_unlock(c->log);
 }
 
 int quire_log_cursor_error(const struct quire_log_cursor *c, struct quire_error *ret)

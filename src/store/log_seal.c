@@ -192,7 +192,10 @@ static bool is_sane(const struct store_log *log, const struct store_log_footer *
 		at = m->offset;
 		index = m->index;
 	}
-	return f->n_marks == 0 || f->marks[0].index == 0;
+	/* Whoever looks for a record begins at a mark; in a log of volumes nobody does. */
+	if (f->n_marks == 0)
+		return f->end_no == f->first_no || log->settings.volumes;
+	return f->marks[0].index == 0;
 }
 
 int store_log_tail_decode(const struct store_log *log, const struct store_log_extent *e, const uint8_t *marks,

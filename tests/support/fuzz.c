@@ -1,7 +1,7 @@
 /* fuzz.c - plays inputs to a harness: `PROGRAM DIRECTORY`.
  *
- * Each file of the directory is an input; then come changes of them, at random, for a fifth of a second (with QUIRE_TEST_LONG a
- * minute, ten under a sanitizer). The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds
+ * Each file of the directory is an input; then come changes of them: always the same few, or with QUIRE_TEST_LONG others each time, for a
+ * minute, ten under a sanitizer. The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds
  * the input that is being tried. A file in the place of the directory is one input, tried once.
  */
 #include "fuzz.h"
@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define FEW_CHANGES 64u
 
 struct input {
 	uint8_t *bytes; /* owned; room for FUZZ_INPUT_MOST_BYTES in the one that is changed */
@@ -176,8 +178,9 @@ static void try_change(struct corpus *c)
 int main(int argc, char **argv)
 {
 	const char *seed = getenv("QUIRE_TEST_SEED");
-	struct corpus c = {.seed = seed != NULL && *seed != '\0' ? strtoull(seed, NULL, 0) : now_ns() % 1000000000u};
-	uint64_t n_changes = 0, run_ns = 200000000u;
+	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
+	struct corpus c = {.seed = seed != NULL && *seed != '\0' ? strtoull(seed, NULL, 0) : is_long ? now_ns() % 1000000000u : 1};
+	uint64_t n_changes = 0, run_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
 
 	if (argc == 2)
 		read_corpus(&c, argv[1]);
@@ -186,13 +189,11 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "usage: %s DIRECTORY|INPUT: no inputs there\n", argv[0]);
 		return 2;
 	}
-	if (getenv("QUIRE_TEST_LONG") != NULL)
-		run_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
 	printf("seed %llu\n", (unsigned long long)c.seed);
 	(void)fflush(stdout);
 	for (size_t i = 0; i < c.n; i++)
 		try(&c.inputs[i]);
-	for (uint64_t end_ns = now_ns() + run_ns; c.n > 1 && now_ns() < end_ns; n_changes++)
+	for (uint64_t end_ns = now_ns() + run_ns; c.n > 1 && (is_long ? now_ns() < end_ns : n_changes < FEW_CHANGES); n_changes++)
 		try_change(&c);
 	printf("%zu inputs and %llu changes of them\n", c.n, (unsigned long long)n_changes);
 	for (size_t i = 0; i < c.n; i++)

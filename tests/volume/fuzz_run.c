@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define FEW_CHANGES 64u
+
 static unsigned read_corpus(const char *path, struct fuzz_input **ret)
 {
 	struct dirent **entries;
@@ -43,7 +45,9 @@ int fuzz_run(const char *directory, fuzz_change_fn change)
 {
 	static struct fuzz_input changed;
 	struct fuzz_input *inputs;
-	uint64_t seed = random_seed(), n_changes = 0, end_ns = UINT64_C(200000000);
+	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
+	uint64_t seed = is_long || getenv("QUIRE_TEST_SEED") != NULL ? random_seed() : 1;
+	uint64_t n_changes = 0, end_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
 	unsigned n = read_corpus(directory, &inputs);
 
 	if (n == 0) {
@@ -51,13 +55,11 @@ int fuzz_run(const char *directory, fuzz_change_fn change)
 		free(inputs);
 		return 2;
 	}
-	if (getenv("QUIRE_TEST_LONG") != NULL)
-		end_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
 	printf("seed %llu\n", (unsigned long long)seed);
 	(void)fflush(stdout);
 	for (unsigned i = 0; i < n; i++)
 		(void)LLVMFuzzerTestOneInput(inputs[i].bytes, inputs[i].n_bytes);
-	for (end_ns += now_ns(); now_ns() < end_ns; n_changes++) {
+	for (end_ns += now_ns(); is_long ? now_ns() < end_ns : n_changes < FEW_CHANGES; n_changes++) {
 		changed = inputs[env_random(&seed) % n];
 		for (uint64_t k = 1 + env_random(&seed) % 6; k > 0; k--)
 			change(&changed, &inputs[env_random(&seed) % n], &seed);

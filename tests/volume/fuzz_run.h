@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 /* Changes an input, of which it leaves 2 bytes or more; `other` is another one, or the same. */
 typedef void (*fuzz_change_fn)(struct fuzz_input *in, const struct fuzz_input *other, uint64_t *seed);
 
-/* For a fifth of a second; with QUIRE_TEST_LONG a minute, under AddressSanitizer ten. The seed is printed, and taken from
+/* A few changes, always the same; with QUIRE_TEST_LONG others each time, for a minute, under AddressSanitizer ten. The seed is printed, and taken from
  * QUIRE_TEST_SEED. An exit status: 2, without an input there. */
 int fuzz_run(const char *directory, fuzz_change_fn change);
 
