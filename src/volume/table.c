@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST_GENERATIONS (UINT64_C(1) << 56) /* each is made by a call; what pages of trees can hold (map_node.c) */
+
 struct tree *tree_find(const struct quire_volumes *g, uint32_t id)
 {
 	return (struct tree *)idmap_find(&g->trees, id);
@@ -177,12 +179,14 @@ int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max
 	}
 	g->generation = le64toh(le->generation);
 	g->next_id = le32toh(le->next_id);
-	return rc;
+	return rc == 0 && g->generation > MOST_GENERATIONS ? -EUCLEAN : rc;
 }
 
 /* Of what was read: each volume has a tree, which is frozen if it is a snapshot's, and no other; numbers that will be given out are new. */
 bool table_is_sane(const struct quire_volumes *g)
 {
+	if (g->generation > MOST_GENERATIONS)
+		return false;
 	for (struct idmap_node *node = idmap_any(&g->volumes); node != NULL; node = idmap_after(&g->volumes, node)) {
 		const struct volume *v = (const struct volume *)node;
 		const struct tree *t = tree_find(g, v->tree);
