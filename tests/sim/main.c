@@ -31,7 +31,7 @@
 
 #define MOST_PROCESSES 64u
 #define MOST_VIOLATIONS 20u
-#define FIRST_HISTORIES 1000u
+#define FIRST_HISTORIES 800u
 #define FIRST_SANITIZED 100u
 #define STUCK_SECONDS 120 /* of one history, on any machine */
 
