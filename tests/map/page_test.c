@@ -373,6 +373,7 @@ struct worker {
 	struct quire_map *m;
 	unsigned seed;
 	_Atomic unsigned n_wrong;
+	_Atomic int refused; /* a pin's error */
 };
 
 static void work_once(struct worker *w, unsigned dice)
@@ -380,7 +381,10 @@ static void work_once(struct worker *w, unsigned dice)
 	const char *base = item_ptr(w->m, dice % 3);
 	uint64_t at = (uint64_t)dice * 7919 % (LEN - 100);
 
-	if (pin(w->m, base + at, 100) < 0 || !bytes_are(base + at, 1 + dice % 3, at, 100))
+	int rc = pin(w->m, base + at, 100);
+	if (rc < 0)
+		atomic_store(&w->refused, rc);
+	if (!bytes_are(base + at, 1 + dice % 3, at, 100) && rc == 0)
 		atomic_fetch_add(&w->n_wrong, 1);
 	if (dice % 5 == 0)
 		quire_map_purge(w->m, base, LEN);
@@ -424,6 +428,7 @@ static void many_threads(void **state)
 	}
 	for (unsigned i = 0; i < N_THREADS; i++) {
 		pthread_join(threads[i], NULL);
+		assert_int_equal(workers[i].refused, 0);
 		assert_int_equal(workers[i].n_wrong, 0);
 	}
 	assert_int_equal(cache_stat().pinned, 0);
