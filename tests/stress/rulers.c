@@ -208,7 +208,7 @@ void prey_fill(struct slot *s, struct chance *c)
 	prey_fill_blobs(nth, v, items, c);
 	wait_for_a_tick();
 	struct quire_map_options o = {.size = sizeof(o), .fault = v->fault};
-	int rc = quire_map_create(cache, items, N_PREY_ITEMS, &o, &v->map, &err);
+	int rc = map_create_when_it_fits(items, N_PREY_ITEMS, &o, &v->map, &err);
 	CHECK(rc == 0, "map: %s", err.text);
 	for (unsigned i = 0; i < N_PREY_BLOBS; i++)
 		prey_blob_delete(items[N_PREY_FILES + i].blob); /* the map goes on */

@@ -159,6 +159,9 @@ void slot_open(struct slot *s);
 struct slot *slot_pick(struct chance *c);
 bool slot_try_destroy(struct slot *s, struct chance *c); /* closed; false: pinned */
 void slot_fill(struct slot *s, struct chance *c);        /* closed, and empty */
+/* quire_map_create, tried for some seconds while it is -ENOMEM. */
+int map_create_when_it_fits(const struct quire_item *items, size_t n, const struct quire_map_options *o, struct quire_map **ret_map,
+                            struct quire_error *err);
 void world_create(void);
 void world_destroy(void);
 

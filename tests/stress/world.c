@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define MAP_TRIES 5000u /* a millisecond apart */
 #define WORD_STATE 0xfu /* in a page's word; all zero: absent */
 
 struct slot slots[N_SLOTS + N_PREY];
@@ -110,6 +111,20 @@ static void item_pick(struct slot *s, unsigned i, struct quire_item *item, struc
 	}
 }
 
+/* It is refused while pins, and what is fixed, fill a budget that was just made small: for moments. */
+int map_create_when_it_fits(const struct quire_item *items, size_t n, const struct quire_map_options *o, struct quire_map **ret_map,
+                            struct quire_error *err)
+{
+	int rc = -ENOMEM;
+
+	for (unsigned tries = 0; rc == -ENOMEM && tries < MAP_TRIES; tries++) {
+		if (tries > 0)
+			usleep(1000);
+		rc = quire_map_create(cache, items, n, o, ret_map, err);
+	}
+	return rc;
+}
+
 void slot_fill(struct slot *s, struct chance *c)
 {
 	struct quire_item items[MAX_ITEMS];
@@ -133,7 +148,7 @@ void slot_fill(struct slot *s, struct chance *c)
 		o.warm_path = list;
 		o.warm_seconds = chance_below(c, 2);
 	}
-	int rc = quire_map_create(cache, items, v->n_items, &o, &v->map, &err);
+	int rc = map_create_when_it_fits(items, v->n_items, &o, &v->map, &err);
 	blobs_unlock();
 	CHECK(rc == 0, "map: %s", err.text);
 	for (unsigned i = 0; i < v->n_items; i++) {
