@@ -8,7 +8,8 @@
  * would prove nothing. So that part, a group as a rule, is written once more, durably, with the bytes
  * that are there, and with zeros for what may be left of a record at the end. From then on everything before
  * the end is durable, and records may say so. A header that is missing there is written. The first record of the new
- * session goes to the end of the chain, and makes all that an earlier one may have left behind it unreachable.
+ * session goes to the end of the chain, and makes all that an earlier one may have left behind it unreachable. Reading and going on are
+ * two steps, between which an owner may refuse what was read: nothing was changed then.
  *
  * Invariants (all but 4 under the lock):
  *   1. n_durable ≤ next_no; settled ≤ the open group's start or partial record, or the open group is the segment's first.
@@ -44,15 +45,25 @@ static void journal_free(struct journal *j)
 	free(j);
 }
 
-static int journal_new(const struct journal_options *o, bool read_only, struct journal **ret,
-                       struct quire_error *err)
+static int need_groups(struct journal *j, struct quire_error *err)
+{
+	for (int i = 0; i < 2; i++) {
+		j->groups[i].memory = aligned_alloc(FRAME_BLOCK_BYTES, j->group_bytes);
+		if (j->groups[i].memory == NULL)
+			return quire_fail(err, -ENOMEM, "%s: a log's buffers", j->o.device->name);
+	}
+	return 0;
+}
+
+/* One that is only read. */
+static int journal_new(const struct journal_options *o, struct journal **ret, struct quire_error *err)
 {
 	struct journal *j = calloc(1, sizeof(*j));
 
 	if (j == NULL)
 		return quire_fail(err, -ENOMEM, "%s: a log", o->device->name);
 	j->o = *o;
-	j->read_only = read_only;
+	j->read_only = true;
 	wait_queue_init(&j->waits, o->device->service);
 	j->waits.ready = journal_ready;
 	j->waits.parked = journal_kick;
@@ -60,13 +71,6 @@ static int journal_new(const struct journal_options *o, bool read_only, struct j
 	j->align = o->device->align_bytes;
 	j->group_bytes = o->segment_bytes / 4 < GROUP_MAX_BYTES ? o->segment_bytes / 4 : GROUP_MAX_BYTES;
 	journal_commit_init(j);
-	for (int i = 0; i < 2 && !read_only; i++) {
-		j->groups[i].memory = aligned_alloc(FRAME_BLOCK_BYTES, j->group_bytes);
-		if (j->groups[i].memory == NULL) {
-			journal_free(j);
-			return quire_fail(err, -ENOMEM, "%s: a log's buffers", o->device->name);
-		}
-	}
 	*ret = j;
 	return 0;
 }
@@ -87,9 +91,15 @@ int journal_create(const struct journal_options *o, uint64_t first_segment, stru
 	int rc = scan_check_options(o, first_segment, err);
 
 	if (rc == 0)
-		rc = journal_new(o, false, &j, err);
+		rc = journal_new(o, &j, err);
 	if (rc < 0)
 		return rc;
+	rc = need_groups(j, err);
+	if (rc < 0) {
+		journal_free(j);
+		return rc;
+	}
+	j->read_only = false;
 	j->session = journal_random(j);
 	j->segment = (struct frame_segment){.offset = first_segment};
 	j->segment.salt = journal_random(j);
@@ -116,8 +126,14 @@ int journal_create(const struct journal_options *o, uint64_t first_segment, stru
 /* ---- opening ---- */
 
 /* The journal goes on where the scan ended. */
-static void take_over(struct journal *j, struct scan *s)
+static void take_over(struct journal *j, struct scan *s, bool clear)
 {
+	j->found.clear = clear;
+	j->found.proven = s->proven;
+	j->found.session = s->session;
+	j->found.before_segment = s->before.segment;
+	j->found.before_proven = s->before.proven;
+	j->found.before_end = s->before.end;
 	j->first = s->first;
 	j->segment = s->segment;
 	j->next = s->next;
@@ -162,9 +178,9 @@ static int write_again(struct journal *j, uint64_t segment, uint32_t from, uint3
 
 /* The segment that LINK led to has no header. What an earlier session left in it must not be taken for this one's
  * when it gets one, so it is this session's, and by itself: see scan.c. */
-static int begin_segment(struct journal *j, const struct scan *s)
+static int begin_segment(struct journal *j)
 {
-	int rc = write_again(j, s->before.segment, s->before.proven, s->before.end, false);
+	int rc = write_again(j, j->found.before_segment, j->found.before_proven, j->found.before_end, false);
 
 	if (rc < 0)
 		return rc;
@@ -174,26 +190,37 @@ static int begin_segment(struct journal *j, const struct scan *s)
 	return journal_write_block(j->o.device, j->segment.offset, j->groups[0].memory, j->groups[1].memory);
 }
 
-static int begin_session(struct journal *j, const struct scan *s, bool clear, struct quire_error *err)
+static int begin_session(struct journal *j, struct quire_error *err)
 {
 	struct group *g = &j->groups[0];
-	uint32_t end = s->at.offset;
+	uint32_t end = j->settled;
 	int rc = segment_list_reserve(&j->segments, 2);
 
 	/* One that differs from the last, since it is told by that. */
 	do {
 		j->session = journal_random(j);
-	} while (j->session == s->session);
+	} while (j->session == j->found.session);
 	if (rc == 0 && end == 0) {
-		rc = begin_segment(j, s);
+		rc = begin_segment(j);
 		j->settled = end = FRAME_BLOCK_BYTES;
 	} else if (rc == 0 && !CANARY(recovered_tail_not_made_durable)) {
-		rc = write_again(j, j->segment.offset, s->proven, end, clear);
+		rc = write_again(j, j->segment.offset, j->found.proven, end, j->found.clear);
 	}
 	journal_group_begin(j, g, end, false);
 	if (rc == 0 && g->base != end)
 		rc = device_read(j->o.device, j->segment.offset + g->base, g->memory, j->align);
 	return rc < 0 ? quire_fail(err, rc, "%s: going on with a log", j->o.device->name) : 0;
+}
+
+int journal_go_on(struct journal *j, struct quire_error *err)
+{
+	quire_assert(j->read_only);
+	int rc = need_groups(j, err);
+	if (rc == 0)
+		rc = begin_session(j, err);
+	if (rc == 0)
+		j->read_only = false;
+	return rc;
 }
 
 int journal_open(const struct journal_options *o, uint64_t first_segment, bool read_only, journal_record_fn fn,
@@ -211,11 +238,11 @@ int journal_open(const struct journal_options *o, uint64_t first_segment, bool r
 		rc = quire_fail(err, -EUCLEAN, "%s: a log of whole blocks ends at %u in its segment at %llu", o->device->name, s.at.offset,
 		                (unsigned long long)s.at.segment);
 	if (rc >= 0)
-		rc = journal_new(o, read_only, &j, err);
+		rc = journal_new(o, &j, err);
 	if (rc == 0) {
-		take_over(j, &s);
+		take_over(j, &s, clear);
 		if (!read_only)
-			rc = begin_session(j, &s, clear, err);
+			rc = journal_go_on(j, err);
 	}
 	scan_fini(&s);
 	if (rc < 0) {

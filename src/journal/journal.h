@@ -115,6 +115,11 @@ int journal_open(const struct journal_options *o, uint64_t first_segment, bool r
                  journal_record_fn fn, void *arg, struct journal_recovery *ret,
                  struct journal **ret_journal, struct quire_error *err);
 
+/* One that was opened read only is written to from now on, as if it had not been: for owners who look at all that was read before anything
+ * on the medium changes. Nobody has written to it meanwhile, and no other call is under way. -ENOMEM; I/O errors: only
+ * journal_close is due then. */
+int journal_go_on(struct journal *j, struct quire_error *err);
+
 /* No call may be under way, and no op incomplete. Does not make anything durable; waits for a write that
  * nobody else waits for. NULL allowed. */
 void journal_close(struct journal *j);

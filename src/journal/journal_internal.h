@@ -41,6 +41,13 @@ struct journal {
 	bool ending;                  /* the LINK is in the open group: the next one begins the next segment */
 	struct segment_list segments; /* owned; `next` is not among them */
 
+	struct {
+		bool clear;               /* what follows the end in its block may be left of a record */
+		uint32_t proven, session; /* as in struct scan, at the end */
+		uint64_t before_segment;  /* the one before the last, and the same of it */
+		uint32_t before_proven, before_end;
+	} found;                      /* when it was opened; for journal_go_on */
+
 	uint64_t next_no;             /* of the next record */
 	uint32_t session;
 	bool session_begun;

@@ -244,7 +244,7 @@ static int open_journal(struct opening *op)
 	journal_options(log, &o);
 	if (op->err != NULL)
 		op->err->code = 0;
-	int rc = journal_open(&o, log->segments[op->first_open]->offset, log->read_only, hear, op, NULL, &log->journal, &why);
+	int rc = journal_open(&o, log->segments[op->first_open]->offset, true, hear, op, NULL, &log->journal, &why);
 	/* What was said while it was read is nearer to the cause. */
 	if (rc < 0 && (op->err == NULL || op->err->code != rc))
 		return quire_fail(op->err, rc, "log %s: %s", log->info.name, why.text);
@@ -346,6 +346,10 @@ static int run(struct opening *op)
 	log_lock(log);
 	if (rc == 0)
 		rc = take_stock(op);
+	log_unlock(log);
+	if (rc == 0 && !log->read_only)
+		rc = journal_go_on(log->journal, op->err);
+	log_lock(log);
 	if (rc == 0 && !log->read_only &&
 	    (journal_segment_durable(log->journal) > atomic_load(&log->seal_no) || log_destaging_is_due(log)))
 		log_kick_upkeep(log);

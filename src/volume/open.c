@@ -1,5 +1,7 @@
 /* open.c - a group is opened: the last checkpoint's tables are taken, then the records behind its place are done again. Their data
- * is not touched (redo.c): what of it is not sealed is in images then, what is sealed stays where it is. */
+ * is not touched (redo.c): what of it is not sealed is in images then, what is sealed stays where it is.
+ *
+ * All is read and judged before anything is written: a group that is refused is as it was. */
 #include "redo.h"
 
 #include "../base/fail.h"
@@ -67,7 +69,7 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	o.ops = &ops;
 	o.owner = g;
 	o.damaged_too = true;
-	int rc = journal_open(&o, first != NULL ? first->offset : 0, g->read_only, redo_record, &redo, &found, &j, err);
+	int rc = journal_open(&o, first != NULL ? first->offset : 0, true, redo_record, &redo, &found, &j, err);
 	if (rc == 0 && redo.lost_sums != NULL) {
 		journal_close(j);
 		rc = redo_fail_lost(&redo, &redo.lost);
@@ -166,6 +168,20 @@ static int need_moved_tree(struct quire_volumes *g)
 	return tree_find(g, VOLUME_MOVED_TREE) == NULL ? table_put_tree(g, &le, true) : 0;
 }
 
+/* What was read is believed; now it is written to. */
+static int go_on(struct quire_volumes *g, struct quire_error *err)
+{
+	int rc = journal_go_on(g->journal, err);
+
+	if (rc < 0)
+		return rc;
+	rc = drop_used(g);
+	if (rc < 0)
+		return quire_fail(err, rc, "volumes: their segments");
+	promise_settle(g);
+	return 0;
+}
+
 int group_recover(struct quire_volumes *g, struct quire_error *err)
 {
 	store_log_settings(g->space, &g->settings);
@@ -190,8 +206,6 @@ int group_recover(struct quire_volumes *g, struct quire_error *err)
 	rc = need_images(g);
 	settle_sealed(g);
 	group_unlock(g);
-	if (rc == 0 && !g->read_only)
-		rc = drop_used(g);
 	if (rc < 0)
 		return quire_fail(err, rc, "volumes: their segments");
 	group_lock(g);
@@ -201,7 +215,5 @@ int group_recover(struct quire_volumes *g, struct quire_error *err)
 	group_unlock(g);
 	if (!sane)
 		return quire_fail(err, -EUCLEAN, "volumes: their tables are impossible ones");
-	if (!g->read_only)
-		promise_settle(g);
-	return 0;
+	return g->read_only ? 0 : go_on(g, err);
 }
