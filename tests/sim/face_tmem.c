@@ -169,7 +169,7 @@ static bool make(struct world *w)
 	struct quire_tmem_pool_options kept = {.size = sizeof(kept), .kind = QUIRE_TMEM_PERSISTENT};
 	struct tmem_state *s = state_of(w);
 
-	s->m = (struct model){.random = w->life->random, .spills = true, .io_fails = true, .alone = true, .page = malloc(PAGE_MOST)};
+	s->m = (struct model){.random = w->life->random, .spills = true, .io_fails = true, .is_damaged = w->damaged, .alone = true, .page = malloc(PAGE_MOST)};
 	s->now = (struct kept){.there = true};
 	must(w, quire_tmem_create(&o, &s->m.tmem, NULL) == 0);
 	int rc = quire_tmem_set_backing(s->m.tmem, store_public(w->e.store), class_of(w), &backing, NULL);

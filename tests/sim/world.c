@@ -124,12 +124,15 @@ bool world_excuses(struct world *w, int64_t rc)
 	return true;
 }
 
-/* Nothing would ever happen any more. I/O that never ends may be why: then the power goes. */
+/* Nothing would ever happen any more. I/O that never ends may be why: then the power goes, of those media too that outlived the cut of another. */
 static bool idle(void *arg)
 {
 	struct world *w = arg;
+	bool all_cut = true;
 
-	if (w->life == NULL || (w->life->faults & 1u << FAULT_NEVER) == 0 || env_is_cut(&w->e))
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
+		all_cut &= w->e.sims[i] == NULL || sim_is_cut(w->e.sims[i]);
+	if (w->life == NULL || (w->life->faults & 1u << FAULT_NEVER) == 0 || all_cut)
 		return false;
 	world_say(w, "everybody waits for ever");
 	w->sums[SUM_ENDLESS]++;

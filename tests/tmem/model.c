@@ -143,7 +143,7 @@ static void after_get(struct model *m, const struct step *s, enum quire_tmem_get
 	uint32_t *now = &m->pages[s->pool][s->object][s->index].content;
 	bool ephemeral = o->kind == QUIRE_TMEM_EPHEMERAL;
 
-	if (rc == -EIO && m->io_fails) {
+	if ((rc == -EIO && m->io_fails) || (rc == -EBADMSG && m->is_damaged)) {
 		assert_true((o->flags & QUIRE_TMEM_SPILL) != 0 && *now != 0);
 		return;
 	}

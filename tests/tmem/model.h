@@ -28,6 +28,7 @@ struct model {
 	bool alone;            /* no other thread may help: no batches */
 	bool remotes;          /* what some pools evict goes to a remote tier */
 	bool spills, io_fails; /* some pools spill; a read of what they have spilled may fail */
+	bool is_damaged;       /* what they have spilled may be */
 };
 
 uint64_t model_random(struct model *m, uint64_t below);
