@@ -393,10 +393,26 @@ static int append_moves(struct batch *b, struct request *r)
 	return rc;
 }
 
+/* What is to be a hole, then the tables. */
+static int record_change(struct batch *b, struct request *r, const uint8_t *head)
+{
+	struct journal_place at;
+	int rc = r->growth > 0 ? promise_ask(b->g, r->growth) : 0;
+
+	if (rc == 0 && r->n > 0)
+		rc = append_hole(b, r);
+	begin_parts(b);
+	memcpy(b->head, head, sizeof(b->head));
+	if (rc == 0)
+		rc = append_record(b, VOLUME_TABLE, &at);
+	if (rc == 0)
+		r->record_no = at.record_no;
+	return rc;
+}
+
 static int append_change(struct batch *b, struct request *r)
 {
 	struct quire_volumes *g = b->g;
-	struct journal_place at;
 	_Alignas(struct table_le) uint8_t head[VOLUME_HEAD_BYTES] = {0};
 	struct table_le *table = (struct table_le *)head;
 
@@ -405,18 +421,14 @@ static int append_change(struct batch *b, struct request *r)
 	table->next_id = htole32(g->next_id);
 	int rc = r->change(r, table);
 	group_unlock(g);
-	if (rc == 0 && r->n > 0)
-		rc = append_hole(b, r);
-	begin_parts(b);
-	memcpy(b->head, head, sizeof(head));
 	if (rc == 0)
-		rc = append_record(b, VOLUME_TABLE, &at);
-	if (rc < 0)
-		return rc;
-	r->record_no = at.record_no;
+		rc = record_change(b, r, head);
 	group_lock(g);
-	rc = table_apply(g, table, sizeof(b->head));
-	promise_count(g);
+	g->n_asked = 0;
+	if (rc == 0) {
+		rc = table_apply(g, table, sizeof(b->head));
+		promise_count(g);
+	}
 	group_unlock(g);
 	promise_settle(g);
 	return rc;

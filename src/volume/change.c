@@ -55,15 +55,17 @@ void volume_set_name(struct volume *v, const char *name)
 
 /* ---- changes ---- */
 
-static int may_promise(struct quire_volumes *g, int64_t n_blocks)
+/* The store is asked for it before that is recorded. */
+static int may_promise(struct request *r, int64_t n_blocks)
 {
-	return n_blocks <= 0 || promise_has_room(g, (uint64_t)n_blocks) ? 0 : -ENOSPC;
+	r->growth = n_blocks > 0 ? (uint64_t)n_blocks : 0;
+	return n_blocks <= 0 || promise_has_room(r->group, r->growth) ? 0 : -ENOSPC;
 }
 
 /* What a reserved volume alone has is, from then on, not its alone. */
-static int may_freeze(struct quire_volumes *g, const struct volume *v)
+static int may_freeze(struct request *r, const struct volume *v)
 {
-	return (v->flags & VOLUME_IS_RESERVED) != 0 ? may_promise(g, tree_find(g, v->tree)->n_own) : 0;
+	return (v->flags & VOLUME_IS_RESERVED) != 0 ? may_promise(r, tree_find(r->group, v->tree)->n_own) : 0;
 }
 
 static int create(struct request *r, struct table_le *to)
@@ -73,7 +75,7 @@ static int create(struct request *r, struct table_le *to)
 
 	if (volume_find_name(r->group, c->name) != NULL)
 		return -EEXIST;
-	if ((c->flags & VOLUME_IS_RESERVED) != 0 && may_promise(r->group, (int64_t)promise_of_volume(c->size_bytes)) < 0)
+	if ((c->flags & VOLUME_IS_RESERVED) != 0 && may_promise(r, (int64_t)promise_of_volume(c->size_bytes)) < 0)
 		return -ENOSPC;
 	volume_set_name(&v, c->name);
 	v.node.id = take_id(to);
@@ -95,7 +97,7 @@ static int snapshot(struct request *r, struct table_le *to)
 		return rc;
 	if (volume_find_name(g, c->other) != NULL)
 		return -EEXIST;
-	if (may_freeze(g, &v) < 0)
+	if (may_freeze(r, &v) < 0)
 		return -ENOSPC;
 	struct volume s = v;
 	struct tree t = frozen(g, v.tree, false), next = child_of(v.tree, to);
@@ -126,7 +128,7 @@ static int make_clone(struct request *r, struct table_le *to)
 		return rc;
 	if (volume_find_name(g, c->other) != NULL)
 		return -EEXIST;
-	if (!of_snapshot && may_freeze(g, &from) < 0)
+	if (!of_snapshot && may_freeze(r, &from) < 0)
 		return -ENOSPC;
 	struct volume v = from;
 	struct tree t = child_of(from.tree, to), base, next;
@@ -228,7 +230,7 @@ static int resize(struct request *r, struct table_le *to)
 		r->n = (v.size_bytes - c->size_bytes) >> MAP_BLOCK_SHIFT;
 	}
 	if ((v.flags & VOLUME_IS_RESERVED) != 0 && c->size_bytes > v.size_bytes)
-		rc = may_promise(r->group, (int64_t)(promise_of_volume(c->size_bytes) - promise_of_volume(v.size_bytes)));
+		rc = may_promise(r, (int64_t)(promise_of_volume(c->size_bytes) - promise_of_volume(v.size_bytes)));
 	v.size_bytes = c->size_bytes;
 	table_add_volume(to, &v);
 	return rc;
@@ -241,7 +243,7 @@ static int reserve(struct request *r, struct table_le *to)
 	int rc = change_find_volume(r->group, c->name, &v);
 
 	if (rc == 0 && (c->flags & ~v.flags & VOLUME_IS_RESERVED) != 0)
-		rc = may_promise(r->group, (int64_t)promise_of_volume(v.size_bytes) - tree_find(r->group, v.tree)->n_own);
+		rc = may_promise(r, (int64_t)promise_of_volume(v.size_bytes) - tree_find(r->group, v.tree)->n_own);
 	if (rc < 0)
 		return rc;
 	v.flags = (v.flags & ~VOLUME_IS_RESERVED) | c->flags;

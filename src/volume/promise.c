@@ -9,7 +9,8 @@
  * The group's segments, with those that the class has left, hold so much if they are cleaned: a segment counts for what it
  * may have live and be cleaned still, less those that a checkpoint and cleaning need to be made. Who would commit more is refused; so
  * what is overwritten, and what is promised, always finds space, though perhaps it waits for cleaning. For segments that the group has not got yet the
- * store keeps space, while the group is open (store_log_pledge).
+ * store keeps space, while the group is open (store_log_pledge). It does before a promise is recorded: others may have taken meanwhile what was free when
+ * that was looked at last.
  *
  * Of each tree is counted what it has. Like a segment's n_live that counts too much until overwritten blocks are found by a merge: so whoever
  * is refused waits for a checkpoint first, and if that was no use the map is asked which of his blocks are new.
@@ -104,22 +105,37 @@ bool promise_has_room(const struct quire_volumes *g, uint64_t n_blocks)
 	return n_blocks <= MAP_MAX_BLOCKS + MAP_MAX_BLOCKS / 8 && group_n_committed(g) + (int64_t)n_blocks <= g->most_blocks;
 }
 
+/* First what the store is to keep, then what is free: others take none of it in between. */
 void promise_settle(struct quire_volumes *g)
 {
 	uint64_t each = (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
 	uint64_t kept = space_kept(g) + OPEN_SEGMENTS, holds = group_most_live(g);
 	struct store_stat stat;
 
+	group_lock(g);
+	uint64_t has = g->segments.n + g->n_young - group_n_unsealed(g);
+	uint64_t needed = ((uint64_t)group_n_committed(g) + g->n_asked + holds - 1) / holds + kept;
+	group_unlock(g);
+	store_log_pledge(g->space, needed > has ? needed - has : 0);
 	store_stat(g->store, &stat);
 	const struct store_class_stat *c = &stat.classes[g->settings.class_no];
 	uint64_t n_free = c->log_bytes + c->pending_bytes;
 	n_free = n_free > GROUP_LEFT_BYTES ? (n_free - GROUP_LEFT_BYTES) / each : 0;
 	group_lock(g);
-	uint64_t has = g->segments.n + g->n_young - group_n_unsealed(g), all = has + n_free;
-	uint64_t needed = ((uint64_t)group_n_committed(g) + holds - 1) / holds + kept;
-	g->most_blocks = all > kept ? (int64_t)((all - kept) * holds) : 0;
+	g->most_blocks = has + n_free > kept ? (int64_t)((has + n_free - kept) * holds) : 0;
 	group_unlock(g);
-	store_log_pledge(g->space, needed > has ? needed - has : 0);
+}
+
+int promise_ask(struct quire_volumes *g, uint64_t n_blocks)
+{
+	group_lock(g);
+	g->n_asked = n_blocks;
+	group_unlock(g);
+	promise_settle(g);
+	group_lock(g);
+	int rc = promise_has_room(g, n_blocks) ? 0 : -ENOSPC;
+	group_unlock(g);
+	return rc;
 }
 
 /* ---- one request ---- */

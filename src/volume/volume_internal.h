@@ -114,7 +114,7 @@ struct request {
 	bool unless_moved;         /* only if the block is still where it was: else -EAGAIN */
 	struct map_extent was;
 	uint64_t was_epoch;
-	uint64_t growth;           /* blocks that the volume may have more then, for which no space is promised */
+	uint64_t growth;           /* blocks that the volume may have more then, for which no space is promised; of a change: that it promises */
 	int (*change)(struct request *r, struct table_le *to); /* lock held; may set volume, lba and n: to be punched before it */
 	void *arg;
 	/* What came of it: */
@@ -188,6 +188,7 @@ struct quire_volumes {
 	int64_t n_live;           /* of all segments */
 	int64_t n_promised;       /* blocks, besides what is live: see promise.c */
 	int64_t most_blocks;      /* that may be live or promised */
+	uint64_t n_asked;         /* blocks: by a change that is under way, whose promise is not recorded */
 
 	struct request *first_pending, *last_pending;
 	bool appending, upkeep_turn; /* upkeep_turn: what is appended now may take what is kept for it */
@@ -302,6 +303,9 @@ uint64_t promise_of_volume(uint64_t size_bytes);           /* blocks for all of 
 bool promise_has_room(const struct quire_volumes *g, uint64_t n_blocks); /* may so many more be live, or promised? */
 int64_t group_n_committed(const struct quire_volumes *g);
 void promise_settle(struct quire_volumes *g); /* how much may be promised, and what the store is to keep. Without the lock */
+/* That is settled with so many blocks more, from now on, until they are promised, or are not: then n_asked is 0 again. -ENOSPC: there is no
+ * room for them. Without the lock. */
+int promise_ask(struct quire_volumes *g, uint64_t n_blocks);
 /* r->growth, exactly; may wait; without the lock. */
 int promise_measure(struct request *r);
 

@@ -166,6 +166,32 @@ static void keep_from_others(struct env *e, void *arg)
 	assert_int_equal(env_close(e), 0);
 }
 
+static void promise_what_others_took(struct env *e, void *arg)
+{
+	struct quire_volume_options o = {.size = sizeof(o), .size_bytes = 1000 * BLOCK, .reserve = true};
+	struct store_stat s;
+	uint64_t id;
+
+	(void)arg;
+	begin(e);
+	store_stat(e->store, &s);
+	assert_int_equal(object_begin(e->store, 0, s.classes[0].free_bytes - 500 * BLOCK, 0, 1, &id), 0);
+	assert_int_equal(quire_volume_create(e->volumes, "r", &o), -ENOSPC);
+	assert_int_equal(quire_volume_reserve(e->volumes, "a", true), -ENOSPC);
+	assert_int_equal(object_abort(e->store, id), 0);
+	create(e, "r", 1000 * BLOCK, true);
+	struct quire_volume *v = open_volume(e, "r");
+	assert_int_equal(put(v, 0, 1000 * BLOCK, 1, 0), 0);
+	quire_volume_close(v);
+	assert_int_equal(env_close(e), 0);
+}
+
+static void what_objects_have_taken_is_not_promised(void **state)
+{
+	(void)state;
+	run(promise_what_others_took);
+}
+
 static void what_is_promised_is_kept_from_objects(void **state)
 {
 	(void)state;
@@ -273,6 +299,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_promised_is_refused),
 		cmocka_unit_test(what_is_allocated_can_be_overwritten),
 		cmocka_unit_test(what_is_promised_is_kept_from_objects),
+		cmocka_unit_test(what_objects_have_taken_is_not_promised),
 		cmocka_unit_test(stat_tells_unique_shared_and_reserved),
 		cmocka_unit_test(a_promoted_clone_has_the_snapshots),
 	};
