@@ -51,7 +51,8 @@ int quire_tmem_clear_backing(struct quire_tmem *tmem);
  * bytes), at once and durably. Contents are written compressed, as they are (what zstd packed, by LZ4); one that pages share, once. Calls on the pool go on meanwhile: the
  * image is of one moment, shortly before it is complete. Where others put and flush faster than it is written, that moment may not
  * come (-EOVERFLOW: as of quire_tmem_copy_next): freeze the pool. On any failure what was saved before is there.
- * -EBADMSG, -EIO: a page of the pool can't be read, so it can't be saved; -EBUSY: the pool is being copied; -EINVAL: name, or an
+ * -EBADMSG, -EIO: a page of the pool can't be read, so it can't be saved; -EIO also where it can't be read whether an image that is there has the
+ * name (one that is damaged is left alone); -EBUSY: the pool is being copied; -EINVAL: name, or an
  * ephemeral pool; -ENOSPC, -EIO, …: the store's. One save of a name at a time. Blocks or suspends; -EDEADLK in a loop's callback. */
 int quire_tmem_pool_save(struct quire_tmem_pool *pool, struct quire_store *store, enum quire_class cls, const char *name,
                          struct quire_error *err);

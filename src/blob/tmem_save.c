@@ -2,6 +2,9 @@
  *
  * A save commits the new image and removes those of before in one transaction. If two were there, which two saves at once would have made, the
  * newer is the one that counts, and the next save removes both.
+ *
+ * An image whose head is damaged is left alone by saves: it may be another's. One that can't be read for now may be what is to be replaced, and
+ * would be there again beside the new one, to be taken for it when that one can't be read: so nothing is saved then.
  */
 #include "face.h"
 #include "tmem_store.h"
@@ -54,7 +57,14 @@ static int has_name(struct store *s, uint64_t id, const char *name, struct quire
 	return rc;
 }
 
-/* Ids of the images of that name, ascending: how many. 0: none, and *ret_bad is why one could be it that can't be read; else 0. */
+/* It stays as it is. */
+static bool is_damage(int rc)
+{
+	return rc == -EBADMSG || rc == -EUCLEAN || rc == -ENOTSUP;
+}
+
+/* Ids of the images of that name, ascending: how many. *ret_bad: 0, or why one that may be of the name can't be read: what may pass before
+ * what is damage. */
 static unsigned find(struct store *s, const char *name, uint64_t ids[MOST_IMAGES], int *ret_bad, struct quire_error *err)
 {
 	uint64_t some[16], after = 0;
@@ -66,7 +76,7 @@ static unsigned find(struct store *s, const char *name, uint64_t ids[MOST_IMAGES
 			int rc = has_name(s, some[i], name, err);
 			if (rc > 0)
 				ids[n_found++] = some[i];
-			else if (rc < 0)
+			else if (rc < 0 && (*ret_bad == 0 || is_damage(*ret_bad)))
 				*ret_bad = rc;
 		}
 		after = some[n - 1];
@@ -102,10 +112,9 @@ int tmem_store_save(struct quire_tmem_pool *pool, struct store *s, unsigned cls,
 		return quire_fail(err, rc, "tmem image %s: in class %u", name, cls);
 	rc = tmem_image_write(pool, name, append, &sink, err);
 	if (rc == 0) {
-		/* One that can't be read is left alone: it may be another's. */
-		unsigned n = find(s, name, old, &bad, NULL);
-		rc = store_apply(s, &sink.id, 1, old, n);
-		if (rc < 0)
+		unsigned n = find(s, name, old, &bad, err);
+		rc = bad < 0 && !is_damage(bad) ? bad : store_apply(s, &sink.id, 1, old, n);
+		if (rc < 0 && rc != bad)
 			(void)quire_fail(err, rc, "tmem image %s: committing", name);
 	}
 	if (rc < 0)

@@ -247,6 +247,42 @@ static void a_save_that_fails_leaves_what_was_saved(void **state)
 	(void)state;
 }
 
+static void save_beside_what_cannot_be_read(struct env *e, void *arg)
+{
+	const struct sim_faults faults = {.eio_read = UINT32_MAX};
+	struct quire_tmem *t = make();
+	struct quire_tmem_pool *first = make_version(t, 1), *second = make_version(t, 2);
+	struct quire_error err = {0};
+	struct store_stat s;
+
+	assert_int_equal(env_format(e), 0);
+	assert_int_equal(env_open(e), 0);
+	assert_int_equal(tmem_store_save(first, e->store, 0, "image", NULL), 0);
+	sim_set_faults(e->sims[0], &faults);
+	assert_int_equal(tmem_store_save(second, e->store, 0, "image", &err), -EIO);
+	assert_true(err.text[0] != 0);
+	sim_set_faults(e->sims[0], &(struct sim_faults){0});
+	assert_int_equal(restore(e, "image"), 1);
+	assert_int_equal(tmem_store_save(second, e->store, 0, "image", NULL), 0);
+	store_settle(e->store);
+	store_stat(e->store, &s);
+	assert_int_equal(s.n_objects, 1);
+	quire_tmem_destroy(t);
+	env_close(e);
+	(void)arg;
+}
+
+/* Else an image that could not be read for a while would be there again beside the newer one. */
+static void nothing_is_saved_beside_what_cannot_be_read(void **state)
+{
+	struct env e;
+
+	env_init(&e, 11, (const uint64_t[]){UNITS, 0, 0}, NULL);
+	env_run(&e, save_beside_what_cannot_be_read, NULL);
+	env_fini(&e);
+	(void)state;
+}
+
 static void refuse(struct env *e, void *arg)
 {
 	struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = QUIRE_TMEM_EPHEMERAL};
@@ -300,6 +336,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_cut_at_any_point_leaves_the_old_or_the_new),
 		cmocka_unit_test(a_save_that_fails_leaves_what_was_saved),
+		cmocka_unit_test(nothing_is_saved_beside_what_cannot_be_read),
 		cmocka_unit_test(what_is_not_of_the_form_is_refused),
 	};
 	return cmocka_run_group_tests_name("tmem-save", tests, NULL, NULL);
