@@ -14,8 +14,8 @@
 
 #define DIR_DEFAULT "/usr"
 #define MAX_BYTES (1ull << 30)
-#define SECONDS_DEFAULT 3
-#define WARMUP_SECONDS 1.0
+#define SECONDS_DEFAULT 2
+#define WARMUP_SECONDS 0.3
 #define COLD_SHARE 0.05
 #define HTML_DEFAULT "quire-demo.html"
 

@@ -8,6 +8,7 @@
 #include "demo_client.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 #define GRACE_NS 2000000000u /* after the last request was due */
 #define TICK_NS 50000000u
 #define SEED 0x6c6f6f6b7570ull
+#define SLICE_SECONDS 0.1
+#define SLICE_REQUESTS 2000.0 /* at the least: a thousandth of them is a tail */
 
 struct waiting {
 	uint64_t due_ns;
@@ -30,6 +33,7 @@ struct client {
 	const struct demo_corpus *corpus;
 	struct demo_child *child;
 	struct demo_measurement *result;
+	struct latency *slices; /* owned: result->n_slices, of the hot requests */
 	const struct demo_load *load;
 	struct waiting *waiting; /* owned */
 	uint32_t free;           /* MAX_WAITING: none */
@@ -113,6 +117,13 @@ static bool send_due(struct client *c, uint64_t now)
 	return n > 0;
 }
 
+static size_t slice_of(const struct client *c, uint64_t due)
+{
+	size_t slice = (size_t)((due - c->measure_ns) * c->result->n_slices / (c->end_ns - c->measure_ns));
+
+	return slice < c->result->n_slices ? slice : c->result->n_slices - 1;
+}
+
 static void count(struct client *c, const struct waiting *w, uint64_t now)
 {
 	if (!w->counted)
@@ -120,6 +131,8 @@ static void count(struct client *c, const struct waiting *w, uint64_t now)
 	c->result->n_due++;
 	c->result->n_answered += now <= c->end_ns;
 	latency_add(is_hot(c, w->request) ? &c->result->hot : &c->result->cold, now - w->due_ns);
+	if (is_hot(c, w->request))
+		latency_add(&c->slices[slice_of(c, w->due_ns)], now - w->due_ns);
 }
 
 static void check(struct client *c, const struct demo_wire_answer *answer, size_t len_bytes, uint64_t now)
@@ -179,11 +192,27 @@ static void count_lost(struct client *c, uint64_t now)
 	}
 }
 
+struct cpu_seconds {
+	double all, server, client; /* used so far */
+};
+
+static struct cpu_seconds cpu_now(const struct client *c)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (struct cpu_seconds){
+		.all = quiet_cpu_seconds(),
+		.server = demo_child_cpu_seconds(c->child),
+		.client = (double)t.tv_sec + (double)t.tv_nsec / 1e9,
+	};
+}
+
 static void run(struct client *c, demo_tick_fn tick, void *tick_arg)
 {
 	uint64_t now = now_ns(), ticked_ns = 0;
-	double cpu_start = 0, cpu_end = -1;
-	bool measuring = false;
+	struct cpu_seconds start = { 0 }, end = { 0 };
+	bool measuring = false, measured = false;
 
 	while (!c->gone && *c->load->stop == 0 && (c->n_sent < c->n_total || c->n_waiting > 0) &&
 	       now < c->end_ns + GRACE_NS) {
@@ -195,25 +224,56 @@ static void run(struct client *c, demo_tick_fn tick, void *tick_arg)
 		now = now_ns();
 		if (!measuring && now >= c->measure_ns) {
 			measuring = true;
-			cpu_start = demo_child_cpu_seconds(c->child);
+			start = cpu_now(c);
 		}
-		if (cpu_end < 0 && now >= c->end_ns)
-			cpu_end = demo_child_cpu_seconds(c->child);
+		if (!measured && now >= c->end_ns) {
+			measured = true;
+			end = cpu_now(c);
+		}
 		if (now - ticked_ns > TICK_NS) {
 			ticked_ns = now;
 			tick(tick_arg, (double)(now - c->start_ns) / (double)(c->end_ns - c->start_ns));
 		}
 	}
-	if (cpu_end < 0)
-		cpu_end = demo_child_cpu_seconds(c->child);
-	c->result->cpu_seconds = cpu_end - cpu_start;
+	if (!measured)
+		end = cpu_now(c);
+	c->result->cpu_seconds = end.server - start.server;
+	c->result->other_seconds = fmax(0, end.all - start.all - (end.server - start.server) - (end.client - start.client));
 	count_lost(c, now);
+}
+
+/* As many as there are requests for. */
+static unsigned n_slices(const struct demo_load *load)
+{
+	double by_time = load->measure_seconds / SLICE_SECONDS;
+	double by_requests = load->measure_seconds * load->rate * (1 - load->cold_share) / SLICE_REQUESTS;
+	double n = by_time < by_requests ? by_time : by_requests;
+
+	return n < 1 ? 1 : n > DEMO_SLICES_MAX ? DEMO_SLICES_MAX : (unsigned)n;
+}
+
+static int by_length(const void *a, const void *b)
+{
+	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void sum_up_slices(struct client *c)
+{
+	struct demo_measurement *m = c->result;
+
+	for (unsigned i = 0; i < m->n_slices; i++)
+		m->slice_p999_ns[i] = latency_quantile_ns(&c->slices[i], 0.999);
+	qsort(m->slice_p999_ns, m->n_slices, sizeof(m->slice_p999_ns[0]), by_length);
 }
 
 static int prepare(struct client *c, const struct demo_load *load)
 {
+	c->result->n_slices = n_slices(load);
+	c->slices = calloc(c->result->n_slices, sizeof(*c->slices));
 	c->waiting = calloc(MAX_WAITING, sizeof(*c->waiting));
-	if (c->waiting == NULL)
+	if (c->waiting == NULL || c->slices == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < MAX_WAITING; i++)
 		c->waiting[i].next_free = i + 1;
@@ -251,9 +311,11 @@ int demo_client_run(const struct demo_corpus *corpus, const struct demo_load *lo
 	int rc = prepare(c, load);
 	if (rc == 0) {
 		run(c, tick, tick_arg);
+		sum_up_slices(c);
 		rc = *load->stop != 0 ? -EINTR : c->gone ? -EPIPE : 0;
 	}
 	free(c->waiting);
+	free(c->slices);
 	free(c);
 	return rc;
 }

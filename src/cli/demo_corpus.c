@@ -17,7 +17,7 @@
 /* The hot set is a quarter of the memory: it fits with ease. */
 #define HOT_SHARE 4
 #define REQUESTS_PER_HOT_PAGE 4
-#define COLD_REQUESTS 65536u
+#define COLD_REQUESTS 32768u
 #define MEMORY_MIN_BYTES (32u << 20)
 #define SEED 0x5143495245ull
 

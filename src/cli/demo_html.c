@@ -138,7 +138,7 @@ static void write_curve(FILE *f, const struct scale *s, const struct demo_result
 
 static void write_row(FILE *f, const struct demo_contest *c, const struct demo_result *r)
 {
-	static const double shares[] = { 0.5, 0.99, 0.999 };
+	uint64_t latencies[DEMO_LATENCIES];
 	const unsigned pen = pen_of(r->kind->key);
 	char text[CLI_BYTES_TEXT > DEMO_TIME_TEXT ? CLI_BYTES_TEXT : DEMO_TIME_TEXT];
 
@@ -151,13 +151,14 @@ static void write_row(FILE *f, const struct demo_contest *c, const struct demo_r
 	write_escaped(f, r->kind->settings);
 	fputs("</small></th>", f);
 	if (!r->ran) {
-		fputs("<td class='why' colspan='7'>did not run: ", f);
+		fputs("<td class='why' colspan='8'>did not run: ", f);
 		write_escaped(f, r->why);
 		fputs("</td></tr>\n", f);
 		return;
 	}
-	for (int i = 0; i < 3; i++)
-		fprintf(f, "<td>%s</td>", demo_format_ns(latency_quantile_ns(&r->m.hot, shares[i]), text));
+	demo_report_latencies(r, latencies);
+	for (int i = 0; i < DEMO_LATENCIES; i++)
+		fprintf(f, "<td>%s</td>", demo_format_ns(latencies[i], text));
 	fprintf(f, "<td>%.0f</td><td>%.2f</td><td>%s</td><td>%llu</td></tr>\n",
 	        (double)r->m.n_answered / c->load.measure_seconds, r->m.cpu_seconds,
 	        cli_format_bytes(r->peak_bytes, text),
@@ -217,11 +218,12 @@ static void write_page(FILE *f, const struct demo_contest *c)
 		if (c->results[i].ran && c->results[i].m.hot.n > 0)
 			write_curve(f, &s, &c->results[i]);
 	fprintf(f, "</svg>\n<table><thead><tr><th></th><th></th><th>hot p50</th><th>hot p99</th>"
-	           "<th>hot p99.9</th><th>answers/s</th><th>CPU s</th><th>%s</th><th>wrong</th>"
+	           "<th>hot p99.9</th><th>at worst</th><th>answers/s</th><th>CPU s</th><th>%s</th><th>wrong</th>"
 	           "</tr></thead><tbody>\n", c->capped ? "peak memory" : "peak resident");
 	for (unsigned i = 0; i < c->n_results; i++)
 		write_row(f, c, &c->results[i]);
-	fputs("</tbody></table>\n</body></html>\n", f);
+	demo_report_slices(c, conditions, sizeof(conditions));
+	fprintf(f, "</tbody></table>\n<p class='soft'>%s. The curves are of the whole time.</p>\n</body></html>\n", conditions);
 }
 
 int demo_report_html(const struct demo_contest *c, const char *path)

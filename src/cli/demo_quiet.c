@@ -61,6 +61,21 @@ static void set_nice(int nice, int autogroup)
 	fclose(f);
 }
 
+/* "cpu user nice system idle iowait irq softirq steal …", in ticks. */
+double quiet_cpu_seconds(void)
+{
+	unsigned long long user, nice, system, irq, softirq, steal;
+	FILE *f = fopen("/proc/stat", "re");
+	double seconds = 0;
+
+	if (f != NULL && fscanf(f, "cpu %llu %llu %llu %*u %*u %llu %llu %llu", &user, &nice, &system, &irq,
+	                        &softirq, &steal) == 6)
+		seconds = (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
+	if (f != NULL)
+		fclose(f);
+	return seconds;
+}
+
 void quiet_begin(struct quiet *q)
 {
 	unsigned last = 0;

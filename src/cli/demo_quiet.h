@@ -20,6 +20,9 @@ struct quiet {
 void quiet_begin(struct quiet *q);
 void quiet_end(const struct quiet *q);
 
+/* CPU time used so far by everybody, by what the kernel counts; 0 if it can't be read. */
+double quiet_cpu_seconds(void);
+
 /* In a server's process. */
 void quiet_server(const struct quiet *q);
 

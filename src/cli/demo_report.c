@@ -38,6 +38,24 @@ void demo_report_conditions(const struct demo_contest *c, char *text, size_t siz
 		         memory);
 }
 
+void demo_report_slices(const struct demo_contest *c, char *text, size_t size)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n_results && n == 0; i++)
+		n = c->results[i].m.n_slices;
+	snprintf(text, size, "p99.9: of the median, and of the worst, of %u slices of %.2f s", n,
+	         n > 0 ? c->load.measure_seconds / n : 0);
+}
+
+void demo_report_latencies(const struct demo_result *r, uint64_t ret_ns[DEMO_LATENCIES])
+{
+	ret_ns[0] = latency_quantile_ns(&r->m.hot, 0.5);
+	ret_ns[1] = latency_quantile_ns(&r->m.hot, 0.99);
+	ret_ns[2] = demo_tail_ns(&r->m, 0.5);
+	ret_ns[3] = demo_tail_ns(&r->m, 1);
+}
+
 static const struct demo_result *find(const struct demo_contest *c, const char *key)
 {
 	for (unsigned i = 0; i < c->n_results; i++)
@@ -46,32 +64,42 @@ static const struct demo_result *find(const struct demo_contest *c, const char *
 	return NULL;
 }
 
-static uint64_t p999(const struct demo_result *r)
+static uint64_t typical_tail(const struct demo_result *r)
 {
-	return latency_quantile_ns(&r->m.hot, 0.999);
+	return demo_tail_ns(&r->m, 0.5);
 }
 
 /* "14 times shorter", "1.3 times longer". */
-static const char *compared(uint64_t ours, uint64_t theirs, char *text, size_t size)
+static const char *compared(const struct demo_result *ours, const struct demo_result *theirs, char *text, size_t size)
 {
-	if (ours == 0 || theirs == 0)
-		snprintf(text, size, "not comparable");
-	else if (ours <= theirs)
-		snprintf(text, size, "%.1f times shorter", (double)theirs / (double)ours);
-	else
-		snprintf(text, size, "%.1f times longer", (double)ours / (double)theirs);
+	double us = (double)typical_tail(ours), them = (double)typical_tail(theirs);
+
+	switch (demo_tail_compare(&ours->m, &theirs->m)) {
+	case DEMO_SHORTER:
+		snprintf(text, size, "%.1f times shorter", them / us);
+		break;
+	case DEMO_LONGER:
+		snprintf(text, size, "%.1f times longer", us / them);
+		break;
+	case DEMO_ALIKE:
+		snprintf(text, size, "no difference that stands out of this run's noise");
+		break;
+	case DEMO_DISTURBED:
+		snprintf(text, size, "not compared, as other programs were busy meanwhile");
+		break;
+	}
 	return text;
 }
 
 void demo_report_finding(const struct demo_contest *c, struct demo_finding *ret)
 {
 	const struct demo_result *quire = find(c, "quire"), *mmap1 = find(c, "mmap1"), *best = NULL;
-	char a[DEMO_TIME_TEXT], b[DEMO_TIME_TEXT], words[40];
+	char a[DEMO_TIME_TEXT], b[DEMO_TIME_TEXT], words[64];
 
 	memset(ret, 0, sizeof(*ret));
 	for (unsigned i = 0; i < c->n_results; i++)
 		if (!c->results[i].kind->is_quire && c->results[i].ran &&
-		    (best == NULL || p999(&c->results[i]) < p999(best)))
+		    (best == NULL || typical_tail(&c->results[i]) < typical_tail(best)))
 			best = &c->results[i];
 	if (quire == NULL)
 		return;
@@ -79,29 +107,30 @@ void demo_report_finding(const struct demo_contest *c, struct demo_finding *ret)
 		snprintf(ret->lines[0], DEMO_FINDING_BYTES,
 		         "One request in a thousand for a page in memory waits %s or longer behind one "
 		         "mmap thread, %s with Quire, also one thread: %s.",
-		         demo_format_ns(p999(mmap1), a), demo_format_ns(p999(quire), b),
-		         compared(p999(quire), p999(mmap1), words, sizeof(words)));
+		         demo_format_ns(typical_tail(mmap1), a), demo_format_ns(typical_tail(quire), b),
+		         compared(quire, mmap1, words, sizeof(words)));
 	if (best != NULL)
 		snprintf(ret->lines[1], DEMO_FINDING_BYTES,
-		         "The best of the others is \"%s\" with %s and %.2f CPU seconds; Quire's tail is %s, "
+		         "The best of the others is \"%s\" with %s and %.2f CPU seconds; Quire's tail: %s, "
 		         "for %.2f CPU seconds.",
-		         best->kind->title, demo_format_ns(p999(best), a), best->m.cpu_seconds,
-		         compared(p999(quire), p999(best), words, sizeof(words)), quire->m.cpu_seconds);
+		         best->kind->title, demo_format_ns(typical_tail(best), a), best->m.cpu_seconds,
+		         compared(quire, best, words, sizeof(words)), quire->m.cpu_seconds);
 }
 
 static void print_row(const struct demo_result *r)
 {
-	char t[3][DEMO_TIME_TEXT], memory[CLI_BYTES_TEXT];
+	char t[DEMO_LATENCIES][DEMO_TIME_TEXT], memory[CLI_BYTES_TEXT];
+	uint64_t latencies[DEMO_LATENCIES];
 
 	if (!r->ran) {
 		printf("%-28s  did not run: %s\n", r->kind->title, r->why);
 		return;
 	}
 	/* µ is two bytes wide and one cell: the padding is done by hand. */
-	const double shares[3] = { 0.5, 0.99, 0.999 };
+	demo_report_latencies(r, latencies);
 	printf("%-28s", r->kind->title);
-	for (int i = 0; i < 3; i++) {
-		demo_format_ns(latency_quantile_ns(&r->m.hot, shares[i]), t[i]);
+	for (int i = 0; i < DEMO_LATENCIES; i++) {
+		demo_format_ns(latencies[i], t[i]);
 		int cells = (int)strlen(t[i]) - (strstr(t[i], "µ") != NULL);
 		printf(" %*s%s", 9 - cells, "", t[i]);
 	}
@@ -128,10 +157,12 @@ int demo_report_text(const struct demo_contest *c, const char *html_path)
 	       cli_format_bytes(c->corpus.n_hot_pages * c->corpus.page_bytes, hot),
 	       100 * c->load.cold_share);
 	printf("disk     %.0f random page reads a second, one at a time\n\n", c->disk_per_second);
-	printf("%-28s %9s %9s %9s %10s %7s %10s %7s\n", "", "hot p50", "hot p99", "hot p99.9",
-	       "answers/s", "CPU s", c->capped ? "peak mem" : "peak RSS", "wrong");
+	printf("%-28s %9s %9s %9s %9s %10s %7s %10s %7s\n", "", "hot p50", "hot p99", "hot p99.9",
+	       "at worst", "answers/s", "CPU s", c->capped ? "peak mem" : "peak RSS", "wrong");
 	for (unsigned i = 0; i < c->n_results; i++)
 		print_row(&c->results[i]);
+	demo_report_slices(c, conditions, sizeof(conditions));
+	printf("%s\n", conditions);
 	demo_report_finding(c, &finding);
 	printf("\n");
 	for (int i = 0; i < 2; i++)
@@ -158,12 +189,17 @@ static void json_result(struct json *j, const struct demo_result *r)
 	}
 	json_uint(j, "hot_p50_ns", latency_quantile_ns(&r->m.hot, 0.5));
 	json_uint(j, "hot_p99_ns", latency_quantile_ns(&r->m.hot, 0.99));
-	json_uint(j, "hot_p999_ns", p999(r));
+	json_uint(j, "hot_p999_ns", latency_quantile_ns(&r->m.hot, 0.999));
 	json_uint(j, "hot_max_ns", r->m.hot.max_ns);
+	json_open(j, "hot_p999_of_slices_ns", '[');
+	for (unsigned i = 0; i < r->m.n_slices; i++)
+		json_uint(j, NULL, r->m.slice_p999_ns[i]);
+	json_close(j, ']');
 	json_uint(j, "cold_p50_ns", latency_quantile_ns(&r->m.cold, 0.5));
 	json_uint(j, "cold_p99_ns", latency_quantile_ns(&r->m.cold, 0.99));
 	json_double(j, "answers_per_second", (double)r->m.n_answered / r->m.seconds);
 	json_double(j, "cpu_seconds", r->m.cpu_seconds);
+	json_double(j, "other_cpu_seconds", r->m.other_seconds);
 	json_uint(j, "peak_bytes", r->peak_bytes);
 	json_uint(j, "wrong", r->m.n_wrong);
 	json_uint(j, "errors", r->m.n_errors);

@@ -22,6 +22,13 @@ void demo_report_finding(const struct demo_contest *c, struct demo_finding *ret)
 /* What the memory limit was, or that there was none. */
 void demo_report_conditions(const struct demo_contest *c, char *text, size_t size);
 
+/* Of the hot requests: p50, p99, p99.9 in the median slice and in the worst. */
+#define DEMO_LATENCIES 4
+void demo_report_latencies(const struct demo_result *r, uint64_t ret_ns[DEMO_LATENCIES]);
+
+/* How the tails were made. */
+void demo_report_slices(const struct demo_contest *c, char *text, size_t size);
+
 /* "87 µs", "1.24 ms"; at least DEMO_TIME_TEXT bytes. */
 #define DEMO_TIME_TEXT 24
 const char *demo_format_ns(uint64_t ns, char *text);

@@ -162,6 +162,11 @@ class Demo(InDirectory):
                 continue
             self.assertEqual((result["wrong"], result["errors"], result["lost"]), (0, 0, 0), result)
             self.assertGreater(result["hot_p999_ns"], 0)
+            # 1,900 requests for the hot set make no more than one slice, and one is compared with nothing.
+            self.assertEqual(len(result["hot_p999_of_slices_ns"]), 1)
+        ran = {r["contender"] for r in facts["results"] if r["ran"]}
+        if {"mmap1", "quire"} <= ran:
+            self.assertNotIn("times", facts["finding"][0])
         if os.environ.get("QUIRE_SANITIZED") and any("more memory" in r.get("why", "") for r in facts["results"]):
             self.skipTest("a sanitizer's own memory does not fit into that of the contest")
         self.assertTrue(facts["results"][0]["ran"])

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "../../src/cli/cli.h"
+#include "../../src/cli/demo_client.h"
 #include "../../src/cli/json.h"
 #include "../../src/cli/latency.h"
 
@@ -105,6 +106,51 @@ static void json_is_nested_and_escaped(void **state)
 	free(text);
 }
 
+/* Tails of so many slices, evenly from one to the other. */
+static struct demo_measurement tails(unsigned n_slices, uint64_t from_ns, uint64_t to_ns)
+{
+	struct demo_measurement m = { .seconds = 1, .n_slices = n_slices };
+
+	for (unsigned i = 0; i < n_slices; i++)
+		m.slice_p999_ns[i] = from_ns + (to_ns - from_ns) * i / (n_slices > 1 ? n_slices - 1 : 1);
+	return m;
+}
+
+static void a_tail_is_that_of_a_share_of_the_slices(void **state)
+{
+	struct demo_measurement m = tails(20, 10, 200), none = tails(0, 0, 0);
+
+	assert_int_equal(demo_tail_ns(&m, 0), 10);
+	assert_int_equal(demo_tail_ns(&m, 0.5), 100);
+	assert_int_equal(demo_tail_ns(&m, 1), 200);
+	assert_int_equal(demo_tail_ns(&none, 0.5), 0);
+}
+
+static void tails_are_apart_if_most_slices_are(void **state)
+{
+	struct demo_measurement low = tails(20, 100, 200), high = tails(20, 201, 300), wide = tails(20, 100, 500);
+
+	assert_int_equal(demo_tail_compare(&low, &high), DEMO_SHORTER);
+	assert_int_equal(demo_tail_compare(&high, &low), DEMO_LONGER);
+	assert_int_equal(demo_tail_compare(&low, &low), DEMO_ALIKE);
+	assert_int_equal(demo_tail_compare(&high, &wide), DEMO_ALIKE);
+	low.slice_p999_ns[19] = high.slice_p999_ns[19] = 100000; /* a pause of the machine */
+	assert_int_equal(demo_tail_compare(&low, &high), DEMO_SHORTER);
+}
+
+static void tails_are_not_compared_without_enough_or_beside_others(void **state)
+{
+	struct demo_measurement low = tails(20, 100, 200), high = tails(20, 201, 300), one = tails(1, 100, 100);
+
+	assert_int_equal(demo_tail_compare(&one, &high), DEMO_ALIKE);
+	assert_int_equal(demo_tail_compare(&high, &one), DEMO_ALIKE);
+	low.other_seconds = 0.05;
+	assert_int_equal(demo_tail_compare(&low, &high), DEMO_SHORTER);
+	low.other_seconds = 0.2;
+	assert_int_equal(demo_tail_compare(&low, &high), DEMO_DISTURBED);
+	assert_int_equal(demo_tail_compare(&high, &low), DEMO_DISTURBED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -115,6 +161,9 @@ int main(void)
 		cmocka_unit_test(quantiles_of_nothing_and_of_one),
 		cmocka_unit_test(the_longest_waits_are_kept),
 		cmocka_unit_test(json_is_nested_and_escaped),
+		cmocka_unit_test(a_tail_is_that_of_a_share_of_the_slices),
+		cmocka_unit_test(tails_are_apart_if_most_slices_are),
+		cmocka_unit_test(tails_are_not_compared_without_enough_or_beside_others),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
