@@ -25,7 +25,4 @@ static inline char *anon_base(const struct quire_anon *a)
 	return arena_address(a->range->arena, a->range->first_page);
 }
 
-/* 0, or -EFAULT if one of the ranges is not inside the region. */
-int anon_check_ranges(const struct quire_anon *a, const struct iovec *ranges, unsigned n);
-
 #endif

@@ -3,7 +3,8 @@
 
 #include <errno.h>
 
-int anon_check_ranges(const struct quire_anon *a, const struct iovec *ranges, unsigned n)
+/* 0, or -EFAULT if one of the ranges is not inside the region. */
+static int anon_check_ranges(const struct quire_anon *a, const struct iovec *ranges, unsigned n)
 {
 	uint64_t bytes = a->n_pages << a->cache->page_shift;
 

@@ -98,7 +98,7 @@ static void populate_prepare(struct quire_op *op, const struct async_range *rang
 {
 	struct populate *p = op_driver_data(op);
 	p->io.op = IO_POPULATE;
-	p->io.fd = p->io.file_slot = p->io.buffer_slot = -1;
+	p->io.fd = p->io.buffer_slot = -1;
 	p->io.buf = (void *)range->start;
 	p->io.offset = range->end;
 	p->io.done = piece_read;
@@ -129,7 +129,7 @@ static void sync_prepare(struct quire_op *op, int fd)
 	struct io *io = op_driver_data(op);
 	io->op = IO_FDATASYNC;
 	io->fd = fd;
-	io->file_slot = io->buffer_slot = -1;
+	io->buffer_slot = -1;
 	io->done = synced;
 }
 

@@ -198,7 +198,7 @@ int fault_service_start(struct quire_cache *c, struct arena *a, struct quire_err
 		return quire_fail(err, -ENOMEM, "fault service");
 	s->cache = c;
 	s->arena = a;
-	s->poll = (struct io){.op = IO_POLL, .fd = a->uffd, .file_slot = -1, .buffer_slot = -1,
+	s->poll = (struct io){.op = IO_POLL, .fd = a->uffd, .buffer_slot = -1,
 	                      .flags = POLLIN, .done = faults_polled};
 	for (struct fault *f = s->faults; f < s->faults + N_FAULTS; f++) {
 		f->service = s;

@@ -36,8 +36,10 @@ static const char help[] =
 	"       quire blob rm STORE ID…                                    in one transaction\n"
 	"       quire blob props STORE ID [--json]\n";
 
-static int parse_option(struct session *s, int option, struct blob_args *args)
+static int take(struct session *s, void *arg, int option)
 {
+	struct blob_args *args = arg;
+
 	if (option == 'c' && !parse_class(optarg, &args->cls))
 		return session_usage(s, optarg, "no class: capacity, staging, pmem");
 	if (option == 't' && !cli_parse_count(optarg, 255, &args->tag))
@@ -58,19 +60,10 @@ static int parse_blob(struct session *s, int argc, char **argv, void *arg, const
 		{ NULL, 0, NULL, 0 },
 	};
 	struct blob_args *args = arg;
-	int option;
-
-	while ((option = getopt_long(argc, argv, ":ho:l", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, s->out);
-			return CLI_DONE;
-		}
-		if (option == '?' || option == ':')
-			return session_bad_option(s, argc, argv, option);
-		int rc = parse_option(s, option, args);
-		if (rc != CLI_DONE)
-			return rc;
-	}
+	const struct session_syntax syntax = {.shorts = ":ho:l", .longs = longs, .help = help};
+	int rc = session_options(s, argc, argv, &syntax, take, args);
+	if (rc != CLI_GO_ON)
+		return rc;
 	unsigned what = 0;
 	while (optind < argc && what < 5 && strcmp(argv[optind], words[what]) != 0)
 		what++;

@@ -92,6 +92,11 @@ static int cat_file(struct quire_cache *cache, const char *path)
 	return CLI_DONE;
 }
 
+static void print_help(void)
+{
+	printf("usage: quire cat FILE…\n\nWrites files to standard output, read through a map.\n");
+}
+
 int verb_cat(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -101,19 +106,15 @@ int verb_cat(int argc, char **argv)
 	const struct quire_cache_options opts = { .size = sizeof(opts), .budget_bytes = BUDGET_BYTES };
 	struct quire_error err = { 0 };
 	struct quire_cache *cache;
-	int option, rc = CLI_DONE;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option != 'h')
-			return cli_bad_option(argc, argv, option);
-		printf("usage: quire cat FILE…\n\nWrites files to standard output, read through a map.\n");
-		return cli_finish_output();
-	}
+	int rc = cli_options(argc, argv, longs, print_help, NULL, NULL);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (optind == argc)
 		return cli_usage("FILE", "which one?");
 	if (quire_cache_open(&opts, &cache, &err) < 0)
 		return cli_fail_text(err.text);
+	rc = CLI_DONE;
 	for (int i = optind; i < argc && rc == CLI_DONE; i++)
 		rc = cat_file(cache, argv[i]);
 	quire_cache_close(cache);

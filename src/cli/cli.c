@@ -46,6 +46,26 @@ int cli_bad_option(int argc, char **argv, int option)
 	return cli_usage(word, option == ':' ? "a value is missing" : "no such option");
 }
 
+int cli_options(int argc, char **argv, const struct option *longs, void (*print_help)(void), int (*take)(void *arg, int option),
+                void *arg)
+{
+	int option, rc;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+		if (option == 'h') {
+			print_help();
+			return cli_finish_output();
+		}
+		if (option == '?' || option == ':')
+			return cli_bad_option(argc, argv, option);
+		rc = take(arg, option);
+		if (rc != CLI_DONE)
+			return rc;
+	}
+	return CLI_GO_ON;
+}
+
 bool cli_parse_bytes(const char *text, uint64_t *ret_bytes)
 {
 	static const char units[] = "KMGT";

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct option;
+
 enum cli_exit {
 	CLI_DONE = 0,
 	CLI_FAILED = 1,
@@ -37,6 +39,13 @@ int cli_fail_text(const char *text);
 
 /* The same as cli_fail, with a pointer to --help; returns CLI_USAGE. */
 int cli_usage(const char *what, const char *why_format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The options of a verb: --help ('h' in `longs`) is print_help's, the others go one by one to take(arg, option), with optarg,
+ * which returns CLI_DONE, or the exit code of an option that it refuses. CLI_GO_ON: what is left begins at optind; otherwise the
+ * verb is over, and this is its exit code. */
+#define CLI_GO_ON (-1)
+int cli_options(int argc, char **argv, const struct option *longs, void (*print_help)(void), int (*take)(void *arg, int option),
+                void *arg);
 
 /* After getopt_long returned '?' or ':' with opterr = 0: names the option that was not understood. */
 int cli_bad_option(int argc, char **argv, int option);

@@ -115,8 +115,9 @@ static const char *unknown_contender(const char *only, char *word, size_t size)
 	return NULL;
 }
 
-static int parse_option(int option, struct demo_options *o, int argc, char **argv)
+static int take(void *arg, int option)
 {
+	struct demo_options *o = arg;
 	char word[64];
 
 	switch (option) {
@@ -139,11 +140,9 @@ static int parse_option(int option, struct demo_options *o, int argc, char **arg
 	case 'm':
 		o->html = optarg;
 		return CLI_DONE;
-	case 'j':
+	default:
 		o->json = true;
 		return CLI_DONE;
-	default:
-		return cli_bad_option(argc, argv, option);
 	}
 }
 
@@ -158,7 +157,7 @@ static bool may_write(const char *path)
 	return may;
 }
 
-/* Returns an exit code, or -1 to go on. */
+/* As cli_options. */
 static int parse(int argc, char **argv, struct demo_options *o)
 {
 	static const struct option longs[] = {
@@ -167,18 +166,10 @@ static int parse(int argc, char **argv, struct demo_options *o)
 		{ "html", required_argument, NULL, 'm' },   { "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
 	};
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			print_help();
-			return cli_finish_output();
-		}
-		int rc = parse_option(option, o, argc, argv);
-		if (rc != CLI_DONE)
-			return rc;
-	}
+	int rc = cli_options(argc, argv, longs, print_help, take, o);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind > 1)
 		return cli_usage(argv[optind + 1], "one directory at most");
 	if (optind < argc)
@@ -187,7 +178,7 @@ static int parse(int argc, char **argv, struct demo_options *o)
 		return cli_fail(o->html, "%s", strerror(errno));
 	if (o->html == NULL && !o->json && may_write(HTML_DEFAULT))
 		o->html = HTML_DEFAULT;
-	return -1;
+	return CLI_GO_ON;
 }
 
 static int contest(struct demo_contest *c, const struct demo_options *o, struct progress *progress)
@@ -224,7 +215,7 @@ int verb_demo(int argc, char **argv)
 	struct progress progress;
 
 	int rc = parse(argc, argv, &o);
-	if (rc >= 0)
+	if (rc != CLI_GO_ON)
 		return rc;
 	c.dir = o.dir;
 	progress_begin(&progress, stderr);

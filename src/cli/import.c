@@ -55,7 +55,8 @@ bool import_is_ending(struct import *im)
 	return ending;
 }
 
-char *import_path(const struct import_dir *dir, const char *name)
+/* "ROOT/a/b", or with name NULL the directory's own. Owned by the caller; NULL: no memory. */
+static char *import_path(const struct import_dir *dir, const char *name)
 {
 	char *path, *parent;
 

@@ -71,8 +71,6 @@ struct import {
 void import_end(struct import *im, int error, const char *what);
 bool import_is_ending(struct import *im);
 
-/* "ROOT/a/b", or with name NULL the directory's own. Owned by the caller; NULL: no memory. */
-char *import_path(const struct import_dir *dir, const char *name);
 /* Says that something was left out: skipped for what it is (why NULL), or since it can't be read. */
 void import_leave_out(struct import *im, const struct import_dir *dir, const char *name, const char *why);
 void import_dir_put(struct import *im, struct import_dir *dir); /* the lock is not held */

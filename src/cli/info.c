@@ -98,6 +98,18 @@ static void print_help(void)
 	       "  --help          this text\n");
 }
 
+struct wanted {
+	bool json, capabilities;
+};
+
+static int take(void *arg, int option)
+{
+	struct wanted *wanted = arg;
+
+	*(option == 'j' ? &wanted->json : &wanted->capabilities) = true;
+	return CLI_DONE;
+}
+
 int verb_info(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -107,35 +119,21 @@ int verb_info(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct quire_capabilities caps;
-	bool json = false, capabilities = false;
-	int option;
+	struct wanted wanted = { .json = false };
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		switch (option) {
-		case 'c':
-			capabilities = true;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			print_help();
-			return cli_finish_output();
-		default:
-			return cli_bad_option(argc, argv, option);
-		}
-	}
-	if (optind < argc && capabilities)
+	int rc = cli_options(argc, argv, longs, print_help, take, &wanted);
+	if (rc != CLI_GO_ON)
+		return rc;
+	if (optind < argc && wanted.capabilities)
 		return cli_usage(argv[optind], "the capabilities are this process's, not a store's");
 	if (optind < argc)
 		return session_verb(&info_store_verb, argc, argv);
-	if (!capabilities)
+	if (!wanted.capabilities)
 		return cli_usage("info", "what about? --capabilities, or a store");
-	int rc = quire_capabilities(&caps);
+	rc = quire_capabilities(&caps);
 	if (rc < 0)
 		return cli_fail("capabilities", "%s", strerror(-rc));
-	if (json)
+	if (wanted.json)
 		print_json(&caps);
 	else
 		print_table(&caps);

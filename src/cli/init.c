@@ -6,6 +6,25 @@
 #include <getopt.h>
 #include <stdio.h>
 
+static void print_help_of_init(void)
+{
+	printf("usage: quire init STORE [--capacity BYTES | --device DEVICE]\n\n"
+	       "Makes a store in a directory that is empty or not there yet.\n\n"
+	       "  --capacity BYTES  of the file that holds it, sparse (default 1T)\n"
+	       "  --device DEVICE   a block device or file that shall hold it\n");
+}
+
+static int take_of_init(void *arg, int option)
+{
+	struct quire_store_options *opts = arg;
+
+	if (option == 'd')
+		opts->device = optarg;
+	else if (!cli_parse_bytes(optarg, &opts->capacity_bytes))
+		return cli_usage(optarg, "not a number of bytes");
+	return CLI_DONE;
+}
+
 int verb_init(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -16,29 +35,20 @@ int verb_init(int argc, char **argv)
 	};
 	struct quire_store_options opts = {.size = sizeof(opts)};
 	struct quire_error err;
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			printf("usage: quire init STORE [--capacity BYTES | --device DEVICE]\n\n"
-			       "Makes a store in a directory that is empty or not there yet.\n\n"
-			       "  --capacity BYTES  of the file that holds it, sparse (default 1T)\n"
-			       "  --device DEVICE   a block device or file that shall hold it\n");
-			return cli_finish_output();
-		}
-		if (option == 'd')
-			opts.device = optarg;
-		else if (option != 'c')
-			return cli_bad_option(argc, argv, option);
-		else if (!cli_parse_bytes(optarg, &opts.capacity_bytes))
-			return cli_usage(optarg, "not a number of bytes");
-	}
+	int rc = cli_options(argc, argv, longs, print_help_of_init, take_of_init, &opts);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 1)
 		return cli_usage("init", "which store?");
 	if (opts.device != NULL && opts.capacity_bytes != 0)
 		return cli_usage("init", "a device has the size that it has");
 	return quire_store_create(argv[optind], &opts, &err) < 0 ? cli_fail_text(err.text) : CLI_DONE;
+}
+
+static void print_help_of_rename(void)
+{
+	printf("usage: quire rename STORE PATH\n\nGives a store that nobody holds another path.\n");
 }
 
 int verb_rename(int argc, char **argv)
@@ -48,15 +58,10 @@ int verb_rename(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct quire_error err;
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option != 'h')
-			return cli_bad_option(argc, argv, option);
-		printf("usage: quire rename STORE PATH\n\nGives a store that nobody holds another path.\n");
-		return cli_finish_output();
-	}
+	int rc = cli_options(argc, argv, longs, print_help_of_rename, NULL, NULL);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 2)
 		return cli_usage("rename", "a store and its new path");
 	return quire_store_rename(argv[optind], argv[optind + 1], &err) < 0 ? cli_fail_text(err.text) : CLI_DONE;

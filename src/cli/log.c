@@ -92,6 +92,7 @@ static const char help[] =
 	"       quire log rm STORE NAME\n\n"
 	"`quire log VERB --help` tells more.\n";
 
+#define SHORTS ":hl"
 static const struct option longs[] = {
 	{ "class", required_argument, NULL, 'c' },        { "segment-size", required_argument, NULL, 's' },
 	{ "retain-bytes", required_argument, NULL, 'b' }, { "retain-time", required_argument, NULL, 't' },
@@ -196,8 +197,10 @@ static int parse_range(struct session *s, int option, struct log_args *args)
 	return CLI_DONE;
 }
 
-static int parse_option(struct session *s, int option, struct log_args *args)
+static int take(struct session *s, void *arg, int option)
 {
+	struct log_args *args = arg;
+
 	if (strchr("csbtnkDK", option) != NULL)
 		return parse_create(s, option, &args->create);
 	args->json |= option == 'j';
@@ -214,20 +217,14 @@ static int parse_option(struct session *s, int option, struct log_args *args)
 
 /* ---- words ---- */
 
-/* The first word that is neither an option nor the value of one; NULL: there is none. LOG_N_WHATS: it is no verb. Options are
- * before the words afterwards, as they are when they come from a client; they are parsed from the start. */
-static const char *find_verb(int argc, char **argv, enum log_what *ret_what)
+/* LOG_N_WHATS: it is no verb. */
+static enum log_what what_of(const char *word)
 {
 	unsigned what = 0;
 
-	while (getopt_long(argc, argv, ":hl", longs, NULL) != -1)
-		;
-	const char *word = optind < argc ? argv[optind] : NULL;
-	optind = 0;
-	while (word != NULL && what < LOG_N_WHATS && strcmp(word, verbs[what].word) != 0)
+	while (what < LOG_N_WHATS && (word == NULL || strcmp(word, verbs[what].word) != 0))
 		what++;
-	*ret_what = (enum log_what)what;
-	return word;
+	return (enum log_what)what;
 }
 
 static bool is_name(const char *word)
@@ -261,31 +258,27 @@ static int check_words(struct session *s, int n, char **rest, struct log_args *a
 static int parse_log(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	struct log_args *args = arg;
-	enum log_what what = LOG_N_WHATS;
-	const char *word = find_verb(argc, argv, &what);
+	const char *word = session_first_word(argc, argv, SHORTS, longs);
+	enum log_what what = what_of(word);
 	const struct log_verb *verb = &verbs[what < LOG_N_WHATS ? what : 0];
-	int option;
+	const struct session_syntax syntax = {
+		.shorts = SHORTS,
+		.longs = longs,
+		.help = word != NULL ? verb->help : help,
+		.word = verb->word,
+		.letters = word != NULL ? verb->options : NULL,
+	};
 
 	args->create.size = sizeof(args->create);
 	if (word != NULL && what == LOG_N_WHATS)
 		return session_usage(s, word, "create, ls, append, cat, follow, trim, stat or rm");
-	while ((option = getopt_long(argc, argv, ":hl", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(word != NULL ? verb->help : help, s->out);
-			return CLI_DONE;
-		}
-		if (option == '?' || option == ':')
-			return session_bad_option(s, argc, argv, option);
-		if (word != NULL && strchr(verb->options, option) == NULL)
-			return session_usage(s, argv[optind - 1], "no option of %s", verb->word);
-		int rc = parse_option(s, option, args);
-		if (rc != CLI_DONE)
-			return rc;
-	}
+	args->what = what;
+	int rc = session_options(s, argc, argv, &syntax, take, args);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (word == NULL)
 		return session_usage(s, "log", "create, ls, append, cat, follow, trim, stat or rm");
-	args->what = what;
-	int rc = check_words(s, argc - optind - 1, argv + optind + 1, args);
+	rc = check_words(s, argc - optind - 1, argv + optind + 1, args);
 	if (rc != CLI_DONE)
 		return rc;
 	s->until_interrupted = what == LOG_FOLLOW;

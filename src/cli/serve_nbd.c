@@ -257,8 +257,10 @@ static int take_number(struct serve_nbd *a, int option)
 	return CLI_DONE;
 }
 
-static int take(struct serve_nbd *a, int option)
+static int take(void *arg, int option)
 {
+	struct serve_nbd *a = arg;
+
 	switch (option) {
 	case OPTION_NBD:
 		if (!is_address(optarg))
@@ -328,20 +330,9 @@ static int check(struct serve_nbd *a, int n_words, char **words)
 int serve_nbd(int argc, char **argv)
 {
 	struct serve_nbd a = {.name = "", .options = {.size = sizeof(a.options)}, .held = SERVE_STORE_DEFAULTS};
-	int option, rc;
-
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			print_help();
-			return cli_finish_output();
-		}
-		if (option == '?' || option == ':')
-			return cli_bad_option(argc, argv, option);
-		rc = take(&a, option);
-		if (rc != CLI_DONE)
-			return rc;
-	}
+	int rc = cli_options(argc, argv, longs, print_help, take, &a);
+	if (rc != CLI_GO_ON)
+		return rc;
 	rc = check(&a, argc - optind, argv + optind);
 	if (rc != CLI_DONE)
 		return rc;

@@ -178,8 +178,9 @@ static int take_id(struct serve_ublk *a, const char *text)
 	return CLI_DONE;
 }
 
-static int take(struct serve_ublk *a, int option)
+static int take(void *arg, int option)
 {
+	struct serve_ublk *a = arg;
 	uint64_t n;
 
 	switch (option) {
@@ -236,20 +237,9 @@ int serve_ublk(int argc, char **argv)
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.change = PTHREAD_COND_INITIALIZER,
 	};
-	int option, rc;
-
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			print_help();
-			return cli_finish_output();
-		}
-		if (option == '?' || option == ':')
-			return cli_bad_option(argc, argv, option);
-		rc = take(&a, option);
-		if (rc != CLI_DONE)
-			return rc;
-	}
+	int rc = cli_options(argc, argv, longs, print_help, take, &a);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind > 1)
 		return cli_usage(argv[optind + 1], "one store");
 	a.held.path = argv[optind];

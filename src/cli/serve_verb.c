@@ -41,6 +41,19 @@ static void print_help(void)
 	printf("  --help              this text\n");
 }
 
+struct asked {
+	struct serve_store held;
+	struct serve_tmem tmem;
+};
+
+static int take(void *arg, int option)
+{
+	struct asked *asked = arg;
+	int rc = serve_tmem_take(&asked->tmem, option, optarg);
+
+	return rc == CLI_DONE ? serve_store_take(&asked->held, option, optarg) : rc;
+}
+
 int verb_serve(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -50,9 +63,7 @@ int verb_serve(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct serve_store held = SERVE_STORE_DEFAULTS;
-	struct serve_tmem tmem = {.path = NULL};
-	int option;
+	struct asked asked = {.held = SERVE_STORE_DEFAULTS};
 
 	if (serve_confine(serve_ublk_is_meant(argc, argv)) != CLI_DONE)
 		return CLI_FAILED;
@@ -60,21 +71,13 @@ int verb_serve(int argc, char **argv)
 		return serve_nbd(argc, argv);
 	if (serve_ublk_is_meant(argc, argv))
 		return serve_ublk(argc, argv);
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			print_help();
-			return cli_finish_output();
-		}
-		if (option == ':' || option == '?')
-			return cli_bad_option(argc, argv, option);
-		if (serve_tmem_take(&tmem, option, optarg) != CLI_DONE || serve_store_take(&held, option, optarg) != CLI_DONE)
-			return CLI_USAGE;
-	}
-	if (serve_tmem_check(&tmem, argc > optind) != CLI_DONE)
+	int rc = cli_options(argc, argv, longs, print_help, take, &asked);
+	if (rc != CLI_GO_ON)
+		return rc;
+	if (serve_tmem_check(&asked.tmem, argc > optind) != CLI_DONE)
 		return CLI_USAGE;
-	if (argc - optind != 1 && (tmem.path == NULL || argc > optind))
+	if (argc - optind != 1 && (asked.tmem.path == NULL || argc > optind))
 		return cli_usage("serve", "which store?");
-	held.path = argv[optind];
-	return serve_store(&held, &tmem, NULL, NULL);
+	asked.held.path = argv[optind];
+	return serve_store(&asked.held, &asked.tmem, NULL, NULL);
 }

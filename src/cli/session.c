@@ -67,6 +67,36 @@ int session_bad_option(struct session *s, int argc, char **argv, int option)
 	return session_usage(s, word, option == ':' ? "a value is missing" : "no such option");
 }
 
+int session_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax,
+                    int (*take)(struct session *s, void *args, int option), void *args)
+{
+	int option, rc;
+
+	while ((option = getopt_long(argc, argv, syntax->shorts, syntax->longs, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(syntax->help, s->out);
+			return CLI_DONE;
+		}
+		if (option == '?' || option == ':')
+			return session_bad_option(s, argc, argv, option);
+		if (syntax->letters != NULL && strchr(syntax->letters, option) == NULL)
+			return session_usage(s, argv[optind - 1], "no option of %s", syntax->word);
+		rc = take(s, args, option);
+		if (rc != CLI_DONE)
+			return rc;
+	}
+	return CLI_GO_ON;
+}
+
+const char *session_first_word(int argc, char **argv, const char *shorts, const struct option *longs)
+{
+	while (getopt_long(argc, argv, shorts, longs, NULL) != -1)
+		;
+	const char *word = optind < argc ? argv[optind] : NULL;
+	optind = 0;
+	return word;
+}
+
 int session_finish_output(struct session *s)
 {
 	if (fflush(s->out) != 0 || ferror(s->out))

@@ -43,6 +43,20 @@ int session_usage(struct session *s, const char *what, const char *why_format, .
 int session_bad_option(struct session *s, int argc, char **argv, int option);
 int session_finish_output(struct session *s);
 
+/* The same as cli_options, for a verb's parse. */
+struct session_syntax {
+	const char *shorts;         /* as of getopt_long */
+	const struct option *longs;
+	const char *help;           /* what --help writes */
+	const char *word, *letters; /* not NULL: of `word` these options alone */
+};
+int session_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax,
+                    int (*take)(struct session *s, void *args, int option), void *args);
+
+/* Of a verb of verbs: the first word that is neither an option nor the value of one; NULL: there is none. Options stand before the
+ * words afterwards, as they do when they come from a client; they are parsed from the start. */
+const char *session_first_word(int argc, char **argv, const char *shorts, const struct option *longs);
+
 /* strerror of a negative errno; but of what ended because the verb is canceled: that. */
 const char *session_why(const struct session *s, int error);
 

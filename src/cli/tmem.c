@@ -221,6 +221,27 @@ static bool is_page_size(uint64_t bytes)
 	return bytes >= 4096 && bytes <= 2u << 20 && (bytes & (bytes - 1)) == 0;
 }
 
+static int take(void *arg, int option)
+{
+	struct bench *b = arg;
+	uint64_t bytes;
+
+	switch (option) {
+	case 'b':
+		return cli_parse_bytes(optarg, &b->budget_bytes) && b->budget_bytes >= QUIRE_BUDGET_MIN_BYTES
+		               ? CLI_DONE
+		               : cli_usage(optarg, "not a size of 8 MiB or more");
+	case 'p':
+		if (!cli_parse_bytes(optarg, &bytes) || !is_page_size(bytes))
+			return cli_usage(optarg, "not a power of two from 4K to 2M");
+		b->page_bytes = (uint32_t)bytes;
+		return CLI_DONE;
+	default:
+		b->json = true;
+		return CLI_DONE;
+	}
+}
+
 int verb_tmem(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -231,33 +252,12 @@ int verb_tmem(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	static struct bench b = {.page_bytes = 4096}; /* static: its histograms are large */
-	uint64_t bytes;
-	int option;
 
 	if (argc > 1 && strcmp(argv[1], "stat") == 0)
 		return tmem_stat(argc - 1, argv + 1);
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		switch (option) {
-		case 'b':
-			if (!cli_parse_bytes(optarg, &b.budget_bytes) || b.budget_bytes < QUIRE_BUDGET_MIN_BYTES)
-				return cli_usage(optarg, "not a size of 8 MiB or more");
-			break;
-		case 'p':
-			if (!cli_parse_bytes(optarg, &bytes) || !is_page_size(bytes))
-				return cli_usage(optarg, "not a power of two from 4K to 2M");
-			b.page_bytes = (uint32_t)bytes;
-			break;
-		case 'j':
-			b.json = true;
-			break;
-		case 'h':
-			print_help();
-			return cli_finish_output();
-		default:
-			return cli_bad_option(argc, argv, option);
-		}
-	}
+	int rc = cli_options(argc, argv, longs, print_help, take, &b);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (optind == argc || strcmp(argv[optind], "bench") != 0)
 		return cli_usage("tmem", "bench or stat");
 	if (optind + 1 == argc)

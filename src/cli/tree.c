@@ -25,12 +25,12 @@ void tree_entry_of(struct tree_entry *e, const struct stat *st)
 	e->type = S_ISDIR(st->st_mode) ? TREE_DIRECTORY : S_ISLNK(st->st_mode) ? TREE_SYMLINK : TREE_FILE;
 }
 
-size_t tree_entry_bytes(const struct tree_entry *e)
+static size_t tree_entry_bytes(const struct tree_entry *e)
 {
 	return sizeof(struct tree_entry_le) + e->name_bytes + e->target_bytes;
 }
 
-void tree_put_entry(uint8_t *to, const struct tree_entry *e)
+static void put_entry(uint8_t *to, const struct tree_entry *e)
 {
 	struct tree_entry_le le = {
 		.number = htole64(e->number),
@@ -84,7 +84,9 @@ static bool makes_sense(const struct tree_entry *e, const struct tree_entry_le *
 	return root || e->parent != e->number;
 }
 
-int64_t tree_take_entry(const uint8_t *from, size_t n, struct tree_entry *ret)
+/* Reads the entry that begins at `from`: its length; 0: it does not end within n bytes; -EUCLEAN. Checks all that can be
+ * checked in one entry: a name is one path component. */
+static int64_t take_entry(const uint8_t *from, size_t n, struct tree_entry *ret)
 {
 	struct tree_entry_le le;
 
@@ -169,7 +171,7 @@ void tree_close(struct tree_reader *r)
 
 int tree_next(struct tree_reader *r, struct tree_entry *ret)
 {
-	int64_t taken = tree_take_entry(r->buf + r->used, r->n - r->used, ret);
+	int64_t taken = take_entry(r->buf + r->used, r->n - r->used, ret);
 
 	if (taken == 0) {
 		int64_t got = refill(r);
@@ -177,7 +179,7 @@ int tree_next(struct tree_reader *r, struct tree_entry *ret)
 			return (int)got;
 		if (got == 0)
 			return r->n == 0 ? 0 : -EUCLEAN;
-		taken = tree_take_entry(r->buf, r->n, ret);
+		taken = take_entry(r->buf, r->n, ret);
 		if (taken == 0)
 			return -EUCLEAN;
 	}
@@ -222,7 +224,7 @@ int tree_add(struct tree_writer *w, const struct tree_entry *e)
 
 	if (rc < 0)
 		return rc;
-	tree_put_entry(w->buf + w->n, e);
+	put_entry(w->buf + w->n, e);
 	w->n += n;
 	return 0;
 }

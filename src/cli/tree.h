@@ -61,14 +61,6 @@ struct tree_entry {
 /* What a file's stat says. */
 void tree_entry_of(struct tree_entry *e, const struct stat *st);
 
-/* Writes e to `to`, which has room for tree_entry_bytes(e). */
-size_t tree_entry_bytes(const struct tree_entry *e);
-void tree_put_entry(uint8_t *to, const struct tree_entry *e);
-
-/* Reads the entry that begins at `from`: its length; 0: it does not end within n bytes; -EUCLEAN. Checks all that can be
- * checked in one entry: a name is one path component. */
-int64_t tree_take_entry(const uint8_t *from, size_t n, struct tree_entry *ret);
-
 /* ---- reading an index ---- */
 
 struct tree_reader {

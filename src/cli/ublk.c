@@ -91,6 +91,12 @@ static int stop(int n, char **names)
 	return CLI_DONE;
 }
 
+static int take(void *arg, int option)
+{
+	*(bool *)arg = true; /* --json, the only one */
+	return CLI_DONE;
+}
+
 int verb_ublk(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -99,18 +105,10 @@ int verb_ublk(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	bool as_json = false;
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			print_help();
-			return cli_finish_output();
-		}
-		if (option != 'j')
-			return cli_bad_option(argc, argv, option);
-		as_json = true;
-	}
+	int rc = cli_options(argc, argv, longs, print_help, take, &as_json);
+	if (rc != CLI_GO_ON)
+		return rc;
 	argv += optind;
 	argc -= optind;
 	if (argc == 1 && strcmp(argv[0], "ls") == 0)

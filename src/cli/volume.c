@@ -15,10 +15,10 @@ static const struct volume_verb {
 	int (*run)(struct session *s, const struct volume_args *args, struct quire_volumes *group);
 	bool writes, makes; /* the store changes; a group of volumes is made, if there is none */
 	int least, most; /* words behind the store's */
-	const char *options; /* letters, of those in `longs`; each has c */
+	const char *options; /* letters, of those in `longs` */
 	const char *help;
 } verbs[VOLUME_N_WHATS] = {
-	[VOLUME_CREATE] = {"create", volume_create, true, true, 1, 1, "sdro",
+	[VOLUME_CREATE] = {"create", volume_create, true, true, 1, 1, "csdro",
 		"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over BASE] [--class CLASS]\n\n"
 		"Makes a volume that reads as zeros and takes no space. Its name: up to 63 letters, digits, `.`, `_`, `-`, the\n"
 		"first no `.` and no `-`.\n\n"
@@ -30,69 +30,69 @@ static const struct volume_verb {
 		"                 store; volume:NAME, volume:NAME@SNAPSHOT: a clone, perhaps a larger one. (A file of such a\n"
 		"                 name: ./blob:ID)\n"
 		"  --class CLASS  capacity (default), staging, pmem; the same for all verbs\n"},
-	[VOLUME_LS] = {"ls", volume_ls, false, false, 0, 0, "lj",
+	[VOLUME_LS] = {"ls", volume_ls, false, false, 0, 0, "clj",
 		"usage: quire volume ls STORE [--long] [--json] [--class CLASS]\n\n"
 		"Names of the volumes, and of the snapshots, as VOLUME@SNAPSHOT.\n\n"
 		"  -l, --long  with bytes, generation and what it is\n"
 		"  --json      all that is known\n"},
-	[VOLUME_RM] = {"rm", volume_rm, true, false, 1, 1, "",
+	[VOLUME_RM] = {"rm", volume_rm, true, false, 1, 1, "c",
 		"usage: quire volume rm STORE VOLUME[@SNAPSHOT] [--class CLASS]\n\n"
 		"Removes a volume that has no snapshots, or a snapshot. What others have of it stays.\n"},
-	[VOLUME_SNAPSHOT] = {"snapshot", volume_snapshot, true, false, 1, 1, "",
+	[VOLUME_SNAPSHOT] = {"snapshot", volume_snapshot, true, false, 1, 1, "c",
 		"usage: quire volume snapshot STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
 		"Keeps the volume's content as it is now, under that name.\n"},
-	[VOLUME_CLONE] = {"clone", volume_clone, true, false, 2, 2, "",
+	[VOLUME_CLONE] = {"clone", volume_clone, true, false, 2, 2, "c",
 		"usage: quire volume clone STORE VOLUME[@SNAPSHOT] NAME [--class CLASS]\n\n"
 		"Makes a volume that begins with the content of another one.\n"},
-	[VOLUME_PROMOTE] = {"promote", volume_promote, true, false, 1, 1, "",
+	[VOLUME_PROMOTE] = {"promote", volume_promote, true, false, 1, 1, "c",
 		"usage: quire volume promote STORE CLONE [--class CLASS]\n\n"
 		"Gives a clone the snapshots that it has in common with the volume it comes from, which is a clone of it then.\n"},
-	[VOLUME_ROLLBACK] = {"rollback", volume_rollback, true, false, 1, 1, "",
+	[VOLUME_ROLLBACK] = {"rollback", volume_rollback, true, false, 1, 1, "c",
 		"usage: quire volume rollback STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
 		"Gives the volume the snapshot's content and size again. What was written since is gone.\n"},
-	[VOLUME_RESIZE] = {"resize", volume_resize, true, false, 2, 2, "",
+	[VOLUME_RESIZE] = {"resize", volume_resize, true, false, 2, 2, "c",
 		"usage: quire volume resize STORE NAME BYTES [--class CLASS]\n\n"
 		"Makes it larger, by zeros, or smaller: what is beyond is gone. Clients see it when they connect again.\n"},
-	[VOLUME_RESERVE] = {"reserve", volume_reserve, true, false, 2, 2, "",
+	[VOLUME_RESERVE] = {"reserve", volume_reserve, true, false, 2, 2, "c",
 		"usage: quire volume reserve STORE NAME on|off [--class CLASS]\n\n"
 		"Space for all of the volume is kept for it, or no more.\n"},
-	[VOLUME_STAT] = {"stat", volume_stat, false, false, 0, 1, "j",
+	[VOLUME_STAT] = {"stat", volume_stat, false, false, 0, 1, "cj",
 		"usage: quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json] [--class CLASS]\n\n"
 		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n"},
-	[VOLUME_MAP] = {"map", volume_map, false, false, 1, 1, "j",
+	[VOLUME_MAP] = {"map", volume_map, false, false, 1, 1, "cj",
 		"usage: quire volume map STORE VOLUME[@SNAPSHOT] [--json] [--class CLASS]\n\n"
 		"Its extents: offset, bytes, data or zero or hole, shared or own, the generation it was written in.\n"},
-	[VOLUME_DIFF] = {"diff", volume_diff, false, false, 1, 2, "Sj",
+	[VOLUME_DIFF] = {"diff", volume_diff, false, false, 1, 2, "cSj",
 		"usage: quire volume diff STORE FROM[@SNAPSHOT] TO[@SNAPSHOT] [--json] [--class CLASS]\n"
 		"       quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json] [--class CLASS]\n\n"
 		"The extents of TO, as `map` writes them, that were written in either since both had the same content last: exact\n"
 		"to the block of 4096 bytes, also after a crash. If neither comes from what the other comes from: all that is not\n"
 		"a hole in both. Or those of VOLUME that were written since a generation, or since a snapshot of it.\n"},
-	[VOLUME_SEND] = {"send", volume_send, false, false, 1, 1, "FT",
+	[VOLUME_SEND] = {"send", volume_send, false, false, 1, 1, "cFT",
 		"usage: quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] [--resume TOKEN] [--class CLASS] > STREAM\n\n"
 		"Writes the snapshot as a stream, for `quire volume receive`.\n\n"
 		"  --from VOLUME@SNAPSHOT  only what is other than there; the receiver has to have it\n"
 		"  --resume TOKEN          the rest of a stream that was cut off; `quire volume receive --token` says the token\n"},
-	[VOLUME_RECEIVE] = {"receive", volume_receive, true, true, 1, 1, "tj",
+	[VOLUME_RECEIVE] = {"receive", volume_receive, true, true, 1, 1, "ctj",
 		"usage: quire volume receive STORE NAME [--class CLASS] < STREAM\n"
 		"       quire volume receive STORE NAME --token [--class CLASS]\n\n"
 		"Makes a volume and its snapshot of a stream, or the next snapshot of a volume. If the stream is cut off what has\n"
 		"come is kept, and the same stream goes on from there, or one of the rest; `quire volume rm STORE .NAME` drops it.\n\n"
 		"  --token  nothing is received: writes the token for `quire volume send --resume`, which says of which stream\n"
 		"           something came, and how much of it\n"},
-	[VOLUME_SCRUB] = {"scrub", volume_scrub, false, false, 1, 1, "Rj",
+	[VOLUME_SCRUB] = {"scrub", volume_scrub, false, false, 1, 1, "cRj",
 		"usage: quire volume scrub STORE VOLUME[@SNAPSHOT] [--rate BYTES] [--json] [--class CLASS]\n\n"
 		"Reads all of it and verifies checksums, while it is in use. What is damaged is listed: offset, bytes, error; exit\n"
 		"code 1 then.\n\n"
 		"  --rate BYTES  a second, at most\n"},
-	[VOLUME_CHECKPOINT] = {"checkpoint", volume_checkpoint, true, false, 0, 0, "",
+	[VOLUME_CHECKPOINT] = {"checkpoint", volume_checkpoint, true, false, 0, 0, "c",
 		"usage: quire volume checkpoint STORE [--class CLASS]\n\n"
 		"Makes a checkpoint now: little is read again after a crash then, and space that was given up is free.\n"},
-	[VOLUME_IMPORT] = {"import", volume_import, true, true, 2, 2, "fd",
+	[VOLUME_IMPORT] = {"import", volume_import, true, true, 2, 2, "cfd",
 		"usage: quire volume import STORE NAME FILE [--format FORMAT] [--durable] [--class CLASS]\n\n"
 		"Makes a volume with the content of an image. Holes and zeros stay holes.\n\n"
 		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
-	[VOLUME_EXPORT] = {"export", volume_export, false, false, 2, 2, "f",
+	[VOLUME_EXPORT] = {"export", volume_export, false, false, 2, 2, "cf",
 		"usage: quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT] [--class CLASS]\n\n"
 		"Writes an image, a new file. Holes and zeros become holes.\n\n"
 		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
@@ -121,6 +121,7 @@ static const char help[] =
 	"       quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT]\n\n"
 	"`quire volume VERB --help` tells more; `quire serve STORE --nbd ADDRESS` serves them.\n";
 
+#define SHORTS ":hl"
 static const struct option longs[] = {
 	{ "class", required_argument, NULL, 'c' },  { "size", required_argument, NULL, 's' },
 	{ "durable", no_argument, NULL, 'd' },      { "long", no_argument, NULL, 'l' },
@@ -241,8 +242,10 @@ static int check_words(struct session *s, const struct volume_verb *verb, int n,
 
 /* ---- options ---- */
 
-static int parse_option(struct session *s, int option, struct volume_args *args)
+static int take(struct session *s, void *arg, int option)
 {
+	struct volume_args *args = arg;
+
 	args->json |= option == 'j';
 	args->details |= option == 'l';
 	args->durable |= option == 'd';
@@ -269,19 +272,14 @@ static int parse_option(struct session *s, int option, struct volume_args *args)
 	return CLI_DONE;
 }
 
-/* The first word that is neither an option nor the value of one; NULL: there is none. VOLUME_N_WHATS: it is no verb. */
-static const char *find_verb(int argc, char **argv, enum volume_what *ret_what)
+/* VOLUME_N_WHATS: it is no verb. */
+static enum volume_what what_of(const char *word)
 {
 	unsigned what = 0;
 
-	while (getopt_long(argc, argv, ":hl", longs, NULL) != -1)
-		;
-	const char *word = optind < argc ? argv[optind] : NULL;
-	optind = 0;
-	while (word != NULL && what < VOLUME_N_WHATS && strcmp(word, verbs[what].word) != 0)
+	while (what < VOLUME_N_WHATS && (word == NULL || strcmp(word, verbs[what].word) != 0))
 		what++;
-	*ret_what = (enum volume_what)what;
-	return word;
+	return (enum volume_what)what;
 }
 
 static const char which[] = "create, ls, rm, snapshot, clone, promote, rollback, resize, reserve, stat, map, diff, send, receive, scrub, checkpoint, import or export";
@@ -289,30 +287,26 @@ static const char which[] = "create, ls, rm, snapshot, clone, promote, rollback,
 static int parse_volume(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	struct volume_args *args = arg;
-	enum volume_what what = VOLUME_N_WHATS;
-	const char *word = find_verb(argc, argv, &what);
+	const char *word = session_first_word(argc, argv, SHORTS, longs);
+	enum volume_what what = what_of(word);
 	const struct volume_verb *verb = &verbs[what < VOLUME_N_WHATS ? what : 0];
-	int option;
+	const struct session_syntax syntax = {
+		.shorts = SHORTS,
+		.longs = longs,
+		.help = word != NULL ? verb->help : help,
+		.word = verb->word,
+		.letters = word != NULL ? verb->options : NULL,
+	};
 
 	if (word != NULL && what == VOLUME_N_WHATS)
 		return session_usage(s, word, "%s", which);
-	while ((option = getopt_long(argc, argv, ":hl", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(word != NULL ? verb->help : help, s->out);
-			return CLI_DONE;
-		}
-		if (option == '?' || option == ':')
-			return session_bad_option(s, argc, argv, option);
-		if (word != NULL && option != 'c' && strchr(verb->options, option) == NULL)
-			return session_usage(s, argv[optind - 1], "no option of %s", verb->word);
-		int rc = parse_option(s, option, args);
-		if (rc != CLI_DONE)
-			return rc;
-	}
+	args->what = what;
+	int rc = session_options(s, argc, argv, &syntax, take, args);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (word == NULL)
 		return session_usage(s, "volume", "%s", which);
-	args->what = what;
-	int rc = check_words(s, verb, argc - optind - 1, argv + optind + 1, args);
+	rc = check_words(s, verb, argc - optind - 1, argv + optind + 1, args);
 	if (rc != CLI_DONE)
 		return rc;
 	args->writes = verb->writes && !args->token;

@@ -184,6 +184,17 @@ static void print_help(void)
 	       "  --help      this text\n");
 }
 
+static int take(void *arg, int option)
+{
+	struct warm *w = arg;
+
+	if (option == 'j')
+		w->json = true;
+	else if (!cli_parse_bytes(optarg, &w->budget_bytes) || w->budget_bytes < QUIRE_BUDGET_MIN_BYTES)
+		return cli_usage(optarg, "not a size of 8 MiB or more");
+	return CLI_DONE;
+}
+
 int verb_warm(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -193,25 +204,10 @@ int verb_warm(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct warm w = { .json = false };
-	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		switch (option) {
-		case 'b':
-			if (!cli_parse_bytes(optarg, &w.budget_bytes) || w.budget_bytes < QUIRE_BUDGET_MIN_BYTES)
-				return cli_usage(optarg, "not a size of 8 MiB or more");
-			break;
-		case 'j':
-			w.json = true;
-			break;
-		case 'h':
-			print_help();
-			return cli_finish_output();
-		default:
-			return cli_bad_option(argc, argv, option);
-		}
-	}
+	int rc = cli_options(argc, argv, longs, print_help, take, &w);
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (optind == argc)
 		return cli_usage("FILES", "which ones?");
 	w.paths = argv + optind;

@@ -78,7 +78,8 @@ bool journal_ready(struct wait_queue *q, const struct wait *w, int *ret_result)
 	return ready || (*ret_result < 0 && w->kind != WAIT_TURN);
 }
 
-void journal_stop(struct journal *j, int error)
+/* If it has not stopped yet. Lock held. */
+static void journal_stop(struct journal *j, int error)
 {
 	int none = 0;
 

@@ -107,9 +107,6 @@ void journal_commit_init(struct journal *j);
  * are the caller's to fill in. */
 void journal_group_begin(struct journal *j, struct group *g, uint32_t tail, bool with_header);
 
-/* Stops the journal, if it has not stopped yet. Lock held. */
-void journal_stop(struct journal *j, int error);
-
 /* `segment` is another one: its memory, with its header in it (encoded at `header`, or NULL: it is there). */
 void journal_begin_memory(struct journal *j, const void *header);
 

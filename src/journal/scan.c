@@ -350,7 +350,9 @@ static int step_over(struct scan *s, struct scan_record *ret)
 	return JOURNAL_VALID;
 }
 
-int scan_next(struct scan *s, struct scan_record *ret)
+/* The next record, the journal's own left out: JOURNAL_VALID. Another outcome: the end, at s->at. A negative
+ * errno: reading failed. At the end of a single segment that is full: JOURNAL_VALID with s->linked. */
+static int scan_next(struct scan *s, struct scan_record *ret)
 {
 	int rc = JOURNAL_VALID;
 

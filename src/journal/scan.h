@@ -56,10 +56,6 @@ int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment,
               struct quire_error *err);
 void scan_fini(struct scan *s);
 
-/* The next record, the journal's own left out: JOURNAL_VALID. Another outcome: the end, at s->at. A negative
- * errno: reading failed. At the end of a single segment that is full: JOURNAL_VALID with s->linked. */
-int scan_next(struct scan *s, struct scan_record *ret);
-
 /* Each record to fn, until the end or `end_no`. The outcome, or a negative errno (-EBADMSG for CORRUPT, err
  * filled). */
 int scan_all(struct scan *s, uint64_t end_no, journal_record_fn fn, void *arg);

@@ -42,8 +42,6 @@ struct engine_ops {
 
 	int (*buffers_register)(struct engine *engine, void *base, uint64_t len_bytes);
 	void (*buffers_unregister)(struct engine *engine, int slot);
-	int (*file_register)(struct engine *engine, int fd);
-	void (*file_unregister)(struct engine *engine, int slot);
 };
 
 /* -ENOTSUP: this process may not have it. Both learn of everything they need here. */

@@ -308,11 +308,6 @@ static int no_buffers(struct engine *engine, void *base, uint64_t len_bytes)
 	return -ENOTSUP;
 }
 
-static int no_files(struct engine *engine, int fd)
-{
-	return -ENOTSUP;
-}
-
 static void no_slot(struct engine *engine, int slot)
 {
 	quire_assert(slot < 0); /* none was given out */
@@ -347,8 +342,6 @@ static const struct engine_ops threads_ops = {
 	.pending = threads_pending,
 	.buffers_register = no_buffers,
 	.buffers_unregister = no_slot,
-	.file_register = no_files,
-	.file_unregister = no_slot,
 };
 
 int engine_threads_create(struct quire_loop *loop, unsigned n_threads, struct engine **ret_engine)

@@ -35,8 +35,7 @@
 #define RUNNING_ON_VALGRIND 0
 #endif
 
-#define N_FILE_SLOTS 1024u
-#define N_BUFFER_SLOTS 64u
+#define N_BUFFER_SLOTS 64u /* bits of a word */
 #define N_RING_TRIES 20u
 #define RING_PAUSE_US 10000u
 #define WORKERS_MAX 128u
@@ -48,18 +47,14 @@ enum { TAG_WAKE = 1, TAG_CANCEL = 2, TAG_AHEAD = 3 };
 
 enum { URING_CANCEL_LISTED = 1, URING_CANCEL_SENT = 2 };
 
-struct slots {
-	unsigned n; /* 0: the kernel has no such table */
-	uint64_t used[N_FILE_SLOTS / 64];
-};
-
 struct uring {
 	struct engine base;
 	struct io_uring ring;
 	struct io_list cancels; /* started ones to cancel */
 	bool wake_armed;
 	bool eventfd_registered;
-	struct slots files, buffers;
+	bool has_slots; /* a table of registered buffers */
+	uint64_t slots_used;
 };
 
 static struct uring *uring_of(struct engine *engine)
@@ -67,37 +62,36 @@ static struct uring *uring_of(struct engine *engine)
 	return container_of(engine, struct uring, base);
 }
 
-/* ---- slots of registered files and buffers ---- */
+/* ---- slots of registered buffers ---- */
 
-static int slot_take(struct slots *slots)
+static int slot_take(struct uring *u)
 {
-	for (unsigned i = 0; i < slots->n / 64; i++) {
-		if (slots->used[i] != UINT64_MAX) {
-			int bit = __builtin_ctzll(~slots->used[i]);
-			slots->used[i] |= UINT64_C(1) << bit;
-			return (int)(i * 64) + bit;
-		}
-	}
-	return slots->n == 0 ? -ENOTSUP : -ENOSPC;
+	if (!u->has_slots)
+		return -ENOTSUP;
+	if (u->slots_used == UINT64_MAX)
+		return -ENOSPC;
+	int slot = __builtin_ctzll(~u->slots_used);
+	u->slots_used |= UINT64_C(1) << slot;
+	return slot;
 }
 
-static void slot_free(struct slots *slots, int slot)
+static void slot_free(struct uring *u, int slot)
 {
-	quire_assert(slot >= 0 && (unsigned)slot < slots->n && (slots->used[slot / 64] >> (slot % 64) & 1));
-	slots->used[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+	quire_assert(slot >= 0 && (unsigned)slot < N_BUFFER_SLOTS && (u->slots_used >> slot & 1));
+	u->slots_used &= ~(UINT64_C(1) << slot);
 }
 
 static int uring_buffers_register(struct engine *engine, void *buf, uint64_t len_bytes)
 {
 	struct uring *u = uring_of(engine);
-	int slot = slot_take(&u->buffers);
+	int slot = slot_take(u);
 	if (slot < 0)
 		return slot;
 	struct iovec iov = {.iov_base = buf, .iov_len = len_bytes};
 	__u64 tag = 0;
 	int rc = io_uring_register_buffers_update_tag(&u->ring, (unsigned)slot, &iov, &tag, 1);
 	if (rc < 0) {
-		slot_free(&u->buffers, slot);
+		slot_free(u, slot);
 		return rc;
 	}
 	return slot;
@@ -110,32 +104,7 @@ static void uring_buffers_unregister(struct engine *engine, int slot)
 	__u64 tag = 0;
 	/* Fails after the last turn on a thread that is not the owner; the ring's end does it then. */
 	(void)io_uring_register_buffers_update_tag(&u->ring, (unsigned)slot, &none, &tag, 1);
-	slot_free(&u->buffers, slot);
-}
-
-static int uring_file_register(struct engine *engine, int fd)
-{
-	struct uring *u = uring_of(engine);
-	/* The kernel gives some negative numbers a meaning of their own. */
-	if (fd < 0)
-		return -EBADF;
-	int slot = slot_take(&u->files);
-	if (slot < 0)
-		return slot;
-	int rc = io_uring_register_files_update(&u->ring, (unsigned)slot, &fd, 1);
-	if (rc < 0) {
-		slot_free(&u->files, slot);
-		return rc;
-	}
-	return slot;
-}
-
-static void uring_file_unregister(struct engine *engine, int slot)
-{
-	struct uring *u = uring_of(engine);
-	int none = -1;
-	(void)io_uring_register_files_update(&u->ring, (unsigned)slot, &none, 1);
-	slot_free(&u->files, slot);
+	slot_free(u, slot);
 }
 
 /* ---- starting ---- */
@@ -150,39 +119,23 @@ static struct io_uring_sqe *sqe_get(struct uring *u)
 	return sqe;
 }
 
-static void prepare_read(struct io_uring_sqe *sqe, const struct io *io, int fd)
+static void prepare_read(struct io_uring_sqe *sqe, const struct io *io)
 {
 	unsigned len = io->len < TRANSFER_MAX_BYTES ? (unsigned)io->len : TRANSFER_MAX_BYTES;
 	if (io->buffer_slot >= 0)
-		io_uring_prep_read_fixed(sqe, fd, io->buf, len, io->offset, io->buffer_slot);
+		io_uring_prep_read_fixed(sqe, io->fd, io->buf, len, io->offset, io->buffer_slot);
 	else
-		io_uring_prep_read(sqe, fd, io->buf, len, io->offset);
+		io_uring_prep_read(sqe, io->fd, io->buf, len, io->offset);
 }
 
-static void prepare_write(struct io_uring_sqe *sqe, const struct io *io, int fd)
+static void prepare_write(struct io_uring_sqe *sqe, const struct io *io)
 {
 	unsigned len = io->len < TRANSFER_MAX_BYTES ? (unsigned)io->len : TRANSFER_MAX_BYTES;
 	if (io->buffer_slot >= 0)
-		io_uring_prep_write_fixed(sqe, fd, io->buf, len, io->offset, io->buffer_slot);
+		io_uring_prep_write_fixed(sqe, io->fd, io->buf, len, io->offset, io->buffer_slot);
 	else
-		io_uring_prep_write(sqe, fd, io->buf, len, io->offset);
+		io_uring_prep_write(sqe, io->fd, io->buf, len, io->offset);
 	sqe->rw_flags = (__kernel_rwf_t)io->flags;
-}
-
-/* What names an open file, which may be registered. */
-static void prepare_of_file(struct io_uring_sqe *sqe, const struct io *io)
-{
-	int fd = io->file_slot >= 0 ? io->file_slot : io->fd;
-	if (io->op == IO_READ)
-		prepare_read(sqe, io, fd);
-	else if (io->op == IO_WRITE)
-		prepare_write(sqe, io, fd);
-	else if (io->op == IO_FDATASYNC)
-		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
-	else
-		io_uring_prep_fallocate(sqe, fd, (int)io->flags, (off_t)io->offset, (off_t)io->len);
-	if (io->file_slot >= 0)
-		sqe->flags |= IOSQE_FIXED_FILE;
 }
 
 static void prepare_madvise(struct io_uring_sqe *sqe, struct io *io)
@@ -225,10 +178,16 @@ static void uring_start(struct engine *engine, struct io *io)
 		io_uring_prep_nop(sqe);
 		break;
 	case IO_READ:
+		prepare_read(sqe, io);
+		break;
 	case IO_WRITE:
+		prepare_write(sqe, io);
+		break;
 	case IO_FDATASYNC:
+		io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
+		break;
 	case IO_FALLOCATE:
-		prepare_of_file(sqe, io);
+		io_uring_prep_fallocate(sqe, io->fd, (int)io->flags, (off_t)io->offset, (off_t)io->len);
 		break;
 	case IO_OPEN:
 		io_uring_prep_openat(sqe, AT_FDCWD, io->path, (int)io->flags, 0);
@@ -403,8 +362,6 @@ static const struct engine_ops uring_ops = {
 	.pending = uring_pending,
 	.buffers_register = uring_buffers_register,
 	.buffers_unregister = uring_buffers_unregister,
-	.file_register = uring_file_register,
-	.file_unregister = uring_file_unregister,
 };
 
 static bool has_all_opcodes(struct io_uring *ring)
@@ -476,13 +433,7 @@ int engine_uring_create(struct quire_loop *loop, struct engine **ret_engine)
 		uring_destroy(&u->base);
 		return rc;
 	}
-	/* The kernel takes RLIMIT_NOFILE for a limit here too. */
-	for (unsigned n = N_FILE_SLOTS; n >= 64 && u->files.n == 0; n /= 2) {
-		if (io_uring_register_files_sparse(&u->ring, n) == 0)
-			u->files.n = n;
-	}
-	if (io_uring_register_buffers_sparse(&u->ring, N_BUFFER_SLOTS) == 0)
-		u->buffers.n = N_BUFFER_SLOTS;
+	u->has_slots = io_uring_register_buffers_sparse(&u->ring, N_BUFFER_SLOTS) == 0;
 	/* A child that forked has no business with the ring. */
 	(void)io_uring_ring_dontfork(&u->ring);
 	*ret_engine = &u->base;

@@ -119,13 +119,3 @@ void loop_buffers_unregister(struct quire_loop *loop, int slot)
 {
 	loop->engine->ops->buffers_unregister(loop->engine, slot);
 }
-
-int loop_file_register(struct quire_loop *loop, int fd)
-{
-	return loop->engine->ops->file_register(loop->engine, fd);
-}
-
-void loop_file_unregister(struct quire_loop *loop, int slot)
-{
-	loop->engine->ops->file_unregister(loop->engine, slot);
-}

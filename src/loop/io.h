@@ -28,7 +28,6 @@ enum io_op {
 struct io {
 	enum io_op op;
 	int fd;               /* borrowed */
-	int file_slot;        /* of loop_file_register, or -1 */
 	int buffer_slot;      /* of loop_buffers_register, or -1 */
 	uint64_t offset;      /* bytes */
 	void *buf;            /* borrowed */
@@ -54,9 +53,5 @@ void loop_io_cancel(struct quire_loop *loop, struct io *io);
  * I/O uses it. The loop's thread, or before its first turn / after its last. */
 int loop_buffers_register(struct quire_loop *loop, void *base, uint64_t len_bytes);
 void loop_buffers_unregister(struct quire_loop *loop, int slot);
-
-/* The same for a descriptor. The kernel keeps the file open until unregistered. */
-int loop_file_register(struct quire_loop *loop, int fd);
-void loop_file_unregister(struct quire_loop *loop, int slot);
 
 #endif

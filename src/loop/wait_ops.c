@@ -120,7 +120,7 @@ int64_t quire_poll_fd(int fd, unsigned events, struct quire_op *op)
 	struct io *io = op_driver_data(op != NULL ? op : &local);
 	io->op = IO_POLL;
 	io->fd = fd;
-	io->file_slot = io->buffer_slot = -1;
+	io->buffer_slot = -1;
 	io->flags = events;
 	io->done = poll_done;
 	if (op == NULL)

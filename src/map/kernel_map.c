@@ -176,7 +176,7 @@ static void kernel_want_next(struct kernel_want *k)
 	const struct iovec *v = &k->ranges[k->index];
 	uintptr_t first = (uintptr_t)v->iov_base & ~mask;
 	uintptr_t end = ((uintptr_t)v->iov_base + v->iov_len + mask) & ~mask;
-	k->io = (struct io){.op = IO_MADVISE, .fd = -1, .file_slot = -1, .buffer_slot = -1,
+	k->io = (struct io){.op = IO_MADVISE, .fd = -1, .buffer_slot = -1,
 	                    .buf = (void *)first, .len = end - first, .flags = MADV_POPULATE_READ,
 	                    .done = kernel_want_done};
 	loop_io_submit(op_home(k->op), &k->io);

@@ -28,14 +28,6 @@
 #define DEFAULT_SHARE_PERCENT 25
 #define STACK_BYTES (256u << 10)
 
-bool warm_is_ending(struct warm *w)
-{
-	pthread_mutex_lock(&w->lock);
-	bool ending = w->ending;
-	pthread_mutex_unlock(&w->lock);
-	return ending;
-}
-
 void warm_identify(const struct item *it, struct warm_identity *ret_id)
 {
 	*ret_id = (struct warm_identity){.offset = it->offset};

@@ -44,7 +44,6 @@ void warm_destroy(struct warm *w);
 /* ---- for its own files ---- */
 
 void warm_identify(const struct item *it, struct warm_identity *ret_id);
-bool warm_is_ending(struct warm *w);
 
 /* warm_replay.c: true if it came to its end: the list is at its end, or the memory is. False: the map ends. */
 bool warm_replay(struct warm *w);

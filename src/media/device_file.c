@@ -115,7 +115,6 @@ void device_file_submit(struct device *d, struct quire_loop *loop, struct device
 	memset(t, 0, sizeof(*t));
 	t->file = f;
 	t->io.fd = f->fd;
-	t->io.file_slot = -1;
 	t->io.buffer_slot = dio->buffer_slot;
 	t->io.offset = dio->offset;
 	t->io.buf = dio->buf;

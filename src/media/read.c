@@ -146,7 +146,6 @@ static void submit(struct media_read *read)
 	uint32_t n_done = read->progress.n_done_bytes;
 	io->op = IO_READ;
 	io->fd = read->fd;
-	io->file_slot = -1;
 	io->buffer_slot = read->buffer_slot;
 	io->offset = read->offset + n_done;
 	io->buf = (char *)read->buf + n_done;
@@ -260,7 +259,6 @@ static void submit_open(struct media_read *read, void (*done)(struct io *io, int
 	struct io *io = &read->io;
 	io->op = IO_OPEN;
 	io->fd = -1;
-	io->file_slot = -1;
 	io->buffer_slot = -1;
 	io->path = read->file->path;
 	io->flags = (unsigned)media_open_flags(read->file);

@@ -63,7 +63,7 @@ static void transfer_done(struct io *io, int64_t result)
 static int64_t wait_for(struct file *f, enum io_op op, void *buf, uint64_t offset, uint64_t len, unsigned flags)
 {
 	struct transfer t = {
-		.io = {.op = op, .fd = f->fd, .file_slot = -1, .buffer_slot = -1, .offset = offset, .buf = buf, .len = len,
+		.io = {.op = op, .fd = f->fd, .buffer_slot = -1, .offset = offset, .buf = buf, .len = len,
 		       .flags = flags, .done = transfer_done},
 		.waiter = coro_self(),
 	};

@@ -140,7 +140,6 @@ struct worker {
 
 int worker_start(struct quire_tmem_service *s, struct worker *w);
 void worker_fini(struct worker *w); /* stops and joins it */
-void worker_wake(struct worker *w);
 void worker_adopt(struct worker *w, struct client *c);
 
 /* ---- reaper.c ---- */

@@ -199,7 +199,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-void worker_wake(struct worker *w)
+static void worker_wake(struct worker *w)
 {
 	uint64_t one = 1;
 

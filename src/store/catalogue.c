@@ -57,7 +57,7 @@ static void segment_put(void *owner, uint64_t offset)
 
 static const struct journal_ops segment_ops = {.segment_get = segment_get, .segment_put = segment_put};
 
-void catalogue_options(struct store *s, struct container_options *ret)
+static void catalogue_options(struct store *s, struct container_options *ret)
 {
 	*ret = (struct container_options){
 		.journal = {

@@ -53,7 +53,8 @@ void check_found(struct checking *c, int error, uint64_t id, unsigned class_no, 
 	va_end(args);
 }
 
-int check_progress(struct checking *c, uint64_t bytes)
+/* -ECANCELED */
+static int check_progress(struct checking *c, uint64_t bytes)
 {
 	c->done_bytes += bytes;
 	if (c->how->progress == NULL || c->how->progress(c->how->arg, c->done_bytes, c->all_bytes) == 0)

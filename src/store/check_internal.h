@@ -24,7 +24,6 @@ __attribute__((format(printf, 6, 7)))
 void check_found(struct checking *c, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *format, ...);
 __attribute__((format(printf, 3, 4)))
 void check_settled(struct checking *c, struct store_finding finding, const char *format, ...);
-int check_progress(struct checking *c, uint64_t bytes); /* -ECANCELED */
 int check_record(void *checking, const struct journal_place *at, uint16_t type, const void *payload,
                  uint32_t len_bytes); /* no more than its bytes counted */
 int check_object(struct checking *c, struct object *o); /* every page and checksum of it */

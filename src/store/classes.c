@@ -13,7 +13,8 @@ const char *const store_class_names[STORE_N_CLASSES] = {"capacity", "staging", "
 
 #define CAPACITY 0u
 
-int superblock_update(struct store_class *c, struct superblock *sb)
+/* Writes both copies, with the next generation; the latch is excluded. On failure what is on the medium is either. */
+static int superblock_update(struct store_class *c, struct superblock *sb)
 {
 	sb->generation = c->superblock.generation + 1;
 	int rc = superblock_write(c->device, sb, 0);

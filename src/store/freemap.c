@@ -363,28 +363,7 @@ void freemap_unpromise(struct freemap *sp, uint64_t n)
 	sp->n_promised -= n;
 }
 
-/* ---- looking ---- */
-
-bool freemap_next_used(const struct freemap *sp, uint64_t *at, uint64_t *ret_start, uint64_t *ret_n)
-{
-	uint64_t n = 0, start = 0;
-
-	while (*at < sp->n_units) {
-		bool used;
-		uint64_t c = *at / CHUNK_UNITS;
-		uint64_t next = c * CHUNK_UNITS + state_end(sp, c, (uint32_t)(*at % CHUNK_UNITS), &used);
-		if (used && n == 0)
-			start = *at;
-		if (!used && n != 0)
-			break;
-		if (used)
-			n += next - *at;
-		*at = next;
-	}
-	*ret_start = start;
-	*ret_n = n;
-	return n != 0;
-}
+/* ---- checking ---- */
 
 bool freemap_check(const struct freemap *sp)
 {

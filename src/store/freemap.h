@@ -51,9 +51,6 @@ void freemap_unpromise(struct freemap *sp, uint64_t n);
 
 uint64_t freemap_available(const struct freemap *sp, unsigned flags);
 
-/* Goes on at *at: the next run of units in use, and behind it. False: none. */
-bool freemap_next_used(const struct freemap *sp, uint64_t *at, uint64_t *ret_start, uint64_t *ret_n);
-
 bool freemap_check(const struct freemap *sp); /* counts agree with bits */
 
 #endif

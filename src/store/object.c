@@ -94,13 +94,6 @@ int object_get(struct store *s, uint64_t id, struct object **ret_object)
 	return rc;
 }
 
-void object_ref(struct object *o)
-{
-	store_lock(o->store);
-	o->n_refs++;
-	store_unlock(o->store);
-}
-
 bool object_delete_locked(struct store *s, uint64_t id, struct reclaim *r)
 {
 	struct object *o = (struct object *)idmap_find(&s->objects, id);

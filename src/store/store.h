@@ -117,7 +117,6 @@ int store_apply(struct store *s, const uint64_t *commit, unsigned n_commit, cons
 /* A committed object, for reading. -ESTALE; -EAGAIN: not committed. put may free the space of a deleted one (and
  * discard it, in the background). get and put: any thread, never block. */
 int object_get(struct store *s, uint64_t id, struct object **ret_object);
-void object_ref(struct object *o); /* once more, of one that is held */
 void object_put(struct object *o); /* NULL allowed */
 uint64_t object_bytes(const struct object *o);
 uint64_t object_id(const struct object *o);

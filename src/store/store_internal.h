@@ -189,8 +189,6 @@ void store_leave(struct store *s);
 
 /* ---- classes.c ---- */
 
-/* Writes both copies, with the next generation; the latch is excluded. On failure what is on the medium is either. */
-int superblock_update(struct store_class *c, struct superblock *sb);
 int store_note_features(struct store *s, uint32_t ro_compat, uint32_t incompat); /* see store_use_features; the latch is excluded */
 
 /* ---- allocate.c: space, waiting for what is on its way back ---- */
@@ -227,7 +225,6 @@ void catalogue_seal(struct store *s);
 void catalogue_account_locked(struct store *s);
 void catalogue_compact_if_due(struct store *s);
 int catalogue_compact(struct store *s);
-void catalogue_options(struct store *s, struct container_options *ret);
 int next_id(struct store *s, uint64_t *ret_id);
 
 /* ---- record.c ---- */

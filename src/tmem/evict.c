@@ -40,7 +40,7 @@ uint64_t tmem_evict_policy_least(void)
 	return LEAST_POLICY_PAGES * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void tmem_evict_charge_policy(struct quire_tmem_pool *pool)
+static void tmem_evict_charge_policy(struct quire_tmem_pool *pool)
 {
 	/* A few pages' worth is charged from the beginning: it comes when there may be nothing that can leave for it. */
 	uint64_t bytes = policy_bytes(pool->policy), least = tmem_evict_policy_least();

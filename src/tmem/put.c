@@ -88,7 +88,8 @@ static void pack(struct put *p, const void *page, struct workspace *w)
 		p->refused = -E2BIG;
 }
 
-void tmem_put_prepare(struct put *p, const void *page, struct workspace *w)
+/* Without the lock; reads the page. */
+static void tmem_put_prepare(struct put *p, const void *page, struct workspace *w)
 {
 	uint32_t n_bytes = p->pool->o.page_bytes;
 	struct prepared *r = &p->prepared;

@@ -239,7 +239,6 @@ bool tmem_evict_to_cap(struct quire_tmem_pool *pool, uint64_t more_bytes);
 /* A page of an ephemeral pool. False: no memory, and it would never leave. */
 bool tmem_evict_enter(struct quire_tmem_pool *pool, const struct where *at);
 void tmem_evict_used(struct quire_tmem *t, uint32_t value);
-void tmem_evict_charge_policy(struct quire_tmem_pool *pool);
 uint64_t tmem_evict_policy_least(void); /* what of it is charged in any case, from the pool's creation on */
 /* After pages have come or gone. */
 void tmem_evict_tidy(struct quire_tmem_pool *pool);
@@ -314,8 +313,7 @@ struct put {
 };
 
 /* Without the lock; reads the page. */
-void tmem_put_prepare(struct put *p, const void *page, struct workspace *w);
-int tmem_put_finish(struct put *p, const void *page, struct workspace *w); /* the same; w as before */
+int tmem_put_finish(struct put *p, const void *page, struct workspace *w); /* w as before */
 int tmem_put(struct quire_tmem_pool *pool, const struct quire_tmem_key *key, const void *page, bool at_once); /* all of it */
 
 struct get {

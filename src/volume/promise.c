@@ -93,7 +93,7 @@ void promise_count(struct quire_volumes *g)
 	}
 }
 
-int64_t group_n_committed(const struct quire_volumes *g)
+static int64_t group_n_committed(const struct quire_volumes *g)
 {
 	int64_t n = g->n_live + g->n_promised;
 

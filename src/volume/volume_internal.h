@@ -301,7 +301,6 @@ void tree_count(struct quire_volumes *g, struct tree *t, int64_t n_own, int64_t 
 void promise_count(struct quire_volumes *g);               /* anew: tables have changed */
 uint64_t promise_of_volume(uint64_t size_bytes);           /* blocks for all of it, map included */
 bool promise_has_room(const struct quire_volumes *g, uint64_t n_blocks); /* may so many more be live, or promised? */
-int64_t group_n_committed(const struct quire_volumes *g);
 void promise_settle(struct quire_volumes *g); /* how much may be promised, and what the store is to keep. Without the lock */
 /* That is settled with so many blocks more, from now on, until they are promised, or are not: then n_asked is 0 again. -ENOSPC: there is no
  * room for them. Without the lock. */

@@ -50,7 +50,6 @@ static int64_t run_from(struct quire_loop *loop, struct io io, int buffer_slot)
 	struct step step = {.io = io, .loop = loop};
 	step.io.done = step_done;
 	step.io.buffer_slot = buffer_slot;
-	step.io.file_slot = -1;
 	spawn(loop, submit, &step);
 	run(loop);
 	assert_int_equal(step.n_done, 1);
