@@ -226,22 +226,7 @@ static void tell_pool(struct client *c, struct handle *h)
 	struct quire_tmem_pool_stat s;
 
 	quire_tmem_pool_stat(h->pool, &s);
-	struct ring_pool_stat told = {
-		.n_pages = s.n_pages,
-		.held_bytes = s.held_bytes,
-		.cap_bytes = s.cap_bytes,
-		.n_puts = s.n_puts,
-		.n_put_refused = s.n_put_refused,
-		.n_gets = s.n_gets,
-		.n_get_hits = s.n_get_hits,
-		.n_flushed = s.n_flushed,
-		.n_evicted = s.n_evicted,
-		.n_damaged = s.n_damaged,
-		.page_bytes = s.page_bytes,
-		.weight = s.weight,
-		.kind = s.kind,
-		.frozen = s.frozen,
-	};
+	struct ring_pool_stat told = RING_POOL_STAT_AS(struct ring_pool_stat, s);
 	memcpy(ring_data(&c->ring, c->slot), &told, sizeof(told));
 }
 

@@ -252,22 +252,7 @@ int quire_tmem_remote_stat(struct quire_tmem_remote *pool, struct quire_tmem_poo
 	int rc = ask(pool->client, &m, NULL, 0, &s, sizeof(s), NULL);
 
 	if (rc == 0)
-		*ret = (struct quire_tmem_pool_stat){
-			.n_pages = s.n_pages,
-			.held_bytes = s.held_bytes,
-			.cap_bytes = s.cap_bytes,
-			.n_puts = s.n_puts,
-			.n_put_refused = s.n_put_refused,
-			.n_gets = s.n_gets,
-			.n_get_hits = s.n_get_hits,
-			.n_flushed = s.n_flushed,
-			.n_evicted = s.n_evicted,
-			.n_damaged = s.n_damaged,
-			.page_bytes = s.page_bytes,
-			.weight = s.weight,
-			.kind = (enum quire_tmem_kind)s.kind,
-			.frozen = s.frozen != 0,
-		};
+		*ret = RING_POOL_STAT_AS(struct quire_tmem_pool_stat, s);
 	return rc;
 }
 

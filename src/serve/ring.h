@@ -112,6 +112,23 @@ struct ring_pool_stat {
 };
 static_assert(sizeof(struct ring_pool_stat) == 96, "what is shared");
 
+/* Of struct quire_tmem_pool_stat, which has the same names, and back. */
+#define RING_POOL_STAT_AS(type, s)                                                                                     \
+	((type){.n_pages = (s).n_pages,                                                                                \
+	        .held_bytes = (s).held_bytes,                                                                          \
+	        .cap_bytes = (s).cap_bytes,                                                                            \
+	        .n_puts = (s).n_puts,                                                                                  \
+	        .n_put_refused = (s).n_put_refused,                                                                    \
+	        .n_gets = (s).n_gets,                                                                                  \
+	        .n_get_hits = (s).n_get_hits,                                                                          \
+	        .n_flushed = (s).n_flushed,                                                                            \
+	        .n_evicted = (s).n_evicted,                                                                            \
+	        .n_damaged = (s).n_damaged,                                                                            \
+	        .page_bytes = (s).page_bytes,                                                                          \
+	        .weight = (s).weight,                                                                                  \
+	        .kind = (s).kind,                                                                                      \
+	        .frozen = (s).frozen})
+
 struct ring_client_stat {
 	uint64_t held_bytes, cap_bytes;
 	uint32_t n_pools, n_handles, most_pools, most_handles;

@@ -1,6 +1,6 @@
 /* export_swap_test.c - a disk that is a pool of pages, against an array of bytes: what was accepted is read, what was refused is an
  * error until it is written or discarded, and nothing else is. Random; QUIRE_TEST_SEED repeats. */
-#include "../base/cmocka_env.h"
+#include "export_env.h"
 #include "serve/export.h"
 
 #include <errno.h>
@@ -26,7 +26,6 @@ struct world {
 	bool lost[N_BLOCKS];
 	uint8_t model[N_BLOCKS][BLOCK];
 	uint8_t buf[LONGEST * BLOCK];
-	void (*test)(struct world *w);
 };
 
 static uint64_t next_random(struct world *w)
@@ -56,24 +55,6 @@ static void end_world(struct world *w)
 	quire_tmem_pool_destroy(w->pool);
 	quire_tmem_destroy(w->tmem);
 	free(w);
-}
-
-static void enter(void *arg)
-{
-	struct world *w = arg;
-
-	w->test(w);
-}
-
-static void run_in_coroutine(struct world *w, void (*test)(struct world *))
-{
-	struct quire_loop *loop;
-
-	w->test = test;
-	assert_int_equal(quire_loop_create(NULL, &loop, NULL), 0);
-	assert_int_equal(quire_co_spawn(loop, enter, w), 0);
-	assert_int_equal(quire_loop_run(loop), 0);
-	assert_int_equal(quire_loop_destroy(loop), 0);
 }
 
 /* ---- against the model ---- */
@@ -149,8 +130,10 @@ static void drop_some(struct world *w, unsigned at, unsigned n)
 	memset(w->lost + at, 0, n);
 }
 
-static void random_steps(struct world *w)
+static void random_steps(void *arg)
 {
+	struct world *w = arg;
+
 	for (unsigned i = 0; i < STEPS; i++) {
 		unsigned at = (unsigned)(next_random(w) % N_BLOCKS);
 		unsigned most = next_random(w) % 8 == 0 ? LONGEST : 16;
@@ -170,7 +153,7 @@ static void test_a_disk_with_room(void **state)
 {
 	struct world *w = new_world(32u << 20);
 
-	run_in_coroutine(w, random_steps);
+	run_in_coroutine(random_steps, w);
 	assert_int_equal(w->n_refused, 0);
 	end_world(w);
 }
@@ -179,15 +162,17 @@ static void test_a_disk_that_gets_full(void **state)
 {
 	struct world *w = new_world(2u << 20);
 
-	run_in_coroutine(w, random_steps);
+	run_in_coroutine(random_steps, w);
 	assert_true(w->n_refused > 0);
 	end_world(w);
 }
 
 /* ---- one by one ---- */
 
-static void refuse_one(struct world *w)
+static void refuse_one(void *arg)
 {
+	struct world *w = arg;
+
 	memset(w->buf, 'a', 2 * BLOCK);
 	assert_int_equal(w->e->ops->write(w->e, w->buf, 0, 2 * BLOCK, 0), 0);
 	quire_tmem_pool_freeze(w->pool, true);
@@ -204,12 +189,13 @@ static void test_a_block_that_was_refused_is_an_error_until_it_is_discarded(void
 {
 	struct world *w = new_world(32u << 20);
 
-	run_in_coroutine(w, refuse_one);
+	run_in_coroutine(refuse_one, w);
 	end_world(w);
 }
 
-static void fill_and_discard(struct world *w)
+static void fill_and_discard(void *arg)
 {
+	struct world *w = arg;
 	struct quire_tmem_pool_stat stat;
 
 	for (unsigned at = 0; at < N_BLOCKS; at += 100)
@@ -225,7 +211,7 @@ static void test_what_is_discarded_takes_nothing(void **state)
 {
 	struct world *w = new_world(32u << 20);
 
-	run_in_coroutine(w, fill_and_discard);
+	run_in_coroutine(fill_and_discard, w);
 	end_world(w);
 }
 
@@ -242,7 +228,7 @@ static void test_memory_may_be_locked(void **state)
 		skip();
 	}
 	struct world *w = new_world(32u << 20);
-	run_in_coroutine(w, fill_and_discard);
+	run_in_coroutine(fill_and_discard, w);
 	end_world(w);
 	assert_int_equal(munlockall(), 0);
 }

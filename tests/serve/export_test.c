@@ -1,6 +1,6 @@
 /* export_test.c - exports of memory and of files against an array of bytes: what is read is what was written, and what is said to be
  * zeros is. Random; QUIRE_TEST_SEED repeats. */
-#include "../base/cmocka_env.h"
+#include "export_env.h"
 #include "serve/export.h"
 
 #include <errno.h>
@@ -22,33 +22,12 @@ struct world {
 	uint8_t model[SIZE_BYTES];
 	uint8_t buf[LONGEST_BYTES];
 	bool is_file;
-	void (*test)(struct world *w);
 };
 
 static uint64_t next_random(struct world *w)
 {
 	w->seed = w->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 	return w->seed >> 33;
-}
-
-/* ---- running in a coroutine ---- */
-
-static void enter(void *arg)
-{
-	struct world *w = arg;
-
-	w->test(w);
-}
-
-static void run_in_coroutine(struct world *w, void (*test)(struct world *))
-{
-	struct quire_loop *loop;
-
-	w->test = test;
-	assert_int_equal(quire_loop_create(NULL, &loop, NULL), 0);
-	assert_int_equal(quire_co_spawn(loop, enter, w), 0);
-	assert_int_equal(quire_loop_run(loop), 0);
-	assert_int_equal(quire_loop_destroy(loop), 0);
 }
 
 /* ---- against the model ---- */
@@ -105,8 +84,10 @@ static void change(struct world *w, uint64_t at, uint32_t n)
 	}
 }
 
-static void random_steps(struct world *w)
+static void random_steps(void *arg)
 {
+	struct world *w = arg;
+
 	for (unsigned i = 0; i < STEPS; i++) {
 		uint64_t at = next_random(w) % SIZE_BYTES;
 		uint32_t n = (uint32_t)(1 + next_random(w) % LONGEST_BYTES);
@@ -162,7 +143,7 @@ static void test_memory(void **state)
 	struct world *w = new_world();
 
 	assert_int_equal(export_ram_create(SIZE_BYTES, &w->e, NULL), 0);
-	run_in_coroutine(w, random_steps);
+	run_in_coroutine(random_steps, w);
 	assert_int_equal(w->e->ops->close(w->e), 0);
 	free(w);
 }
@@ -173,7 +154,7 @@ static void test_file(void **state)
 
 	make_file(SIZE_BYTES);
 	assert_int_equal(export_file_open(path, false, &w->e, NULL), 0);
-	run_in_coroutine(w, random_steps);
+	run_in_coroutine(random_steps, w);
 	assert_int_equal(w->e->ops->close(w->e), 0);
 	FILE *file = fopen(path, "re");
 	uint8_t *bytes = malloc(SIZE_BYTES + 1);
@@ -187,8 +168,10 @@ static void test_file(void **state)
 
 /* ---- files that are not what they were ---- */
 
-static void use_short_file(struct world *w)
+static void use_short_file(void *arg)
 {
+	struct world *w = arg;
+
 	assert_int_equal(w->e->ops->read(w->e, w->buf, 0, 1000), 0);
 	assert_int_equal(w->e->ops->read(w->e, w->buf, 9000, 1000), -EINVAL);
 	assert_int_equal(w->e->ops->cache(w->e, 9000, 1000), -EINVAL);
@@ -206,7 +189,7 @@ static void test_a_file_that_was_cut(void **state)
 	w->e->ops->describe(w->e, &about);
 	assert_int_equal(about.size_bytes, 10000);
 	assert_int_equal(truncate(path, 5000), 0);
-	run_in_coroutine(w, use_short_file);
+	run_in_coroutine(use_short_file, w);
 	assert_int_equal(w->e->ops->close(w->e), 0);
 	unlink(path);
 	free(w);
