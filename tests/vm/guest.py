@@ -65,10 +65,11 @@ class Outcome:
 
 class Guest:
     """nvdimm, disk: bytes, 0: none. They come with their file systems on them, and live in keep (then they
-    survive the guest and are found again there by the next one), else as long as this object. raws: the same of disks with nothing on them."""
+    survive the guest and are found again there by the next one), else as long as this object. raws: the same of disks with nothing on them; a string: a disk as
+    QEMU finds it, by a URI. logged: all that the first of these is given is in keep/writes then, in the order in which it was done (writes_log.h)."""
 
     def __init__(self, cache, agent, nvdimm=0, persistence=None, disk=0, version="6.1", keep=None, env=None, fresh=False,
-                 raws=(), memory="768M"):
+                 raws=(), memory="768M", logged=False):
         self.cache = cache
         self.kernel = cache / f"kernel-{version}"
         self.agent = agent
@@ -82,7 +83,9 @@ class Guest:
         keep.mkdir(parents=True, exist_ok=True)
         self.nvdimm = self._medium(keep / "nvdimm", nvdimm) if nvdimm else None
         self.disk = self._medium(keep / "disk", disk) if disk else None
-        self.raws = [empty_medium(keep / f"raw-{number}", n_bytes) for number, n_bytes in enumerate(raws)]
+        self.raws = [n_bytes if isinstance(n_bytes, str) else empty_medium(keep / f"raw-{number}", n_bytes)
+                     for number, n_bytes in enumerate(raws)]
+        self.writes = empty_medium(keep / "writes", 0) if logged else None
 
     def close(self):
         self._scratch.cleanup()
@@ -114,7 +117,7 @@ class Guest:
         initrd = self.scratch / "initrd"
         initrd.write_bytes(self._base() + self._tests(tests, limit))
         machine = Machine(self.cache, self.scratch, self.kernel, initrd, self.nvdimm, self.persistence, self.disk, self.raws,
-                          self.memory)
+                          self.memory, self.writes)
         watch = Watch(machine, tests, len(tests) * limit + silence, kill_after, on_output)
         try:
             watch.follow()

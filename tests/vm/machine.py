@@ -11,14 +11,14 @@ LABEL_BYTES = 128 * 1024
 class Machine:
     """Started by the constructor; end() in any case. directory: gets console.log and qemu.log."""
 
-    def __init__(self, cache, directory, kernel, initrd, nvdimm=None, persistence=None, disk=None, raws=(), memory="768M"):
+    def __init__(self, cache, directory, kernel, initrd, nvdimm=None, persistence=None, disk=None, raws=(), memory="768M", writes=None):
         self.console = directory / "console.log"
         self.log = directory / "qemu.log"
         self.killed = False
         self.socket, far = socket.socketpair()
         command = [*self._command(cache, kernel, initrd, memory), "-serial", f"file:{self.console}",
                    *self._port(far.fileno()), *self._nvdimm(nvdimm, persistence), *self._disk(disk),
-                   *self._raws(raws)]
+                   *self._raws(raws, writes)]
         with far, open(self.log, "wb") as log:
             # Nor does QEMU outlive us, if we are killed for taking too long.
             self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stdout=log,
@@ -70,11 +70,17 @@ class Machine:
         return ["-drive", f"if=none,id=disk0,format=raw,cache=unsafe,file={file}", "-device", "virtio-blk-pci,drive=disk0"]
 
     @staticmethod
-    def _raws(files):
-        """The guest knows them by their serial numbers."""
-        return [word for number, file in enumerate(files) for word in (
-            "-drive", f"if=none,id=raw{number},format=raw,cache=unsafe,discard=unmap,file={file}",
-            "-device", f"virtio-blk-pci,drive=raw{number},serial=raw-{number}")]
+    def _raws(files, writes):
+        """The guest knows them by their serial numbers. writes: where QEMU logs what the first of them is given. (Zeros it must be given as
+        bytes: what it logs of "write zeroes" in this version can stand within another entry.)"""
+        drives = [["-drive", f"if=none,id=raw{number},format=raw,cache=unsafe,discard=unmap,file={file}",
+                   "-device", f"virtio-blk-pci,drive=raw{number},serial=raw-{number}"] for number, file in enumerate(files)]
+        if writes is not None:
+            drives[0] = ["-blockdev", f"driver=blklogwrites,node-name=raw0,discard=unmap,"
+                         f"file.driver=file,file.filename={files[0]},file.discard=unmap,file.cache.no-flush=on,"
+                         f"log.driver=file,log.filename={writes},log.cache.no-flush=on",
+                         "-device", "virtio-blk-pci,drive=raw0,serial=raw-0,write-zeroes=off"]
+        return [word for drive in drives for word in drive]
 
     def kill(self):
         """As if the power failed, as far as QEMU goes: SIGKILL."""

@@ -2,16 +2,20 @@
  * writes_check.c - cuts the log that vm-writes-guest has left (writes_log.h) wherever a flush, a mark or a write that was durable by itself ends, makes the
  * device as it might have been, had the power failed then, and looks whether the store is there, and in it what was promised.
  *
- *   vm-writes-check LOG DATA SEED N_STEPS N_POINTS
- *   vm-writes-check LOG DATA SEED N_STEPS N_POINTS lost
+ *   vm-writes-check LOG WRITES DATA SEED N_STEPS N_POINTS kernel | lost | loose
  *
- * At so many of the points, evenly. What was written but not flushed then is not on the medium: when it came, the log doesn't say. DATA, the device
- * as it really was in the end, must be what all of the log makes. Directories for stores are made below $TMPDIR.
+ * LOG is the kernel's, WRITES QEMU's. At so many of the points, evenly. DATA, the device as it really was in the end, must be what all of the log makes. Directories for
+ * stores are made below $TMPDIR.
  *
- * lost: as if the device had lost the last few writes that it said to be durable, which must be found at most of the points: most, since these may be of
- * what was not promised yet.
+ * kernel: what is certain by LOG is on the medium, in the order of WRITES, and nothing else.
+ * lost: the same, but as if the device had lost the last few writes that it said to be durable, which must be found at most of the points: most, since these may
+ * be of what was not promised yet.
+ * loose: by WRITES alone. The points are all of its writes and discards, and of what was written since the last flush before any sectors are on the medium,
+ * by the seed.
  */
+#include "writes_device.h"
 #include "writes_log.h"
+#include "writes_order.h"
 #include "writes_plan.h"
 
 #include <errno.h>
@@ -33,18 +37,20 @@
 #define N_LOST 4u
 
 struct check {
-	uint64_t seed;
+	uint64_t seed, chance;
 	uint32_t n_steps;
 	uint64_t device_bytes;
 	enum writes_discarded discarded;
-	int image;             /* of the device, up to the point */
+	int image;             /* of the device: what is certain of it at the point */
+	size_t n_certain;      /* entries */
+	struct writes_order *order; /* of the kernel's log; NULL: it is QEMU's */
 	char dir[256];         /* a store whose class is a copy of it */
 	size_t point;
 	struct quire_cache *cache;
 	struct quire_store *store;
 	struct quire_volumes *volumes;
 	struct plan_promise promise;
-	unsigned long long n_steps_promised;
+	unsigned long long n_loose, n_steps_promised;
 };
 
 static void fail(const struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
@@ -283,9 +289,13 @@ static int copy_image(struct check *c)
 	return fd;
 }
 
-static void check_point(struct check *c)
+static void check_point(struct check *c, const struct writes_log *log)
 {
-	close(copy_image(c));
+	int fd = copy_image(c);
+
+	for (size_t i = c->n_certain; i <= c->point; i++, c->n_loose++)
+		writes_log_apply_some(log, &log->entries[i], fd, c->discarded, &c->chance);
+	close(fd);
 	open_store(c);
 	check_volumes(c);
 	check_log(c);
@@ -295,13 +305,16 @@ static void check_point(struct check *c)
 
 /* ---- the log of writes ---- */
 
-static bool is_point(const struct writes_entry *e)
+/* In order, those behind which something is loose. */
+static bool is_point(const struct writes_log *log, const struct writes_entry *e)
 {
-	return (e->flags & (WRITES_FLUSH | WRITES_FUA | WRITES_MARK)) != 0;
+	bool is_certain = (e->flags & (WRITES_FLUSH | WRITES_FUA | WRITES_MARK)) != 0;
+
+	return is_certain != log->in_order;
 }
 
 /* In a process of its own, as it ends if it finds something. */
-static bool finds_fault(struct check *c)
+static bool finds_fault(struct check *c, const struct writes_log *log)
 {
 	int status;
 	pid_t pid = fork();
@@ -310,12 +323,20 @@ static bool finds_fault(struct check *c)
 		if (freopen("/dev/null", "w", stderr) == NULL)
 			_exit(0);
 		open_cache(c);
-		check_point(c);
+		check_point(c, log);
 		_exit(0);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		fail(c, "no process: %s", strerror(errno));
 	return status != 0;
+}
+
+static void make_certain(struct check *c, const struct writes_log *log, const struct writes_entry *e)
+{
+	if (c->order != NULL)
+		writes_order_apply(c->order, log, e, c->image);
+	else
+		writes_log_apply(log, e, c->image, c->discarded);
 }
 
 /* The last writes that were to be durable are always kept back. */
@@ -329,20 +350,30 @@ static void check_lost(struct check *c, const struct writes_log *log, size_t n_p
 	for (c->point = 0; c->point < log->n; c->point++) {
 		const struct writes_entry *e = &log->entries[c->point];
 		if ((e->flags & WRITES_FUA) == 0) {
-			writes_log_apply(log, e, c->image, c->discarded);
+			make_certain(c, log, e);
 		} else {
 			if (n_lost >= N_LOST)
-				writes_log_apply(log, lost[n_lost % N_LOST], c->image, c->discarded);
+				make_certain(c, log, lost[n_lost % N_LOST]);
 			lost[n_lost++ % N_LOST] = e;
 		}
+		c->n_certain = c->point + 1;
 		if (!plan_promise_read(e->mark, &c->promise) || ++n_seen * n_points / n_marks <= n_checked)
 			continue;
-		n_found += finds_fault(c);
+		n_found += finds_fault(c, log);
 		n_checked++;
 	}
 	printf("lost writes were found at %zu of %zu points\n", n_found, n_checked);
 	if (n_found * 2 <= n_checked)
 		fail(c, "at too few");
+}
+
+/* What entry `point` has made certain. */
+static void advance(struct check *c, const struct writes_log *log)
+{
+	if (log->in_order && (log->entries[c->point].flags & WRITES_FLUSH) == 0)
+		return;
+	for (; c->n_certain <= c->point; c->n_certain++)
+		make_certain(c, log, &log->entries[c->n_certain]);
 }
 
 /* The store is made before the first promise: until then a failure to open it breaks none. */
@@ -352,47 +383,49 @@ static void check_points(struct check *c, const struct writes_log *log, size_t n
 	bool promised = false;
 
 	for (size_t i = 0; i < log->n; i++)
-		n_all += is_point(&log->entries[i]);
+		n_all += is_point(log, &log->entries[i]);
 	for (c->point = 0; c->point < log->n; c->point++) {
 		const struct writes_entry *e = &log->entries[c->point];
-		writes_log_apply(log, e, c->image, c->discarded);
+		advance(c, log);
 		promised |= plan_promise_read(e->mark, &c->promise);
-		if (!is_point(e) || !promised)
+		if (!is_point(log, e) || !promised)
 			continue;
 		/* Evenly: as many of those seen as of all. */
 		if (++n_seen * n_points / n_all <= n_checked)
 			continue;
-		check_point(c);
+		check_point(c, log);
 		n_checked++;
 	}
-	printf("%zu entries, cut %zu times, at %zu points; %llu steps promised, on average\n", log->n, n_checked,
-	       n_all, n_checked > 0 ? c->n_steps_promised / n_checked : 0);
+	printf("%zu entries, cut %zu times, at %zu points; %llu steps promised, on average; %llu writes drawn from\n", log->n, n_checked,
+	       n_all, n_checked > 0 ? c->n_steps_promised / n_checked : 0, c->n_loose);
 	if (n_checked == 0)
 		fail(c, "nothing was promised");
 }
 
-static bool is_zero(const char *bytes, size_t n)
+static bool has_discards(const struct writes_log *log)
 {
-	return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
+	for (size_t i = 0; i < log->n; i++)
+		if ((log->entries[i].flags & WRITES_DISCARD) != 0)
+			return true;
+	return false;
 }
 
-/* That the log is read and done again as it should be. Of discarded bytes nothing is known, and what had been zeros may be rubbish (writes_log.c). */
+/* That the log is read and done again as it should be, and what is said of its order is true. Discarded bytes are zeros in the end, if all discards are in the log;
+ * the kernel's are left out. */
 static void check_against_data(struct check *c, const struct writes_log *log, const char *path)
 {
 	static char is[4096], should[4096];
 	int data = open(path, O_RDONLY | O_CLOEXEC);
+	bool skips = c->order != NULL && has_discards(log);
 
-	for (size_t i = 0; i < log->n; i++)
-		if ((log->entries[i].flags & WRITES_DISCARD) != 0) {
-			close(data);
-			return;
-		}
-	for (uint64_t at = 0; at < c->device_bytes; at += sizeof(is))
+	for (size_t i = 0; c->order == NULL && i < log->n; i++)
+		writes_log_apply(log, &log->entries[i], c->image, WRITES_ZEROS);
+	for (uint64_t at = 0; !skips && at < c->device_bytes; at += sizeof(is))
 		if (pread(data, is, sizeof(is), (off_t)at) != sizeof(is) || pread(c->image, should, sizeof(should), (off_t)at) != sizeof(should) ||
-		    (memcmp(is, should, sizeof(is)) != 0 && !is_zero(is, sizeof(is))))
+		    memcmp(is, should, sizeof(is)) != 0)
 			fail(c, "all of the log does not make the device: byte %llu", (unsigned long long)at);
 	close(data);
-	puts("all of the log makes the device");
+	puts(skips ? "there were discards" : "all of the log makes the device");
 }
 
 static void prepare(struct check *c, const char *data)
@@ -405,9 +438,9 @@ static void prepare(struct check *c, const char *data)
 	if (stat(data, &st) < 0 || mkdtemp(c->dir) == NULL)
 		fail(c, "%s", strerror(errno));
 	snprintf(path, sizeof(path), "%s.image", c->dir);
-	c->device_bytes = (uint64_t)st.st_size;
+	c->device_bytes = (uint64_t)st.st_size - WRITES_MARK_BYTES;
 	c->image = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (c->image < 0 || unlink(path) < 0 || ftruncate(c->image, st.st_size) < 0)
+	if (c->image < 0 || unlink(path) < 0 || ftruncate(c->image, (off_t)c->device_bytes) < 0)
 		fail(c, "%s: %s", path, strerror(errno));
 }
 
@@ -426,29 +459,35 @@ static void clean_up(struct check *c)
 
 int main(int argc, char **argv)
 {
+	const char *mode = argc == 8 ? argv[7] : "";
+	bool lost = strcmp(mode, "lost") == 0, loose = strcmp(mode, "loose") == 0;
+	struct writes_log kernels, qemus;
 	static struct check c;
-	struct writes_log log;
 
-	bool lost = argc == 7 && strcmp(argv[6], "lost") == 0;
-
-	if (argc != 6 && !lost) {
-		fputs("usage: vm-writes-check LOG DATA SEED N_STEPS N_POINTS [lost]\n", stderr);
+	if (!lost && !loose && strcmp(mode, "kernel") != 0) {
+		fputs("usage: vm-writes-check LOG WRITES DATA SEED N_STEPS N_POINTS kernel | lost | loose\n", stderr);
 		return 2;
 	}
-	c.seed = strtoull(argv[3], NULL, 10);
-	c.n_steps = (uint32_t)strtoul(argv[4], NULL, 10);
+	c.seed = c.chance = strtoull(argv[4], NULL, 10);
+	c.n_steps = (uint32_t)strtoul(argv[5], NULL, 10);
 	c.discarded = (enum writes_discarded)(c.seed % WRITES_N_DISCARDED);
-	prepare(&c, argv[2]);
-	writes_log_open(&log, argv[1]);
+	prepare(&c, argv[3]);
+	writes_log_open(&kernels, argv[1]);
+	writes_log_open_in_order(&qemus, argv[2], c.device_bytes);
+	if (!loose)
+		c.order = writes_order_create(&qemus, c.device_bytes);
 	if (lost) {
-		check_lost(&c, &log, strtoul(argv[5], NULL, 10));
+		check_lost(&c, &kernels, strtoul(argv[6], NULL, 10));
 	} else {
 		open_cache(&c);
-		check_points(&c, &log, strtoul(argv[5], NULL, 10));
-		check_against_data(&c, &log, argv[2]);
+		check_points(&c, loose ? &qemus : &kernels, strtoul(argv[6], NULL, 10));
 		expect(&c, quire_cache_close(c.cache), "closing the cache");
+		check_against_data(&c, loose ? &qemus : &kernels, argv[3]);
 	}
-	writes_log_close(&log);
+	if (c.order != NULL)
+		writes_order_destroy(c.order);
+	writes_log_close(&kernels);
+	writes_log_close(&qemus);
 	clean_up(&c);
 	return 0;
 }

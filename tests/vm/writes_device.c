@@ -18,6 +18,7 @@
 #define NAME "quire-writes"
 #define CONTROL "/dev/mapper/control"
 #define SKIPPED 77
+#define SECTOR 512u
 
 /* A request, with what follows its head: a target and its parameters, or a message. */
 struct request {
@@ -58,14 +59,21 @@ static uint64_t sectors_of(const char *path)
 	if (fd < 0 || ioctl(fd, BLKGETSIZE64, &n_bytes) < 0)
 		die(path);
 	close(fd);
-	return n_bytes / 512;
+	return n_bytes / SECTOR;
 }
 
-void writes_device_make(const char *data, const char *log, char ret_path[32])
+void writes_device_make(struct writes_device *d, const char *data, const char *log)
 {
 	struct request create = {.head = {.flags = 0}}, load = {.head = {.target_count = 1}}, resume = {.head = {.flags = 0}};
-	struct dm_target_spec spec = {.length = sectors_of(data), .target_type = "log-writes"};
+	struct dm_target_spec spec = {.target_type = "log-writes"};
 
+	d->data = open(data, O_WRONLY | O_DIRECT | O_CLOEXEC);
+	if (d->data < 0)
+		die(data);
+	uint64_t n_sectors = sectors_of(data);
+	/* Apart from what the device has: QEMU makes one write of two side by side. */
+	d->mark_offset = (n_sectors - 1) * SECTOR;
+	spec.length = n_sectors - WRITES_MARK_BYTES / SECTOR;
 	if (send_request(DM_DEV_CREATE, &create) < 0)
 		die("making a device");
 	memcpy(load.data, &spec, sizeof(spec));
@@ -73,27 +81,32 @@ void writes_device_make(const char *data, const char *log, char ret_path[32])
 	if (send_request(DM_TABLE_LOAD, &load) < 0) {
 		/* The kernel says EINVAL for a target that it does not have, as for anything else. */
 		fprintf(stderr, "log-writes on %s and %s: %s\n", data, log, strerror(errno));
-		writes_device_remove();
+		writes_device_remove(d);
 		exit(1);
 	}
 	if (send_request(DM_DEV_SUSPEND, &resume) < 0)
 		die("starting the device");
-	snprintf(ret_path, 32, "/dev/dm-%u", minor(create.head.dev));
+	snprintf(d->path, sizeof(d->path), "/dev/dm-%u", minor(create.head.dev));
 }
 
-void writes_device_mark(const char *text)
+void writes_device_mark(const struct writes_device *d, const char *text)
 {
+	char sector[SECTOR] __attribute__((aligned(SECTOR))) = {0};
 	struct request r = {.head = {.flags = 0}};
 
 	snprintf(r.data + sizeof(struct dm_target_msg), sizeof(r.data) - sizeof(struct dm_target_msg), "mark %s", text);
 	if (send_request(DM_TARGET_MSG, &r) < 0)
 		die("a mark");
+	snprintf(sector, sizeof(sector), "%s", text);
+	if (pwrite(d->data, sector, sizeof(sector), (off_t)d->mark_offset) != sizeof(sector))
+		die("a mark on the data");
 }
 
-void writes_device_remove(void)
+void writes_device_remove(struct writes_device *d)
 {
 	struct request r = {.head = {.flags = 0}};
 
 	if (send_request(DM_DEV_REMOVE, &r) < 0)
 		die("removing the device");
+	close(d->data);
 }

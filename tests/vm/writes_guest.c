@@ -3,7 +3,7 @@
  *
  *   vm-writes-guest DATA LOG SEED N_STEPS
  *
- * What is acknowledged to be durable is said by a mark in that same log, at once and before anything else is done: so wherever the log is cut, the last mark
+ * What is acknowledged to be durable is said by a mark in that same log, and in that of whoever logs what DATA is given, at once and before anything else is done: so wherever the log is cut, the last mark
  * before says what must be there.
  */
 #include "writes_device.h"
@@ -27,6 +27,7 @@
 struct work {
 	uint64_t seed;
 	uint32_t n_steps;
+	struct writes_device device;
 	struct quire_cache *cache;
 	struct quire_store *store;
 	struct quire_volumes *volumes;
@@ -64,7 +65,7 @@ static void say_promise(struct work *w)
 	char text[PLAN_PROMISE_TEXT];
 
 	plan_promise_write(&w->promise, text);
-	writes_device_mark(text);
+	writes_device_mark(&w->device, text);
 }
 
 /* ---- the volume ---- */
@@ -206,9 +207,9 @@ static void make_blobs(void *arg)
 
 /* ---- all of it ---- */
 
-static void make_store(struct work *w, const char *device)
+static void make_store(struct work *w)
 {
-	struct quire_store_options so = {.size = sizeof(so), .device = device};
+	struct quire_store_options so = {.size = sizeof(so), .device = w->device.path};
 	struct quire_cache_options co = {.size = sizeof(co), .budget_bytes = CACHE_BYTES};
 	struct quire_volumes_options vo = {.size = sizeof(vo), .segment_bytes = SEGMENT_BYTES, .checkpoint_bytes = CHECKPOINT_BYTES,
 	                                   .map_bytes = 1u << 20};
@@ -259,7 +260,6 @@ static void close_store(struct work *w)
 int main(int argc, char **argv)
 {
 	static struct work w;
-	char device[32];
 
 	if (argc != 5) {
 		fputs("usage: vm-writes-guest DATA LOG SEED N_STEPS\n", stderr);
@@ -267,10 +267,10 @@ int main(int argc, char **argv)
 	}
 	w.seed = strtoull(argv[3], NULL, 10);
 	w.n_steps = (uint32_t)strtoul(argv[4], NULL, 10);
-	writes_device_make(argv[1], argv[2], device);
-	make_store(&w, device);
+	writes_device_make(&w.device, argv[1], argv[2]);
+	make_store(&w);
 	do_steps(&w);
 	close_store(&w);
-	writes_device_remove();
+	writes_device_remove(&w.device);
 	return 0;
 }

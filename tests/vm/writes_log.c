@@ -12,7 +12,6 @@
 #define SECTOR 512u
 #define MAGIC UINT64_C(0x6a736677736872)
 #define ENTRY_MOST (16u << 20)
-#define FLUSHES_BACK 4u
 
 struct super_on_disk {
 	uint64_t magic, version, n_entries;
@@ -34,9 +33,9 @@ static void read_at(int fd, void *to, size_t n_bytes, uint64_t offset)
 		die("short");
 }
 
-static void write_at(int fd, const void *from, size_t n_bytes, uint64_t offset)
+void writes_log_put(int image, const void *from, size_t n_bytes, uint64_t offset)
 {
-	if (pwrite(fd, from, n_bytes, (off_t)offset) != (ssize_t)n_bytes)
+	if (pwrite(image, from, n_bytes, (off_t)offset) != (ssize_t)n_bytes)
 		die("an image of the device can't be written");
 }
 
@@ -73,6 +72,7 @@ void writes_log_open(struct writes_log *log, const char *path)
 	struct super_on_disk super;
 	uint64_t at = SECTOR;
 
+	log->in_order = false;
 	log->fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (log->fd < 0)
 		die(strerror(errno));
@@ -87,22 +87,48 @@ void writes_log_open(struct writes_log *log, const char *path)
 		at = read_entry(log->fd, at, &log->entries[i]);
 }
 
+static void read_mark(const struct writes_log *log, struct writes_entry *e)
+{
+	char sector[SECTOR];
+
+	read_at(log->fd, sector, sizeof(sector), e->at);
+	memcpy(e->mark, sector, sizeof(e->mark) - 1);
+	e->flags |= WRITES_MARK;
+}
+
+void writes_log_open_in_order(struct writes_log *log, const char *path, uint64_t device_bytes)
+{
+	writes_log_open(log, path);
+	log->in_order = true;
+	for (size_t i = 0; i < log->n; i++)
+		if (log->entries[i].offset >= device_bytes)
+			read_mark(log, &log->entries[i]);
+}
+
 void writes_log_close(struct writes_log *log)
 {
 	close(log->fd);
 	free(log->entries);
 }
 
-static unsigned char *bytes_of(const struct writes_log *log, const struct writes_entry *e, enum writes_discarded discarded)
+unsigned char *writes_log_bytes(const struct writes_log *log, const struct writes_entry *e)
 {
 	unsigned char *bytes = malloc(e->len_bytes);
 
 	if (bytes == NULL)
 		die("no memory");
+	read_at(log->fd, bytes, e->len_bytes, e->at);
+	return bytes;
+}
+
+static unsigned char *bytes_of(const struct writes_log *log, const struct writes_entry *e, enum writes_discarded discarded)
+{
 	if ((e->flags & WRITES_DISCARD) == 0)
-		read_at(log->fd, bytes, e->len_bytes, e->at);
-	else
-		memset(bytes, discarded == WRITES_ZEROS ? 0 : 0xd5, e->len_bytes);
+		return writes_log_bytes(log, e);
+	unsigned char *bytes = malloc(e->len_bytes);
+	if (bytes == NULL)
+		die("no memory");
+	memset(bytes, discarded == WRITES_ZEROS ? 0 : 0xd5, e->len_bytes);
 	return bytes;
 }
 
@@ -111,38 +137,36 @@ static bool changes(const struct writes_entry *e, enum writes_discarded discarde
 	return e->len_bytes > 0 && (e->flags & WRITES_MARK) == 0 && ((e->flags & WRITES_DISCARD) == 0 || discarded != WRITES_STAY);
 }
 
-static bool is_zero(const unsigned char *bytes, uint64_t n)
-{
-	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
-}
-
-/* A write that was durable by itself comes into the log at once, one that was not at the next flush, though it may be the older of the two: zeros that were
- * written ahead. So what they have overwritten is put back, if it was written since a few flushes ago. Other writes are newer than durable ones in
- * the same place: nobody here writes durably, before a flush, where he has written otherwise. (The log does not tell. What zeros had really
- * replaced comes back, too: rubbish where nothing was promised to be.) */
-static void put_back(const struct writes_log *log, const struct writes_entry *e, const unsigned char *bytes, int image)
-{
-	const struct writes_entry *first = e, *f;
-
-	if ((e->flags & (WRITES_FUA | WRITES_DISCARD)) != 0 || !is_zero(bytes, e->len_bytes))
-		return;
-	/* While a flush is under way, zeros may come that wait for the next, and what is written over them stands before it. */
-	for (unsigned n_flushes = 0; first > log->entries && n_flushes < FLUSHES_BACK; first--)
-		n_flushes += (first[-1].flags & WRITES_FLUSH) != 0;
-	for (f = first; f < e; f++)
-		if ((f->flags & WRITES_FUA) != 0 && f->offset < e->offset + e->len_bytes && e->offset < f->offset + f->len_bytes) {
-			unsigned char *newer = bytes_of(log, f, WRITES_STAY);
-			write_at(image, newer, f->len_bytes, f->offset);
-			free(newer);
-		}
-}
-
 void writes_log_apply(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded)
 {
 	if (!changes(e, discarded))
 		return;
 	unsigned char *bytes = bytes_of(log, e, discarded);
-	write_at(image, bytes, e->len_bytes, e->offset);
-	put_back(log, e, bytes, image);
+	writes_log_put(image, bytes, e->len_bytes, e->offset);
+	free(bytes);
+}
+
+static uint64_t draw(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+void writes_log_apply_some(const struct writes_log *log, const struct writes_entry *e, int image, enum writes_discarded discarded,
+                           uint64_t *chance)
+{
+	enum { NONE, ALL, FIRST, ANY, N_WAYS } how = draw(chance) % N_WAYS;
+	uint64_t n_sectors = e->len_bytes / SECTOR;
+
+	if (!changes(e, discarded) || how == NONE)
+		return;
+	unsigned char *bytes = bytes_of(log, e, discarded);
+	uint64_t n_first = how == FIRST ? draw(chance) % n_sectors : n_sectors;
+	for (uint64_t i = 0; i < n_first; i++)
+		if (how != ANY || draw(chance) % 2 == 0)
+			writes_log_put(image, bytes + i * SECTOR, SECTOR, e->offset + i * SECTOR);
 	free(bytes);
 }
