@@ -98,8 +98,9 @@ struct quire_log_open_options {
 
 /* Opens a log, once at a time: -EBUSY. Reads the footers of its sealed segments, with their keys, and the records of the others,
  * finds the end, and goes on from there. In a store that is open read-only the log is: what is durable when it is opened. Blocks.
- * opts may be NULL. -ENOENT, -EBADMSG: a record that was durable is damaged (err says where), or a segment is missing;
- * -EUCLEAN: a broken structure; -ENOMEM. A torn record at the end is no error: it was never acknowledged. */
+ * opts may be NULL. A record that was durable and is damaged is lost, alone: whoever moves to it gets -EBADMSG, then and for good; a log that
+ * is opened to write puts a mark in its place. A torn record at the end is no error: it was never acknowledged. -ENOENT; -EBADMSG: a segment
+ * is missing, or so damaged that nobody can tell what was in it (err says where); -EUCLEAN: a broken structure; -ENOMEM. */
 int quire_log_open(struct quire_store *store, const char *name, const struct quire_log_open_options *opts,
                    struct quire_log **ret_log, struct quire_error *err);
 
@@ -188,7 +189,7 @@ int64_t quire_log_next(struct quire_log_cursor *cursor, struct quire_log_record 
 int64_t quire_log_prev(struct quire_log_cursor *cursor, struct quire_log_record *ret, struct quire_op *op);
 
 /* After the last move gave -EBADMSG, -EIO or -EUCLEAN: in words, which record it was of, and where that lies: object, class, the
- * offset of the bad page. -ENODATA: it did not, or the record is of a segment that is not sealed. Not during another call. */
+ * offset of the bad page, or of the record, if that was lost before its segment was sealed. -ENODATA: it did not. Not during another call. */
 int quire_log_cursor_error(const struct quire_log_cursor *cursor, struct quire_error *ret);
 
 /* The next n records, or fewer, but one at least if there is one: those that lie in what is pinned for the first. All of them are
@@ -208,7 +209,7 @@ int quire_log_seek_time(struct quire_log_cursor *cursor, uint64_t time_ns);
 /* The number of the newest record with that key that is visible, or durable, when it is called or later: quire_log_seek
  * goes there. Completes with 0, or -ENOENT: there is none; ret_lsn is written before, key borrowed until then. Where the record is
  * looked at, since two keys may have one hash, it waits like quire_log_next, and fails like it. -EBADMSG also: neither the list of
- * keys nor the records of a sealed segment could be read when the log was opened, and what is asked for may have been there.
+ * keys nor the records of a sealed segment could be read when the log was opened, or a record is lost, and what is asked for may have been there.
  * -ENOTSUP: a log without keys, or a sealed record without a cache; -EINVAL: no such length; -ENOMEM. */
 int quire_log_find_key(struct quire_log *log, enum quire_log_mark mark, const void *key, size_t key_bytes,
                        uint64_t *ret_lsn, struct quire_op *op);

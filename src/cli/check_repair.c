@@ -1,5 +1,6 @@
 /* check_repair.c - `quire check --repair`: the store's own repair, then the logs in which something is to be made again are opened, which
- * does that; then it is looked at once more, since only what isn't found any more is repaired.
+ * does that; then it is looked at once more, since only what isn't found any more is repaired. Records that are lost get a mark in their
+ * place in the same way, and are lost all the same.
  *
  * A dry run has the store open to read: opening a log makes again in memory what would be made again on the medium.
  */
@@ -78,6 +79,7 @@ static void keep(struct repair *r, const struct quire_repair_finding *f)
 		return;
 	}
 	w->finding = *f;
+	w->lost = f->lost_bytes != 0;
 	w->finding.text = w->text;
 	*r->last = w;
 	r->last = &w->next;

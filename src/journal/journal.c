@@ -42,6 +42,7 @@ static void journal_free(struct journal *j)
 	segment_list_fini(&j->segments);
 	free(j->groups[0].memory);
 	free(j->groups[1].memory);
+	free(j->found.mends);
 	free(j);
 }
 
@@ -134,6 +135,9 @@ static void take_over(struct journal *j, struct scan *s, bool clear)
 	j->found.before_segment = s->before.segment;
 	j->found.before_proven = s->before.proven;
 	j->found.before_end = s->before.end;
+	j->found.mends = s->mends;
+	j->found.n_mends = s->n_mends;
+	s->mends = NULL;
 	j->first = s->first;
 	j->segment = s->segment;
 	j->next = s->next;
@@ -151,6 +155,7 @@ static void take_over(struct journal *j, struct scan *s, bool clear)
 	/* Behind the end a scan may have left what it looked at there. */
 	if (j->memory != NULL)
 		memset(j->memory + s->at.offset, 0, j->o.segment_bytes - s->at.offset);
+	journal_mend_memory(j);
 }
 
 /* Makes a part of a segment durable as it is, and clears what follows it in its last block; also if there is no part
@@ -216,6 +221,8 @@ int journal_go_on(struct journal *j, struct quire_error *err)
 {
 	quire_assert(j->read_only);
 	int rc = need_groups(j, err);
+	if (rc == 0 && j->found.n_mends > 0 && (rc = journal_mend_medium(j)) < 0)
+		return quire_fail(err, rc, "%s: mending a log", j->o.device->name);
 	if (rc == 0)
 		rc = begin_session(j, err);
 	if (rc == 0)

@@ -87,7 +87,12 @@ struct journal_options {
 	                            * to it), and so does the journal's NEXT: every record begins with a block */
 	bool damaged_too;          /* with whole_blocks: what is damaged, but was durable, does not end a scan: its record is given to fn, too, its
 	                            * place marked so. Type 0: its header is damaged as well, and len_bytes reach to the next one's. Who can make nothing of
-	                            * it returns -EBADMSG. It still ends if the journal's own records are damaged, or a segment's header */
+	                            * it returns -EBADMSG. The journal's own records and headers are made again, in memory, and on the medium when the
+	                            * journal is written to, as far as they are known from elsewhere (salvage.c) */
+	uint16_t lost_type;        /* the same for other logs; not 0: each record that is damaged, but was durable, is given to fn with this type, and as
+	                            * damaged; payload NULL. On the medium, when the journal is written to, such records take their place */
+	const uint64_t *known;     /* borrowed while it is opened: segments, one of which may come next where it is damaged which; n_known of them */
+	unsigned n_known;
 	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own, another at
 	                            * each create and open, as what was torn is told by its salt */
 };
@@ -105,6 +110,7 @@ struct journal_recovery {
 	enum journal_outcome end;  /* what was found behind the last valid record */
 	struct journal_place at;   /* there */
 	uint64_t n_records, n_segments, n_bytes; /* read */
+	uint64_t n_mended;         /* of the journal's own records and headers, which were damaged: journal_options.damaged_too, lost_type */
 };
 
 /* Opens a log by its first segment: reads it from there, each valid record to fn (NULL allowed), finds the end of the

@@ -46,6 +46,8 @@ struct journal {
 		uint32_t proven, session; /* as in struct scan, at the end */
 		uint64_t before_segment;  /* the one before the last, and the same of it */
 		uint32_t before_proven, before_end;
+		struct scan_mend *mends;  /* owned */
+		uint64_t n_mends;
 	} found;                      /* when it was opened; for journal_go_on */
 
 	uint64_t next_no;             /* of the next record */
@@ -115,6 +117,12 @@ void journal_moved(struct journal *j);
 
 /* Unlocks, and completes whoever became ready. */
 void journal_unlock(struct journal *j);
+
+/* ---- mend.c ---- */
+
+void journal_mend_memory(const struct journal *j); /* that of the owner */
+/* The medium, durably; before anything is appended, and with the buffers of groups that have not begun. */
+int journal_mend_medium(struct journal *j);
 
 /* ---- append.c ---- */
 

@@ -27,6 +27,8 @@
  * durable ends only grow, and the chain's end after a cut is never before the last of them. Every
  * group_start ever written into the segment, by whatever session, is such a durable end: not beyond P.
  *
+ * What is CORRUPT ends the chain as well, unless its owner can live with damage: see salvage.c.
+ *
  * No damage of what was acknowledged passes for an end, unless it takes everything that was written after
  * it as well: the last group of all leaves no witness, and is TORN.
  *
@@ -95,9 +97,7 @@ int scan_check_options(const struct journal_options *o, uint64_t segment, struct
 
 /* ---- evidence ---- */
 
-/* Looks through `segment` from offset on. */
-static int look(struct scan *s, const struct frame_segment *segment, uint32_t offset,
-                struct frame_sighting *sighting)
+int scan_look(struct scan *s, const struct frame_segment *segment, uint32_t offset, struct frame_sighting *sighting)
 {
 	uint32_t end = s->o->segment_bytes;
 
@@ -116,20 +116,27 @@ static int look(struct scan *s, const struct frame_segment *segment, uint32_t of
 	return 0;
 }
 
+int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret)
+{
+	int rc = scan_read_window(s, segment, 0, NULL);
+
+	if (rc < 0)
+		return rc;
+	rc = frame_segment_decode(s->o, segment, (const void *)s->window, ret, NULL);
+	s->window_len = 0;
+	return rc == 0;
+}
+
 /* Is there anything of the life that NEXT announced? 1, 0, or a negative errno. */
 static int next_was_begun(struct scan *s)
 {
 	struct frame_segment found;
 	struct frame_sighting sighting = {0};
-	int rc = scan_read_window(s, s->next.offset, 0, NULL);
+	int rc = scan_peek_header(s, s->next.offset, &found);
 
-	if (rc < 0)
+	if (rc < 0 || (rc == 1 && found.salt == s->next.salt && found.key == s->next.key))
 		return rc;
-	rc = frame_segment_decode(s->o, s->next.offset, (const void *)s->window, &found, NULL);
-	s->window_len = 0;
-	if (rc == 0 && found.salt == s->next.salt && found.key == s->next.key)
-		return 1;
-	rc = look(s, &s->next, FRAME_BLOCK_BYTES, &sighting);
+	rc = scan_look(s, &s->next, FRAME_BLOCK_BYTES, &sighting);
 	return rc < 0 ? rc : sighting.any;
 }
 
@@ -138,7 +145,7 @@ static int judge(struct scan *s, enum journal_outcome named)
 {
 	struct frame_sighting sighting = {0};
 	uint32_t from = s->at.offset == 0 ? FRAME_BLOCK_BYTES : s->at.offset + FRAME_ALIGN;
-	int rc = look(s, &s->segment, from, &sighting);
+	int rc = scan_look(s, &s->segment, from, &sighting);
 
 	if (rc < 0)
 		return rc;
@@ -227,12 +234,11 @@ static int enter_next(struct scan *s)
 	return block->salt == htole32(want.salt) ? JOURNAL_TORN : JOURNAL_STALE;
 }
 
-/* Takes one of the journal's own records. JOURNAL_VALID: go on. */
-static int take_own(struct scan *s, const struct frame_record *r, const void *payload)
+int scan_take_own(struct scan *s, uint16_t type, const void *payload)
 {
-	if (r->type == FRAME_NEXT && s->o->elsewhere)
+	if (type == FRAME_NEXT && s->o->elsewhere)
 		return JOURNAL_VALID;
-	if (r->type == FRAME_NEXT) {
+	if (type == FRAME_NEXT) {
 		int rc = s->next_known ? -EUCLEAN : frame_next_decode(s->o, payload, &s->next);
 		if (rc == 0 && s->next.no != s->segment.no + 1)
 			rc = -EUCLEAN;
@@ -245,7 +251,8 @@ static int take_own(struct scan *s, const struct frame_record *r, const void *pa
 	s->linked = true;
 	if (s->single)
 		return JOURNAL_VALID;
-	if (!s->next_known)
+	/* Without a salt nobody can tell what is there. */
+	if (!s->next_known || s->next.salt == 0)
 		return quire_fail(s->err, -EUCLEAN, "%s: the log segment at %llu ends and names no next one",
 		                  s->o->device->name, (unsigned long long)s->segment.offset);
 	s->linked = false;
@@ -268,7 +275,7 @@ static int step(struct scan *s, struct scan_record *ret)
 	s->at.offset += (uint32_t)frame_bytes(r.len_bytes);
 	if (r.type < FRAME_FIRST_FOREIGN_TYPE) {
 		ret->type = 0;
-		return take_own(s, &r, payload);
+		return scan_take_own(s, r.type, payload);
 	}
 	s->at.record_no++;
 	s->n_records++;
@@ -288,68 +295,6 @@ static int step_again(struct scan *s, struct scan_record *ret)
 	return take_header(s) ? JOURNAL_VALID : JOURNAL_CORRUPT;
 }
 
-/* ---- over what is damaged ---- */
-
-/* Where the record behind one without a header begins: the first that has the next number. It is known that there is one, which was written right
- * behind the end of what is lost, and what an earlier session may have left there lies further on, or was written over. So the first is it, of whatever
- * session: what is lost may have been the first of that. */
-static int find_next(struct scan *s, uint32_t *ret_offset, uint32_t *ret_session)
-{
-	uint32_t index = (uint32_t)(s->at.record_no - s->segment.first_record_no) + 1;
-	struct frame_record r;
-
-	for (uint32_t at = s->at.offset + FRAME_BLOCK_BYTES; at < s->o->segment_bytes; at += FRAME_BLOCK_BYTES) {
-		int rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
-		if (rc < 0)
-			return rc;
-		if (frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), &r) == FRAME_VALID && r.index == index) {
-			*ret_offset = at;
-			*ret_session = r.session;
-			return JOURNAL_VALID;
-		}
-	}
-	return JOURNAL_CORRUPT;
-}
-
-/* What is at s->at was durable, and is damaged; what is behind it is not. CORRUPT: it is, or that can't be told. */
-static int step_over(struct scan *s, struct scan_record *ret)
-{
-	struct frame_record r = {.type = 0};
-	const uint8_t *payload;
-	uint32_t end = 0;
-
-	if (s->at.offset == 0)
-		return JOURNAL_CORRUPT;
-	int rc = scan_need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES);
-	if (rc < 0)
-		return rc;
-	bool has_header = frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, scan_in_window(s, s->at.offset), &r) == FRAME_VALID &&
-	                  (r.session == s->session || (r.flags & FRAME_FLAG_FIRST) != 0) &&
-	                  r.index == s->at.record_no - s->segment.first_record_no;
-	if (has_header && r.type < FRAME_FIRST_FOREIGN_TYPE)
-		return JOURNAL_CORRUPT;
-	if (!has_header) {
-		uint32_t session = 0;
-		rc = find_next(s, &end, &session);
-		if (rc != JOURNAL_VALID)
-			return rc;
-		r = (struct frame_record){.session = session, .group_start = s->proven,
-		                          .len_bytes = end - s->at.offset - JOURNAL_RECORD_HEADER_BYTES};
-	}
-	rc = scan_payload(s, (uint32_t)(frame_bytes(r.len_bytes) - JOURNAL_RECORD_HEADER_BYTES), &payload);
-	if (rc < 0)
-		return rc;
-	*ret = (struct scan_record){.at = s->at, .type = r.type, .len_bytes = r.len_bytes, .payload = payload};
-	ret->at.damaged = true;
-	s->session = r.session;
-	s->proven = r.group_start;
-	s->n_bytes += frame_bytes(r.len_bytes);
-	s->at.offset += (uint32_t)frame_bytes(r.len_bytes);
-	s->at.record_no++;
-	s->n_records++;
-	return JOURNAL_VALID;
-}
-
 /* The next record, the journal's own left out: JOURNAL_VALID. Another outcome: the end, at s->at. A negative
  * errno: reading failed. At the end of a single segment that is full: JOURNAL_VALID with s->linked. */
 static int scan_next(struct scan *s, struct scan_record *ret)
@@ -359,13 +304,13 @@ static int scan_next(struct scan *s, struct scan_record *ret)
 	ret->type = 0;
 	ret->at.damaged = false;
 	while (rc == JOURNAL_VALID && ret->type == 0 && !ret->at.damaged && !s->linked) {
-		rc = step(s, ret);
+		rc = s->n_lost > 0 || s->link_lost ? scan_give_lost(s, ret) : step(s, ret);
 		if (rc > JOURNAL_VALID)
 			rc = judge(s, (enum journal_outcome)rc);
 		if (rc == JOURNAL_CORRUPT)
 			rc = step_again(s, ret);
-		if (rc == JOURNAL_CORRUPT && s->o->damaged_too)
-			rc = step_over(s, ret);
+		if (rc == JOURNAL_CORRUPT && (s->o->damaged_too || s->o->lost_type != 0))
+			rc = scan_salvage(s, ret);
 	}
 	return rc;
 }
@@ -402,6 +347,7 @@ void scan_fini(struct scan *s)
 	scan_drop_ahead(s);
 	free(s->own_window);
 	free(s->big);
+	free(s->mends);
 	segment_list_fini(&s->segments);
 }
 
@@ -438,5 +384,6 @@ void scan_report(const struct scan *s, int outcome, struct journal_recovery *ret
 		.n_records = s->n_records,
 		.n_segments = s->segments.n,
 		.n_bytes = s->n_bytes,
+		.n_mended = s->n_mended,
 	};
 }

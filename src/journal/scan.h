@@ -14,6 +14,15 @@ int segment_list_reserve(struct segment_list *list, uint64_t n_more); /* -ENOMEM
 int segment_list_add(struct segment_list *list, uint64_t offset);     /* -ENOMEM */
 void segment_list_fini(struct segment_list *list);
 
+/* Bytes that are to stand where a scan met damage, so that the next one does not: see salvage.c. */
+struct scan_mend {
+	struct frame_segment segment;
+	uint32_t offset;                 /* 0: the segment's header, which is made of the above */
+	uint32_t len_bytes, n_zeros;     /* behind these */
+	bool names_next;                 /* a NEXT of a segment that was not begun: it gets another salt */
+	_Alignas(8) uint8_t bytes[FRAME_NEXT_BYTES];
+};
+
 struct scan {
 	const struct journal_options *o; /* borrowed: as long as the scan */
 	struct quire_error *err;         /* borrowed, or NULL */
@@ -33,6 +42,11 @@ struct scan {
 	bool linked;                     /* single: a LINK was met */
 	struct segment_list segments;    /* owned; next is not among them */
 	uint64_t n_records, n_bytes;
+	struct scan_mend *mends;         /* owned; in the chain's order */
+	uint64_t n_mends, mends_capacity;
+	uint64_t n_mended;               /* of them, of the journal's own */
+	uint32_t n_lost, lost_end;       /* records at s->at that are lost, and where the last one ends */
+	bool link_lost;                  /* behind them the LINK is to be gone over */
 
 	uint8_t *own_window;             /* owned; device memory */
 	uint8_t *window;                 /* that, or in the owner's memory of the segment (segment_memory) */
@@ -65,7 +79,21 @@ void scan_report(const struct scan *s, int outcome, struct journal_recovery *ret
 /* A log's options, and that of its first segment, are possible: 0, -EINVAL. */
 int scan_check_options(const struct journal_options *o, uint64_t segment, struct quire_error *err);
 
-/* ---- scan_window.c, for scan.c ---- */
+/* ---- scan.c, for salvage.c ---- */
+
+/* Looks through `segment` from offset on. */
+int scan_look(struct scan *s, const struct frame_segment *segment, uint32_t offset, struct frame_sighting *sighting);
+int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret); /* 1; 0: there is none; or a negative errno */
+/* One of the journal's own records. JOURNAL_VALID: go on. */
+int scan_take_own(struct scan *s, uint16_t type, const void *payload);
+
+/* ---- salvage.c, for scan.c ---- */
+
+/* What is at s->at was durable, and is damaged: on, over it. JOURNAL_CORRUPT: that can't be. */
+int scan_salvage(struct scan *s, struct scan_record *ret);
+int scan_give_lost(struct scan *s, struct scan_record *ret); /* the next of s->n_lost, or over the LINK behind them */
+
+/* ---- scan_window.c, for scan.c and salvage.c ---- */
 
 /* The owner's memory of the segment, if what is read of it is to be kept; NULL. Of one that is only looked into, nothing is. */
 uint8_t *scan_kept_memory(const struct scan *s, uint64_t segment);

@@ -33,6 +33,7 @@ struct quire_log_cursor {
 	uint64_t at_lsn;           /* a record of seg */
 	uint32_t at_offset;
 	struct log_window window;  /* of seg, if it is sealed */
+	bool is_lost;              /* that record, not what lies around it */
 	struct {
 		int error;             /* 0: the last move met no damage */
 		uint64_t lsn, id, offset;
@@ -198,6 +199,7 @@ static int give(struct quire_log_cursor *c, bool may_wait, struct quire_log_reco
 		rc = peek(c, c->at_offset, h.bytes, may_wait, &at);
 	if (rc == 0)
 		rc = log_record_split(h.type, at + JOURNAL_RECORD_HEADER_BYTES, h.len_bytes, &r);
+	c->is_lost = at != NULL && h.type == FORMAT_LOG_LOST;
 	if (rc < 0)
 		return rc;
 	c->window.n_given += c->image == NULL;
@@ -253,16 +255,16 @@ static unsigned give_more(struct quire_log_cursor *c, uint64_t limit, struct qui
 static void note_damage(struct quire_log_cursor *c, uint64_t lsn, int error)
 {
 	c->damage.error = 0;
-	if (c->seg == NULL || c->image != NULL || (error != -EBADMSG && error != -EIO && error != -EUCLEAN))
+	if (c->seg == NULL || (c->image != NULL && !c->is_lost) || (error != -EBADMSG && error != -EIO && error != -EUCLEAN))
 		return;
 	log_lock(c->log); /* a segment that is moved gets another id and object */
-	if (c->seg->object != NULL) {
+	if (c->image != NULL || c->seg->object != NULL) {
 		c->damage.error = error;
 		c->damage.lsn = lsn;
 		c->damage.id = c->seg->id;
-		c->damage.class_no = object_class(c->seg->object);
-		/* Of a broken structure that its checksums vouch for, the record. */
-		c->damage.offset = error == -EUCLEAN ? c->at_offset : c->window.bad_offset;
+		c->damage.class_no = c->image != NULL ? c->seg->class_no : object_class(c->seg->object);
+		/* Of what the segment's checksums vouch for, the record. */
+		c->damage.offset = error == -EUCLEAN || c->is_lost ? c->at_offset : c->window.bad_offset;
 	}
 	log_unlock(c->log);
 }
@@ -293,6 +295,7 @@ static int64_t move(struct quire_log_cursor *c, bool back, bool may_wait, struct
 	if (back ? c->lsn == first : c->lsn >= limit_of(c))
 		return 0;
 	uint64_t lsn = back ? c->lsn - 1 : c->lsn;
+	c->is_lost = false;
 	int rc = go_to(c, lsn, may_wait);
 	if (rc == 0)
 		rc = give(c, may_wait, ret);

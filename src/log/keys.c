@@ -14,7 +14,8 @@
  * When the log is opened the lists behind the footers of sealed segments are put in (store/log_keys.c), then the records of the
  * others. A list has what is needed: for each hash its last record of the segment, unless a durable one behind the
  * segment has the hash too. If a list did not fit, or is damaged, the segment's records are read instead. If these are damaged as
- * well, the log is opened all the same: what is found behind that segment is right, anything else is -EBADMSG.
+ * well, the log is opened all the same: what is found behind that segment is right, anything else is -EBADMSG. So it is with single records
+ * that are lost: they may have had any key.
  *
  * What is trimmed. A record below first_lsn is as none. Its entry goes when the table needs room, or by the sweep after a removal,
  * which is kept in proportion to what was removed.
@@ -167,6 +168,13 @@ static uint64_t what_was_before(const struct log_keys *k, uint64_t lsn)
 
 /* ---- what goes in ---- */
 
+/* What is below may lack keys. */
+static void note_lost(struct log_keys *k, uint64_t end_lsn)
+{
+	if (k->damaged_end < end_lsn)
+		k->damaged_end = end_lsn;
+}
+
 /* One record. Lock held. */
 static int take(struct quire_log *log, const struct quire_log_record *r, uint64_t lsn, uint64_t durable)
 {
@@ -193,7 +201,9 @@ static int pass(const struct quire_log *log, const uint8_t *bytes, uint32_t *off
 		return -EUCLEAN;
 	const uint8_t *at = bytes + *offset;
 	int rc = log_header(at, *offset, segment_bytes, ret_header);
-	if (rc == 0 && log_is_record(ret_header->type))
+	if (rc == 0 && ret_header->type == FORMAT_LOG_LOST)
+		*ret = (struct quire_log_record){.key = NULL};
+	else if (rc == 0 && log_is_record(ret_header->type))
 		rc = log_record_split(ret_header->type, at + JOURNAL_RECORD_HEADER_BYTES, ret_header->len_bytes, ret);
 	if (rc < 0)
 		return rc;
@@ -230,6 +240,8 @@ static int take_some(struct quire_log *log, uint64_t end_lsn)
 			rc = pass(log, k->seg->image->bytes, &offset, &h, &r);
 		if (rc == 1) {
 			rc = take(log, &r, k->next_lsn, durable);
+			if (h.type == FORMAT_LOG_LOST)
+				note_lost(k, k->next_lsn + 1);
 			k->next_lsn += rc == 0;
 			n++;
 		}
@@ -272,8 +284,13 @@ int log_keys_hear(void *arg, const struct journal_place *at, uint16_t type, cons
 {
 	struct quire_log *log = arg;
 	struct quire_log_record r;
-	int rc = log_record_split(type, payload, len_bytes, &r);
 
+	if (type == FORMAT_LOG_LOST) {
+		if (log->keys != NULL)
+			note_lost(log->keys, at->record_no + 1);
+		return 0;
+	}
+	int rc = log_record_split(type, payload, len_bytes, &r);
 	return rc < 0 || log->keys == NULL ? rc : take(log, &r, at->record_no, UINT64_MAX);
 }
 
@@ -288,8 +305,7 @@ static int read_records(struct log_segment *seg)
 	(void)account(log);
 	if (rc == -ENOMEM || rc == JOURNAL_VALID)
 		return rc;
-	if (log->keys->damaged_end < seg->footer.end_no)
-		log->keys->damaged_end = seg->footer.end_no;
+	note_lost(log->keys, seg->footer.end_no);
 	return 0;
 }
 
@@ -309,7 +325,10 @@ int log_keys_load(struct log_segment *seg)
 	struct quire_log *log = seg->log;
 	struct store_log_key *keys = NULL;
 
-	if (log->keys == NULL || seg->footer.n_keys == 0)
+	if (log->keys == NULL)
+		return 0;
+	note_lost(log->keys, seg->footer.lost_end);
+	if (seg->footer.n_keys == 0)
 		return 0;
 	if (seg->footer.n_keys == FORMAT_LOG_KEYS_UNLISTED)
 		return read_records(seg);

@@ -28,9 +28,9 @@ static inline uint32_t log_keyed_head_bytes(uint32_t key_bytes)
 	return (LOG_KEY_AT + key_bytes + 7) & ~7u;
 }
 
-static inline bool log_is_record(uint16_t type)
+static inline bool log_is_record(uint16_t type) /* it has a number */
 {
-	return type == FORMAT_LOG_RECORD || type == FORMAT_LOG_KEYED_RECORD;
+	return type == FORMAT_LOG_RECORD || type == FORMAT_LOG_KEYED_RECORD || type == FORMAT_LOG_LOST;
 }
 
 /* Bytes of a segment in memory, as they are on the medium, or will be; zeros behind them. */
@@ -197,7 +197,7 @@ struct log_header {
 };
 /* The record at `offset`, of which `at` are the first 32 bytes. -EUCLEAN: it ends behind end_bytes. Any thread, no lock. */
 int log_header(const uint8_t *at, uint32_t offset, uint32_t end_bytes, struct log_header *ret);
-/* Parts of a record's payload; not the lsn. -EUCLEAN. */
+/* Parts of a record's payload; not the lsn. -EBADMSG: it is lost; -EUCLEAN. */
 int log_record_split(uint16_t type, const uint8_t *payload, uint32_t len_bytes, struct quire_log_record *ret);
 
 /* ---- upkeep.c ---- */

@@ -9,6 +9,9 @@
  * that is damage. So a footer is never missed; it saves reading. A list of keys that is damaged behind a good footer is read around, and
  * made again likewise, if the records are whole and the store can be written.
  *
+ * What was durable and is damaged behind that is lost, and nothing else: the journal puts a record that says so in the place of each
+ * (journal/salvage.c), in the images, and on the medium if the log is opened to be written. Reading it is -EBADMSG.
+ *
  * What is held against each other: numbers of segments and records, from one to the next. A segment that is missing, there twice,
  * or another's, is refused.
  */
@@ -28,7 +31,8 @@ struct opening {
 	struct quire_error *err;
 	unsigned first_open;      /* of log->segments: where the journal begins */
 	uint64_t done_bytes, told_bytes, all_bytes;
-	uint64_t *chain;          /* owned: offsets, as the journal says */
+	uint64_t *known;          /* owned: offsets of those behind first_open, as the list says */
+	uint64_t *chain;          /* owned: the same, as the journal says */
 	unsigned n_chain;
 };
 
@@ -226,7 +230,7 @@ static int hear(void *arg, const struct journal_place *at, uint16_t type, const 
 	struct opening *op = arg;
 	struct quire_log_record r;
 
-	if (log_record_split(type, payload, len_bytes, &r) < 0)
+	if (type != FORMAT_LOG_LOST && log_record_split(type, payload, len_bytes, &r) < 0)
 		return quire_fail(op->err, -EUCLEAN, "log %s: record %llu is of type %u, and of %u bytes", op->log->info.name,
 		                  (unsigned long long)at->record_no, type, len_bytes);
 	op->log->n_recovered++;
@@ -242,6 +246,13 @@ static int open_journal(struct opening *op)
 	if (op->first_open == log->n)
 		return quire_fail(op->err, -EBADMSG, "log %s: its tail is missing", log->info.name);
 	journal_options(log, &o);
+	o.lost_type = FORMAT_LOG_LOST;
+	o.n_known = log->n - op->first_open;
+	o.known = op->known = calloc(o.n_known, sizeof(op->known[0]));
+	if (op->known == NULL)
+		return quire_fail(op->err, -ENOMEM, "log %s", log->info.name);
+	for (unsigned i = 0; i < o.n_known; i++)
+		op->known[i] = log->segments[op->first_open + i]->offset;
 	if (op->err != NULL)
 		op->err->code = 0;
 	int rc = journal_open(&o, log->segments[op->first_open]->offset, true, hear, op, NULL, &log->journal, &why);
@@ -354,6 +365,7 @@ static int run(struct opening *op)
 	    (journal_segment_durable(log->journal) > atomic_load(&log->seal_no) || log_destaging_is_due(log)))
 		log_kick_upkeep(log);
 	log_unlock(log);
+	free(op->known);
 	free(op->chain);
 	if (rc == 0 && (rc = log_keys_take(log, journal_n_visible(log->journal))) < 0)
 		rc = quire_fail(op->err, rc, "log %s: its keys", log->info.name);

@@ -148,6 +148,8 @@ int log_header(const uint8_t *at, uint32_t offset, uint32_t end_bytes, struct lo
 	if (ret->len_bytes > end_bytes || offset + frame_bytes(ret->len_bytes) > end_bytes)
 		return -EUCLEAN;
 	ret->bytes = (uint32_t)frame_bytes(ret->len_bytes);
+	if (ret->type == FORMAT_LOG_LOST)
+		return 0;
 	if (log_is_record(ret->type))
 		return ret->len_bytes < sizeof(struct log_record_le) ? -EUCLEAN : 0;
 	return ret->type == FRAME_NEXT || ret->type == FRAME_LINK ? 0 : -EUCLEAN;
@@ -159,6 +161,8 @@ int log_record_split(uint16_t type, const uint8_t *payload, uint32_t len_bytes, 
 	struct log_record_le le;
 	uint16_t key_bytes = 0;
 
+	if (type == FORMAT_LOG_LOST)
+		return -EBADMSG;
 	if (len_bytes < head_bytes)
 		return -EUCLEAN;
 	memcpy(&le, payload, sizeof(le));
@@ -183,6 +187,7 @@ int log_record_split(uint16_t type, const uint8_t *payload, uint32_t len_bytes, 
 	return 0;
 }
 
+/* payload: NULL of one that is lost, which has no time. */
 static void pass_record(struct log_segment *seg, const uint8_t *payload)
 {
 	struct store_log_footer *f = &seg->footer;
@@ -193,13 +198,17 @@ static void pass_record(struct log_segment *seg, const uint8_t *payload)
 	    (f->n_marks == 0 || f->end_bytes - f->marks[f->n_marks - 1].offset >= stride))
 		f->marks[f->n_marks++] = (struct store_log_mark){
 			.index = (uint32_t)(f->end_no - f->first_no), .offset = f->end_bytes, .time = f->last_time};
+	f->end_no++;
+	if (payload == NULL) {
+		f->lost_end = f->end_no;
+		return;
+	}
 	memcpy(&le, payload, sizeof(le));
 	uint64_t time = le64toh(le.time_ns);
-	if (f->end_no == f->first_no)
+	if (f->first_time == 0)
 		f->first_time = time;
 	if (time > f->last_time)
 		f->last_time = time;
-	f->end_no++;
 }
 
 /* first_no, where the walk begins. */
@@ -230,7 +239,7 @@ int log_segment_walk(struct log_segment *seg, uint64_t end_lsn)
 		if (rc < 0)
 			return rc;
 		if (log_is_record(h.type))
-			pass_record(seg, at + JOURNAL_RECORD_HEADER_BYTES);
+			pass_record(seg, h.type == FORMAT_LOG_LOST ? NULL : at + JOURNAL_RECORD_HEADER_BYTES);
 		seg->ended = h.type == FRAME_LINK;
 		f->end_bytes += h.bytes;
 		/* What was read off the medium may have there what an earlier life has left. */

@@ -2,7 +2,12 @@
  *
  * Looked at: the footer of each segment, and each page and checksum of those that are sealed; the records of the others, as who
  * opens the log would read them; that numbers go on from each segment to the next. What is mended when the log is
- * opened, a footer, is a finding all the same.
+ * opened, a footer or what the journal itself has written, is a finding all the same. So is each run of records that are lost, whether something
+ * stands in their place already or not.
+ *
+ * Of the log of volumes, whose segments are in no order, and whose spares may hold what they held in an earlier life, the records of the newest
+ * segment that is not sealed are looked at: all others are sealed once the volumes are closed. What goes on from one to the next is seen by who
+ * opens the volumes.
  *
  * Nobody is kept out of the log meanwhile: its owner may append, seal and remove. Records and footers of what is the log's never
  * change, and a segment that was removed is never the log's again (its id isn't given out twice). So what was found
@@ -11,6 +16,7 @@
 #include "check_internal.h"
 
 #include "../base/crc32c.h"
+#include "../journal/frame.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -32,6 +38,14 @@ struct log_check {
 	unsigned first_open;      /* behind the last that has a footer */
 	bool follows;             /* known is what follows it has: */
 	uint64_t next_no, next_record;
+	uint64_t sealed_end;      /* behind the newest that has a footer */
+	const struct segment *at; /* that is read alone; NULL: the chain is */
+	struct {
+		const struct segment *seg; /* NULL: there are none */
+		uint64_t first, n;
+		uint32_t from, end;
+		bool replaced;    /* on the medium */
+	} lost;                   /* records, one behind the other, that were not told yet */
 };
 
 /* ---- which segments ---- */
@@ -99,6 +113,89 @@ static void found_derived(struct log_check *l, int error, const struct segment *
 		check_settled(l->c, f, "log %s: %s", l->log.settings.name, what);
 }
 
+/* ---- records ---- */
+
+/* Who opens the log to write puts something in the place of what is lost, which is lost then as well. */
+static void tell_lost(struct log_check *l)
+{
+	const struct segment *seg = l->lost.seg;
+
+	if (seg == NULL)
+		return;
+	struct store_finding f = {.error = -EBADMSG, .id = seg->id, .class_no = seg->class_no, .offset = seg->offset + l->lost.from,
+	                          .from = l->lost.from, .n_bytes = l->lost.end - l->lost.from};
+	f.remedy = l->lost.replaced || l->log.settings.volumes || l->c->how->repair == STORE_REPAIR_NO ? STORE_LOST : STORE_REOPEN;
+	if (is_there(l, seg))
+		check_settled(l->c, f, "log %s: %llu records from %llu on", l->log.settings.name, (unsigned long long)l->lost.n,
+		              (unsigned long long)l->lost.first);
+	l->lost.seg = NULL;
+}
+
+static const struct segment *segment_at(const struct log_check *l, uint64_t offset)
+{
+	for (unsigned i = l->first_open; i < l->n; i++)
+		if (l->segments[i].offset == offset)
+			return &l->segments[i];
+	return &l->segments[l->first_open];
+}
+
+static void take_lost(struct log_check *l, const struct journal_place *at, uint32_t len_bytes)
+{
+	const struct segment *seg = l->at != NULL ? l->at : segment_at(l, at->segment);
+
+	if (l->lost.seg != seg || l->lost.end != at->offset || l->lost.replaced == at->damaged) {
+		tell_lost(l);
+		l->lost.seg = seg;
+		l->lost.first = at->record_no;
+		l->lost.n = 0;
+		l->lost.from = at->offset;
+		l->lost.replaced = !at->damaged;
+	}
+	l->lost.n++;
+	l->lost.end = at->offset + (uint32_t)frame_bytes(len_bytes);
+}
+
+static int take_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
+{
+	struct log_check *l = arg;
+
+	if (at->damaged || (type == FORMAT_LOG_LOST && !l->log.settings.volumes))
+		take_lost(l, at, len_bytes);
+	else if (!l->log.settings.volumes &&
+	         ((type != FORMAT_LOG_RECORD && type != FORMAT_LOG_KEYED_RECORD) || len_bytes < FORMAT_LOG_TIME_BYTES))
+		return -EUCLEAN;
+	return check_record(l->c, at, type, payload, len_bytes);
+}
+
+static struct journal_options options(struct log_check *l)
+{
+	static const struct journal_ops none = {0};
+	struct journal_options o;
+
+	store_log_journal(&l->log, &o);
+	o.ops = &none;
+	o.damaged_too = l->log.settings.volumes;
+	o.lost_type = l->log.settings.volumes ? 0 : FORMAT_LOG_LOST;
+	return o;
+}
+
+/* A segment by itself: an outcome, and where, or a negative errno. */
+static int scan_alone(struct log_check *l, const struct segment *seg, struct journal_recovery *ret)
+{
+	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
+	struct journal_options o = options(l), placed;
+
+	store_log_journal_of(&l->log, &place, &placed);
+	o.device = placed.device;
+	o.elsewhere = placed.elsewhere;
+	o.lost_type = 0; /* who opens the log does not go over damage there either */
+	l->at = seg;
+	int rc = journal_scan_segment(&o, seg->offset, take_record, l, ret, NULL);
+	tell_lost(l);
+	l->at = NULL;
+	return rc;
+}
+
 /* ---- footers, and what they stand behind ---- */
 
 static uint64_t sums_offset(const struct log_check *l)
@@ -135,9 +232,13 @@ static int check_sums_crc(struct log_check *l, const struct segment *seg, const 
 
 static int check_sealed(struct log_check *l, const struct segment *seg, const struct store_log_footer *f)
 {
+	struct journal_recovery at;
 	struct object *o;
-	int rc = 0;
+	int rc = f->lost_end != 0 ? scan_alone(l, seg, &at) : 0;
 
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	rc = 0;
 	if (l->c->how->structure_only || object_get(l->c->store, seg->id, &o) < 0)
 		return 0;
 	int64_t n_before = l->c->n_found;
@@ -187,38 +288,19 @@ static int check_footer(struct log_check *l, unsigned i)
 	l->first_open = i + 1;
 	l->follows = !l->log.settings.volumes;
 	l->next_no = f.segment_no + 1;
+	if (l->sealed_end < l->next_no)
+		l->sealed_end = l->next_no;
 	l->next_record = f.end_no;
 	return check_sealed(l, seg, &f);
 }
 
-/* ---- records ---- */
-
-static int take_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
-{
-	if ((type != FORMAT_LOG_RECORD && type != FORMAT_LOG_KEYED_RECORD) || len_bytes < FORMAT_LOG_TIME_BYTES)
-		return -EUCLEAN;
-	return check_record(arg, at, type, payload, len_bytes);
-}
-
-static struct journal_options options(struct log_check *l)
-{
-	static const struct journal_ops none = {0};
-	struct journal_options o;
-
-	store_log_journal(&l->log, &o);
-	o.ops = &none;
-	return o;
-}
+/* ---- what has no footer ---- */
 
 /* One that stands before one with a footer, and has none. */
 static int check_lost_footer(struct log_check *l, const struct segment *seg)
 {
-	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
-	struct journal_options o = options(l);
 	struct journal_recovery at = {0};
-
-	store_log_journal_of(&l->log, &place, &o);
-	int rc = journal_scan_segment(&o, seg->offset, take_record, l->c, &at, NULL);
+	int rc = scan_alone(l, seg, &at);
 
 	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
@@ -229,12 +311,36 @@ static int check_lost_footer(struct log_check *l, const struct segment *seg)
 	return 0;
 }
 
-static const struct segment *segment_at(const struct log_check *l, uint64_t offset)
+/* Of a log of volumes. NULL: there is none. */
+static const struct segment *newest_unsealed(struct log_check *l)
 {
-	for (unsigned i = l->first_open; i < l->n; i++)
-		if (l->segments[i].offset == offset)
-			return &l->segments[i];
-	return &l->segments[l->first_open];
+	struct journal_options o = options(l);
+	const struct segment *newest = NULL;
+	uint64_t least = l->sealed_end;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		const struct segment *seg = &l->segments[i];
+		struct frame_segment header;
+		if (seg->sealed || device_read(o.device, seg->offset, l->c->buf, FORMAT_UNIT_BYTES) < 0 ||
+		    frame_segment_decode(&o, seg->offset, (const struct frame_segment_le *)l->c->buf, &header, NULL) < 0 || header.no < least)
+			continue;
+		least = header.no;
+		newest = seg;
+	}
+	return newest;
+}
+
+static int check_newest(struct log_check *l)
+{
+	const struct segment *seg = newest_unsealed(l);
+	struct journal_recovery at = {0};
+	int rc = seg != NULL ? scan_alone(l, seg, &at) : 0;
+
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	if (rc == JOURNAL_CORRUPT || rc == -EIO)
+		found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record in a segment that is not sealed");
+	return 0;
 }
 
 struct chain {
@@ -259,8 +365,16 @@ static int check_tail(struct log_check *l)
 	struct journal *j = NULL;
 	struct segment *first = &l->segments[l->first_open];
 	struct chain chain = {.l = l};
+	uint64_t *known = calloc(l->n - l->first_open, sizeof(known[0]));
 
-	int rc = journal_open(&o, first->offset, true, take_record, l->c, &r, &j, NULL);
+	if (known == NULL)
+		return -ENOMEM;
+	for (o.n_known = 0; o.n_known < l->n - l->first_open; o.n_known++)
+		known[o.n_known] = l->segments[l->first_open + o.n_known].offset;
+	o.known = known;
+	int rc = journal_open(&o, first->offset, true, take_record, l, &r, &j, NULL);
+	free(known);
+	tell_lost(l);
 	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
 	if (rc < 0) {
@@ -268,6 +382,8 @@ static int check_tail(struct log_check *l)
 		found(l, rc, seg, seg->offset == r.at.segment ? r.at.offset : 0, "a record in a segment that is not sealed");
 		return 0;
 	}
+	if (r.n_mended > 0)
+		found_derived(l, -EBADMSG, first, 0, "what its journal itself has written");
 	if (l->follows && (r.at.segment_no - (r.n_segments - 1) != l->next_no || r.at.record_no - r.n_records != l->next_record))
 		found(l, -EBADMSG, first, 0, "the segment before is missing, or not what it was");
 	/* Whoever has it open may have got more since they were listed. */
@@ -286,8 +402,8 @@ static int check_log(struct log_check *l)
 
 	for (unsigned i = 0; i < l->n && rc == 0; i++)
 		rc = check_footer(l, i);
-	if (l->log.settings.volumes) /* what else there is to be seen is seen by who opens it */
-		return rc;
+	if (l->log.settings.volumes)
+		return rc == 0 ? check_newest(l) : rc;
 	for (unsigned i = 0; i < l->first_open && rc == 0; i++)
 		if (!l->segments[i].sealed)
 			rc = check_lost_footer(l, &l->segments[i]);

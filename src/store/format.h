@@ -147,6 +147,8 @@ static_assert(sizeof(struct container_le) == 24 && offsetof(struct container_le,
  * of 8 bytes stand between them. */
 #define FORMAT_LOG_RECORD 16u
 #define FORMAT_LOG_KEYED_RECORD 17u
+/* In the place of one that was damaged before its segment was sealed: it has that one's number, and what is in it means nothing. */
+#define FORMAT_LOG_LOST 18u
 #define FORMAT_LOG_TIME_BYTES 8u
 #define FORMAT_LOG_NAME_BYTES 64u        /* the NUL included */
 #define FORMAT_LOG_MIN_SEGMENT_BYTES 65536u
@@ -271,13 +273,14 @@ struct log_footer_le {
 	uint32_t sums_crc;      /* of the checksums of its pages, one after the other */
 	uint32_t n_keys;        /* or FORMAT_LOG_KEYS_UNLISTED */
 	uint32_t keys_crc;      /* of hashes and numbers */
-	uint8_t zeros[FORMAT_UNIT_BYTES - 120];
+	uint64_t lost_end;      /* behind the last of its records that is a FORMAT_LOG_LOST; 0: none is */
+	uint8_t zeros[FORMAT_UNIT_BYTES - 128];
 };
 static_assert(sizeof(struct log_footer_le) == FORMAT_UNIT_BYTES, "layout");
 static_assert(offsetof(struct log_footer_le, uuid) == 16 && offsetof(struct log_footer_le, log_id) == 32 &&
               offsetof(struct log_footer_le, segment_no) == 56 && offsetof(struct log_footer_le, first_no) == 64 &&
               offsetof(struct log_footer_le, end_bytes) == 96 && offsetof(struct log_footer_le, n_keys) == 112 &&
-              offsetof(struct log_footer_le, zeros) == 120, "layout");
+              offsetof(struct log_footer_le, lost_end) == 120, "layout");
 
 /* ---- where things stand in an object ---- */
 

@@ -111,6 +111,7 @@ static void put_footer(const struct store_log *log, const struct store_log_exten
 	le->sums_crc = htole32(sums_crc);
 	le->n_keys = htole32(f->n_keys);
 	le->keys_crc = htole32(keys_crc);
+	le->lost_end = htole64(f->lost_end);
 	le->crc = htole32(footer_crc(le));
 }
 
@@ -218,6 +219,7 @@ int store_log_tail_decode(const struct store_log *log, const struct store_log_ex
 		.end_no = le64toh(le->end_no),
 		.first_time = le64toh(le->first_time),
 		.last_time = le64toh(le->last_time),
+		.lost_end = le64toh(le->lost_end),
 		.end_bytes = le32toh(le->end_bytes),
 		.sums_crc = le32toh(le->sums_crc),
 		.n_marks = n_marks,

@@ -88,6 +88,7 @@ struct store_log_mark {
 
 struct store_log_footer {
 	uint64_t segment_no, first_no, end_no, first_time, last_time;
+	uint64_t lost_end; /* behind the last record that is lost (FORMAT_LOG_LOST); 0: none is */
 	uint32_t end_bytes;
 	uint32_t n_marks;
 	uint32_t sums_crc; /* of the checksums of its pages; of no interest to seal */

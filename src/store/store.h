@@ -206,7 +206,7 @@ int store_container_close(struct store *s, uint64_t id);
 enum store_remedy {
 	STORE_LOST,    /* nothing has it twice. What is damaged of it is an error, for reads and for nothing else */
 	STORE_REBUILT, /* from what else there is */
-	STORE_REOPEN,  /* a log's, which is made again by who opens that log to write */
+	STORE_REOPEN,  /* a log's, which is made again by who opens that log to write; with n_bytes, records, which get a mark in their place */
 };
 enum store_repair { STORE_REPAIR_NO, STORE_REPAIR_PLAN, STORE_REPAIR_DO };
 

@@ -51,6 +51,18 @@ static const struct journal_ops ops = {
 	.moved = group_moved,
 };
 
+/* Offsets of those that may come next: owned by the caller. */
+static uint64_t *list_open(const struct quire_volumes *g, unsigned *ret_n)
+{
+	uint64_t *offsets = calloc(g->n_young + 1, sizeof(offsets[0]));
+
+	*ret_n = 0;
+	for (unsigned i = 0; offsets != NULL && i < g->n_young; i++)
+		if (!g->young[i]->is_object)
+			offsets[(*ret_n)++] = g->young[i]->offset;
+	return offsets;
+}
+
 static int open_journal(struct quire_volumes *g, struct quire_error *err)
 {
 	struct redo redo = {.g = g, .err = err};
@@ -69,12 +81,17 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	o.ops = &ops;
 	o.owner = g;
 	o.damaged_too = true;
+	uint64_t *known = list_open(g, &o.n_known);
+	if (known == NULL)
+		return quire_fail(err, -ENOMEM, "volumes");
+	o.known = known;
 	int rc = journal_open(&o, first != NULL ? first->offset : 0, true, redo_record, &redo, &found, &j, err);
 	if (rc == 0 && redo.lost_sums != NULL) {
 		journal_close(j);
 		rc = redo_fail_lost(&redo, &redo.lost);
 	}
 	redo_fini(&redo);
+	free(known);
 	if (rc < 0)
 		return rc;
 	if (found.at.segment_no < g->from_no || (found.at.segment_no == g->from_no && found.at.offset < g->from_offset))

@@ -100,6 +100,21 @@ class Repair(WithStore):
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"records in it, are damaged", done.stderr)
 
+    def test_records_at_the_end_of_a_log(self):
+        """What was not sealed yet: a record is lost, and told by its range; all others are read."""
+        self.good("log", "create", self.store, "events", "--segment", "64K")
+        for i in range(6):
+            self.good("log", "append", self.store, "events", input=b"record %d %s\n" % (i, b"x" * 1000))
+        self.flip(b"record 2 ")
+        findings, rebuilt, lost = self.plan_and_repair(1)
+        self.assertEqual((rebuilt, lost), (0, 1))
+        self.assertEqual(findings, [("lost", "log events: 1 records from 2 on")])
+        self.assertEqual(self.repair(1)[1:], (0, 1))
+        shown = self.good("log", "cat", self.store, "events", "--from", "3")
+        self.assertEqual(shown, b"".join(b"record %d %s\n" % (i, b"x" * 1000) for i in range(3, 6)))
+        self.assertNotEqual(quire("log", "cat", self.store, "events").returncode, 0)
+        self.good("log", "append", self.store, "events", input=b"and on\n")
+
     def test_through_a_daemon(self):
         daemon = self.serve()
         self.patch(65536 + 40)

@@ -1,0 +1,341 @@
+/* salvage.c - on, over what was durable and is damaged, for owners who can live with that.
+ *
+ * At s->at something is missing that was acknowledged (scan.c says how that is known). What may be made of it:
+ *
+ *   a segment's header    all of it but its session stands in the NEXT that led here, and that in the first record: it is made again
+ *   a record's payload    its header says where it ends: that record is lost, nothing else
+ *   records' headers      the next header that is one of the chain tells by its index how many records are lost, and where they end
+ *   a NEXT                no record is missing then, since it has no number. The segment that it named is one of the known ones whose header
+ *                         says that it comes next; if none does, it was never begun, and any that is not in the chain will do
+ *   a LINK                the next segment's header says with which number it begins, so how many records are lost before it
+ *
+ * The first header behind the damage is one of the chain if its place was durable: every group_start is a durable end, so one that
+ * lies beyond it proves that, or that the next segment was begun. Or it is the first of its group: what a torn group has left behind the end where the next
+ * session went on is never that, since the place where that group began is before that end, or was written over. Anything else may be such a leaving: nothing
+ * is made of it.
+ *
+ * What is lost is replaced by records of the owner's lost_type, one for each number: headers alone, where the lost ones began, but for the last, whose
+ * payload is what is left up to the next record. So the chain is whole again, and each number that is lost says so, now and
+ * whenever the log is read. Nothing that is readable is written over. (Where records take whole blocks the owner has his own means.)
+ *
+ * Invariants:
+ *   1. A mend lies within what was found damaged, and is done once the journal is written to (journal.c), in the chain's order. After a
+ *      crash in between, what has no mend yet is found damaged again.
+ *   2. s->n_lost records are between s->at and s->lost_end.
+ */
+#include "scan.h"
+
+#include "../base/crc32c.h"
+#include "../base/fail.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- mends ---- */
+
+static int add_mend(struct scan *s, uint32_t offset, const struct frame_record *r, struct scan_mend **ret)
+{
+	if (s->n_mends == s->mends_capacity) {
+		uint64_t capacity = 2 * s->mends_capacity + 16;
+		struct scan_mend *grown = reallocarray(s->mends, capacity, sizeof(*grown));
+		if (grown == NULL)
+			return quire_fail(s->err, -ENOMEM, "%s: what is to be mended in a log", s->o->device->name);
+		s->mends = grown;
+		s->mends_capacity = capacity;
+	}
+	struct scan_mend *m = &s->mends[s->n_mends++];
+	*m = (struct scan_mend){.segment = s->segment, .offset = offset, .len_bytes = JOURNAL_RECORD_HEADER_BYTES};
+	if (r != NULL)
+		frame_record_encode(&s->segment, offset, r, (struct frame_record_le *)m->bytes);
+	*ret = m;
+	return 0;
+}
+
+static uint32_t index_at(const struct scan *s)
+{
+	return (uint32_t)(s->at.record_no - s->segment.first_record_no);
+}
+
+/* A header of ours at s->at. */
+static struct frame_record own_header(const struct scan *s, uint16_t type)
+{
+	return (struct frame_record){.session = s->session, .type = type, .index = index_at(s), .group_start = s->proven};
+}
+
+/* ---- a segment's header ---- */
+
+static int mend_header(struct scan *s)
+{
+	struct frame_record r;
+	struct scan_mend *m;
+
+	s->at.offset = FRAME_BLOCK_BYTES;
+	int rc = scan_need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES);
+	if (rc < 0)
+		return rc;
+	if (frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, scan_in_window(s, s->at.offset), &r) == FRAME_VALID)
+		s->session = r.session;
+	s->segment.session = s->session;
+	rc = add_mend(s, 0, NULL, &m);
+	s->n_mended++;
+	return rc < 0 ? rc : JOURNAL_VALID;
+}
+
+/* ---- what the journal itself has written ---- */
+
+static bool is_in_chain(const struct scan *s, uint64_t segment)
+{
+	for (uint64_t i = 0; i < s->segments.n; i++)
+		if (s->segments.offsets[i] == segment)
+			return true;
+	return false;
+}
+
+/* How many of the known segments come next by their headers? s->next is the last of them; if there is none, one that may be begun: its offset is
+ * -1 if there is none either. */
+static int find_next_segment(struct scan *s)
+{
+	struct frame_segment found;
+	int n = 0;
+
+	s->next = (struct frame_segment){.offset = UINT64_MAX, .no = s->segment.no + 1};
+	for (unsigned i = 0; i < s->o->n_known; i++) {
+		uint64_t at = s->o->known[i];
+		if (is_in_chain(s, at))
+			continue;
+		int rc = scan_peek_header(s, at, &found);
+		if (rc < 0)
+			return rc;
+		if (rc == 1 && found.no == s->segment.no + 1) {
+			s->next = found;
+			n++;
+		} else if (s->next.offset == UINT64_MAX) {
+			s->next.offset = at;
+		}
+	}
+	return n;
+}
+
+static int mend_next(struct scan *s, uint32_t bytes)
+{
+	struct frame_record r = own_header(s, FRAME_NEXT);
+	uint8_t payload[FRAME_NEXT_BLOCK_PAYLOAD] = {0};
+	struct scan_mend *m;
+
+	if (s->next_known || bytes != frame_next_bytes(s->o) || s->single)
+		return JOURNAL_CORRUPT;
+	int found = find_next_segment(s);
+	if (found < 0 || found > 1 || s->next.offset == UINT64_MAX)
+		return found < 0 ? found : JOURNAL_CORRUPT;
+	r.len_bytes = bytes - JOURNAL_RECORD_HEADER_BYTES;
+	frame_next_encode(&s->next, (struct frame_next_le *)payload);
+	r.payload_crc = crc32c(0, payload, r.len_bytes);
+	int rc = add_mend(s, s->at.offset, &r, &m);
+	if (rc < 0)
+		return rc;
+	memcpy(m->bytes + JOURNAL_RECORD_HEADER_BYTES, payload, sizeof(struct frame_next_le));
+	m->len_bytes = FRAME_NEXT_BYTES;
+	m->n_zeros = bytes - FRAME_NEXT_BYTES;
+	m->names_next = !found;
+	s->n_mended++;
+	s->next_known = true;
+	s->at.offset += bytes;
+	s->n_bytes += bytes;
+	return JOURNAL_VALID;
+}
+
+static int mend_link(struct scan *s, uint32_t offset)
+{
+	struct frame_record r = own_header(s, FRAME_LINK);
+	struct scan_mend *m;
+
+	r.index += s->n_lost;
+	int rc = add_mend(s, offset, &r, &m);
+	s->n_mended++;
+	return rc < 0 ? rc : JOURNAL_VALID;
+}
+
+/* Goes over the LINK that is made again. */
+static int follow_link(struct scan *s)
+{
+	s->link_lost = false;
+	s->at.offset += FRAME_LINK_BYTES;
+	s->n_bytes += FRAME_LINK_BYTES;
+	return scan_take_own(s, FRAME_LINK, NULL);
+}
+
+/* ---- records ---- */
+
+/* n of them, between s->at and end; the first as `first`. */
+static int lose(struct scan *s, uint32_t n, uint32_t end, struct frame_record first)
+{
+	const struct journal_place at = s->at;
+	const uint8_t *payload = NULL;
+	struct scan_mend *m;
+	int rc = 0;
+
+	first.type = s->o->lost_type;
+	for (uint32_t i = 0; i < n && rc == 0; i++) {
+		uint32_t offset = at.offset + i * JOURNAL_RECORD_HEADER_BYTES;
+		first.len_bytes = i + 1 < n ? 0 : end - offset - JOURNAL_RECORD_HEADER_BYTES;
+		first.payload_crc = 0;
+		s->at.offset = offset;
+		if (first.len_bytes > 0)
+			rc = scan_payload(s, first.len_bytes, &payload);
+		if (rc == 0 && first.len_bytes > 0)
+			first.payload_crc = crc32c(0, payload, first.len_bytes);
+		if (rc == 0)
+			rc = add_mend(s, offset, &first, &m);
+		first.index++;
+		first.flags = 0;
+	}
+	s->at = at;
+	s->n_lost = n;
+	s->lost_end = end;
+	s->session = first.session;
+	return rc < 0 ? rc : JOURNAL_VALID;
+}
+
+int scan_give_lost(struct scan *s, struct scan_record *ret)
+{
+	if (s->n_lost == 0)
+		return follow_link(s);
+	uint32_t next = s->n_lost > 1 ? s->at.offset + JOURNAL_RECORD_HEADER_BYTES : s->lost_end;
+
+	*ret = (struct scan_record){.at = s->at, .type = s->o->lost_type, .len_bytes = next - s->at.offset - JOURNAL_RECORD_HEADER_BYTES};
+	ret->at.damaged = true;
+	s->n_bytes += next - s->at.offset;
+	s->at.offset = next;
+	s->at.record_no++;
+	s->n_records++;
+	s->n_lost--;
+	return JOURNAL_VALID;
+}
+
+/* One record of a log of whole blocks; its owner is told. r: its header; type 0: that is damaged, too. */
+static int give_damaged(struct scan *s, const struct frame_record *r, struct scan_record *ret)
+{
+	const uint8_t *payload;
+	int rc = scan_payload(s, (uint32_t)(frame_bytes(r->len_bytes) - JOURNAL_RECORD_HEADER_BYTES), &payload);
+
+	if (rc < 0)
+		return rc;
+	*ret = (struct scan_record){.at = s->at, .type = r->type, .len_bytes = r->len_bytes, .payload = payload};
+	ret->at.damaged = true;
+	s->session = r->session;
+	s->proven = r->group_start;
+	s->n_bytes += frame_bytes(r->len_bytes);
+	s->at.offset += (uint32_t)frame_bytes(r->len_bytes);
+	s->at.record_no++;
+	s->n_records++;
+	return JOURNAL_VALID;
+}
+
+/* ---- where it goes on ---- */
+
+/* Up to where everything was durable; UINT32_MAX: all of the segment. */
+static int find_proof(struct scan *s, uint32_t *ret_end)
+{
+	struct frame_sighting sighting = {0}, next = {0};
+	struct frame_segment found;
+	int rc = scan_look(s, &s->segment, s->at.offset, &sighting);
+
+	if (rc == 0 && s->next_known)
+		rc = scan_peek_header(s, s->next.offset, &found);
+	if (rc == 0 && s->next_known)
+		rc = scan_look(s, &s->next, FRAME_BLOCK_BYTES, &next);
+	if (rc < 0)
+		return rc;
+	*ret_end = (rc == 1 && found.salt == s->next.salt && found.key == s->next.key) || next.any ? UINT32_MAX : sighting.max_group_start;
+	return 0;
+}
+
+/* The first header behind s->at that is one of the chain. 1; 0: there is none, or nobody knows. */
+static int find_record(struct scan *s, uint32_t *ret_offset, struct frame_record *ret)
+{
+	uint32_t step = s->o->whole_blocks ? FRAME_BLOCK_BYTES : FRAME_ALIGN, proof;
+	int rc = find_proof(s, &proof);
+
+	for (uint32_t at = s->at.offset + step; rc == 0 && at + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes; at += step) {
+		rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
+		if (rc < 0 || frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), ret) != FRAME_VALID)
+			continue;
+		uint32_t n_between = ret->index - index_at(s);
+		if (ret->index < index_at(s) || n_between > (at - s->at.offset) / JOURNAL_RECORD_HEADER_BYTES)
+			continue;
+		*ret_offset = at;
+		return at < proof || ret->group_start == at;
+	}
+	return rc;
+}
+
+/* Nothing is left of the segment's end. The next one's header says with which record that begins. */
+static int lose_end(struct scan *s)
+{
+	struct frame_segment found;
+	int rc = s->next_known && !s->single ? scan_peek_header(s, s->next.offset, &found) : 0;
+
+	if (rc <= 0 || found.salt != s->next.salt || found.key != s->next.key)
+		return rc < 0 ? rc : JOURNAL_CORRUPT;
+	uint64_t n = found.first_record_no - s->at.record_no, bytes = n * JOURNAL_RECORD_HEADER_BYTES;
+	if (found.first_record_no < s->at.record_no || (n > 0 && s->o->lost_type == 0) ||
+	    bytes > s->o->segment_bytes || s->at.offset + bytes + FRAME_LINK_BYTES > s->o->segment_bytes)
+		return JOURNAL_CORRUPT;
+	rc = JOURNAL_VALID;
+	if (n > 0)
+		rc = lose(s, (uint32_t)n, s->at.offset + (uint32_t)bytes, own_header(s, 0));
+	if (rc == JOURNAL_VALID)
+		rc = mend_link(s, s->at.offset + (uint32_t)bytes);
+	s->link_lost = rc == JOURNAL_VALID;
+	return rc;
+}
+
+/* Without a header: up to the next one. */
+static int lose_up_to(struct scan *s, uint32_t end, const struct frame_record *behind, struct scan_record *ret)
+{
+	uint32_t n = behind->index - index_at(s);
+	struct frame_record first = own_header(s, 0);
+
+	if (n == 0)
+		return mend_next(s, end - s->at.offset);
+	/* What is lost may have been the first of the session. */
+	if (behind->session != s->session && (behind->flags & FRAME_FLAG_FIRST) == 0) {
+		first.session = behind->session;
+		first.flags = FRAME_FLAG_FIRST;
+	}
+	if (s->o->lost_type != 0)
+		return lose(s, n, end, first);
+	first.len_bytes = end - s->at.offset - JOURNAL_RECORD_HEADER_BYTES;
+	return n == 1 ? give_damaged(s, &first, ret) : JOURNAL_CORRUPT;
+}
+
+/* With the header of what is at s->at, if there is one. */
+static int lose_here(struct scan *s, const struct frame_record *r, struct scan_record *ret)
+{
+	uint32_t bytes = (uint32_t)frame_bytes(r->len_bytes);
+
+	if (r->type == FRAME_NEXT)
+		return mend_next(s, bytes);
+	if (r->type < FRAME_FIRST_FOREIGN_TYPE)
+		return JOURNAL_CORRUPT;
+	return s->o->lost_type != 0 ? lose(s, 1, s->at.offset + bytes, *r) : give_damaged(s, r, ret);
+}
+
+int scan_salvage(struct scan *s, struct scan_record *ret)
+{
+	struct frame_record r;
+	uint32_t end = 0;
+
+	if (s->at.offset == 0)
+		return mend_header(s);
+	int rc = s->at.offset + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes ? scan_need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES)
+	                                                                          : -EBADMSG;
+	if (rc < 0)
+		return rc;
+	if (frame_record_decode(&s->segment, s->at.offset, s->o->segment_bytes, scan_in_window(s, s->at.offset), &r) == FRAME_VALID &&
+	    (r.session == s->session || (r.flags & FRAME_FLAG_FIRST) != 0) && r.index == index_at(s))
+		return lose_here(s, &r, ret);
+	rc = find_record(s, &end, &r);
+	return rc == 1 ? lose_up_to(s, end, &r, ret) : rc == 0 ? lose_end(s) : rc;
+}
