@@ -198,7 +198,8 @@ enum quire_stream {
  * pinned pages stay. For QUIRE_FAULT_KERNEL, where DETECT is as RANDOM, the kernel is told. -EINVAL. Never blocks on storage. */
 int quire_map_stream(struct quire_map *map, size_t index, enum quire_stream mode);
 
-/* Drops resident pages of the range that are not pinned. Returns how many. */
+/* Drops resident pages of the range that are not pinned. Returns how many. One that is just coming stays: for a moment after a load has
+ * seen its bytes, a page may not be called resident yet. */
 int64_t quire_map_purge(struct quire_map *map, const void *addr, size_t len_bytes);
 
 /* Bytes unless said otherwise; since create. */
