@@ -1,7 +1,7 @@
 /* quire/cache.h - the page cache a program owns: budget, statistics, promises.
  *
  * A cache holds pages of any number of maps under one budget. Any thread may
- * call any function here. A forked child may use nothing of its parent's.
+ * call any function here. A forked child may use nothing of its parent's: -ECHILD (docs/resources.md).
  */
 #ifndef QUIRE_CACHE_H
 #define QUIRE_CACHE_H
@@ -40,7 +40,8 @@ struct quire_cache_options {
 	                          * nothing: where data don't get smaller, or fit */
 };
 
-/* Opens a cache; opts may be NULL. May block for milliseconds. */
+/* Opens a cache; opts may be NULL. May block for milliseconds. -EMFILE, -ENFILE: out of descriptors, and nothing is
+ * settled by that: neither what the kernel can do, nor how much memory there is. -EINVAL (options), -ENOMEM, -EAGAIN (threads). */
 int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
                      struct quire_error *err);
 
@@ -130,7 +131,8 @@ struct quire_capabilities {
 	bool anon_tracks_writes;     /* its clean pages leave for nothing */
 };
 
-/* Probes on first use (milliseconds, may open descriptors for a moment). */
+/* Probes on first use (milliseconds, may open descriptors for a moment). 0; -EMFILE, -ENFILE: there were none for that, and the
+ * next call probes again. */
 int quire_capabilities(struct quire_capabilities *ret_caps);
 
 #pragma GCC visibility pop

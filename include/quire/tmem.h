@@ -24,7 +24,8 @@
  *
  * Any thread may call anything. Calls hold a lock for well under a microsecond, and never while memory of the
  * caller's is touched. They don't wait for I/O, but for those on pools with QUIRE_TMEM_SPILL (quire/tmem_store.h), and gets from
- * those with QUIRE_TMEM_REMOTE (quire/tmem_memcached.h).
+ * those with QUIRE_TMEM_REMOTE (quire/tmem_memcached.h). A forked child has neither the pages nor a copy of them: calls give -ECHILD,
+ * those without a result do nothing, and figures are 0.
  */
 #ifndef QUIRE_TMEM_H
 #define QUIRE_TMEM_H

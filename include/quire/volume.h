@@ -12,7 +12,7 @@
  * What has changed since one is exact to the block, whatever crash was in between.
  *
  * Any thread may call any function here. Calls with an op follow quire/loop.h; the others say whether they block: then they suspend a
- * coroutine, block a plain thread, and are -EDEADLK in a loop's callback.
+ * coroutine, block a plain thread, and are -EDEADLK in a loop's callback. In a forked child they are -ECHILD.
  */
 #ifndef QUIRE_VOLUME_H
 #define QUIRE_VOLUME_H

@@ -8,6 +8,8 @@ static int anon_check_ranges(const struct quire_anon *a, const struct iovec *ran
 {
 	uint64_t bytes = a->n_pages << a->cache->page_shift;
 
+	if (cache_is_of_parent(a->cache))
+		return -ECHILD;
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t at = (uintptr_t)ranges[i].iov_base - (uintptr_t)anon_base(a);
 

@@ -128,7 +128,7 @@ int quire_anon_create(struct quire_cache *c, size_t len_bytes, const struct quir
 		return quire_fail(err, -EINVAL, "flags 0x%x", o.flags);
 	if (len_bytes == 0 || len_bytes > SIZE_MAX - page_bytes)
 		return quire_fail(err, -EINVAL, "a region of %zu bytes", len_bytes);
-	if (c->pid != getpid())
+	if (cache_is_of_parent(c))
 		return quire_fail(err, -ECHILD, "cache");
 
 	struct quire_anon *a = calloc(1, sizeof(*a));
@@ -193,7 +193,7 @@ int quire_anon_destroy(struct quire_anon *a, struct quire_op *op)
 			op_complete_now(op, 0);
 		return 0;
 	}
-	if (a->cache->pid != getpid())
+	if (cache_is_of_parent(a->cache))
 		return -ECHILD;
 	if (op != NULL && !op_is_idle(op))
 		return -EBUSY;

@@ -35,7 +35,7 @@ int quire_blob_alloc(struct quire_store *store, const struct quire_blob_hints *h
 		return -EINVAL;
 	if (h.tag == FORMAT_TAG_VOLUMES)
 		return -EINVAL;
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return -ECHILD;
 	if (call_would_block_loop())
 		return -EDEADLK;
@@ -96,7 +96,7 @@ int quire_blob_abort(struct quire_store *store, uint64_t id)
 {
 	struct store *s = store_inside(store);
 
-	return face_of(s)->pid != getpid() ? -ECHILD : object_abort(s, id);
+	return face_is_of_parent(face_of(s)) ? -ECHILD : object_abort(s, id);
 }
 
 /* ---- read ---- */
@@ -317,7 +317,7 @@ int quire_blob_props(struct quire_store *store, uint64_t id, struct quire_blob_p
 	struct store *s = store_inside(store);
 	struct object_properties p;
 
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return -ECHILD;
 	int rc = object_properties(s, id, &p);
 	if (rc < 0)
@@ -340,7 +340,7 @@ int quire_blob_list(struct quire_store *store, uint64_t after, uint64_t *ret_ids
 {
 	struct store *s = store_inside(store);
 
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return -ECHILD;
 	return (int)object_list_others(s, FORMAT_TAG_VOLUMES, after, ret_ids, n <= INT32_MAX ? n : INT32_MAX);
 }
@@ -349,7 +349,7 @@ int quire_blob_list_tagged(struct quire_store *store, uint8_t tag, uint64_t afte
 {
 	struct store *s = store_inside(store);
 
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return -ECHILD;
 	return (int)object_list_tagged(s, tag, after, ret_ids, n <= INT32_MAX ? n : INT32_MAX);
 }

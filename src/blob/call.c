@@ -50,7 +50,7 @@ int64_t call_start(const struct call *call, struct quire_op *op)
 {
 	struct face *face = face_of(call->store);
 
-	if (face->pid != getpid())
+	if (face_is_of_parent(face))
 		return -ECHILD;
 	if (op == NULL) {
 		struct call local = *call;

@@ -57,7 +57,7 @@ static int progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 
 static int64_t run(struct store *s, struct checking *c, struct store_check *how)
 {
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return -ECHILD;
 	if (call_would_block_loop())
 		return -EDEADLK;

@@ -14,7 +14,6 @@ struct face {
 	char *path;                /* owned; absolute */
 	int lock;                  /* descriptor, owned; -1: read only */
 	bool read_only;
-	pid_t pid;
 	_Atomic bool adding;       /* a class */
 	_Atomic unsigned n_calls;  /* under way, those that an op still has to start included */
 };
@@ -22,6 +21,11 @@ struct face {
 static inline struct face *face_of(const struct store *s)
 {
 	return store_config_of(s)->face;
+}
+
+static inline bool face_is_of_parent(const struct face *f)
+{
+	return cache_is_of_parent(f->cache);
 }
 
 /* True in a loop's callback: -EDEADLK there, for what may have to wait. */

@@ -25,7 +25,7 @@ struct quire_mdc {
 
 static bool is_foreign(const struct store *s)
 {
-	return face_of(s)->pid != getpid();
+	return face_is_of_parent(face_of(s));
 }
 
 /* ---- life ---- */

@@ -41,7 +41,6 @@ static int face_new(struct quire_cache *cache, const char *path, unsigned flags,
 	f->cache = cache;
 	f->lock = -1;
 	f->read_only = flags & QUIRE_STORE_READ_ONLY;
-	f->pid = getpid();
 	f->path = realpath(path, NULL);
 	int rc = f->path == NULL ? quire_fail(err, errno == ENOTDIR ? -ENOENT : -errno, "%s", path)
 	                         : directory_has_store(f->path, err);
@@ -102,7 +101,7 @@ int quire_store_open(struct quire_cache *cache, const char *path, unsigned flags
 
 	if (cache == NULL || path == NULL || ret_store == NULL || (flags & ~(unsigned)QUIRE_STORE_READ_ONLY) != 0)
 		return quire_fail(err, -EINVAL, "store");
-	if (cache->pid != getpid())
+	if (cache_is_of_parent(cache))
 		return quire_fail(err, -ECHILD, "cache");
 	if (call_would_block_loop())
 		return quire_fail(err, -EDEADLK, "%s", path);
@@ -125,7 +124,7 @@ int quire_store_close(struct quire_store *store)
 		return 0;
 	struct store *s = store_inside(store);
 	struct face *f = face_of(s);
-	if (f->pid != getpid())
+	if (face_is_of_parent(f))
 		return -ECHILD;
 	if (call_would_block_loop())
 		return -EDEADLK;
@@ -143,7 +142,7 @@ static int may_change(struct store *s, struct quire_error *err)
 {
 	struct face *f = face_of(s);
 
-	if (f->pid != getpid())
+	if (face_is_of_parent(f))
 		return quire_fail(err, -ECHILD, "%s", f->path);
 	if (f->read_only)
 		return quire_fail(err, -EROFS, "%s: opened read-only", f->path);
@@ -246,7 +245,7 @@ int quire_store_stat(struct quire_store *store, struct quire_store_stat *ret_sta
 	struct store *s = store_inside(store);
 	struct store_stat in;
 
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return -ECHILD;
 	store_stat(s, &in);
 	*ret_stat = (struct quire_store_stat){

@@ -97,7 +97,7 @@ int quire_tmem_set_backing(struct quire_tmem *tmem, struct quire_store *store, e
 
 	if (tmem == NULL || store == NULL)
 		return quire_fail(err, -EINVAL, "tmem backing");
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return quire_fail(err, -ECHILD, "tmem backing");
 	return tmem_store_set_backing(tmem, s, (unsigned)cls, opts, err);
 }

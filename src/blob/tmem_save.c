@@ -161,7 +161,7 @@ int tmem_store_forget(struct store *s, const char *name)
 
 static int may_call(struct store *s, struct quire_error *err)
 {
-	if (face_of(s)->pid != getpid())
+	if (face_is_of_parent(face_of(s)))
 		return quire_fail(err, -ECHILD, "store");
 	return call_would_block_loop() ? quire_fail(err, -EDEADLK, "tmem image") : 0;
 }

@@ -178,6 +178,7 @@ void cache_unref(struct quire_cache *c)
 	pthread_rwlock_destroy(&c->ranges_lock);
 	pthread_mutex_destroy(&c->fillers_lock);
 	pthread_mutex_destroy(&c->cold_lock);
+	process_mark_fini(&c->process);
 	free(c->ranges);
 	free(c->cold);
 	free(c);
@@ -236,7 +237,7 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 	struct quire_cache *c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return quire_fail(err, -ENOMEM, "cache");
-	c->pid = getpid();
+	process_mark_init(&c->process);
 	c->page_shift = (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
 	c->reserve_bytes = o.reserve_bytes ? o.reserve_bytes : DEFAULT_RESERVE_BYTES;
 	c->signal_faults = o.signal_faults;
@@ -268,7 +269,7 @@ int quire_cache_close(struct quire_cache *c)
 {
 	if (c == NULL)
 		return 0;
-	if (c->pid != getpid())
+	if (cache_is_of_parent(c))
 		return -ECHILD;
 	if (atomic_load(&c->n_maps) > 0 || atomic_load(&c->n_stores) > 0)
 		return -EBUSY;
@@ -303,6 +304,8 @@ int quire_cache_set_budget(struct quire_cache *c, uint64_t bytes)
 	uint64_t before;
 	int rc = 0;
 
+	if (cache_is_of_parent(c))
+		return -ECHILD;
 	if (bytes < QUIRE_BUDGET_MIN_BYTES)
 		return -EINVAL;
 	pthread_mutex_lock(&c->knob_lock);

@@ -12,6 +12,7 @@
 
 #include "../base/budget.h"
 #include "../base/policy.h"
+#include "../base/process_mark.h"
 #include "../loop/loop.h"
 #include "../media/media.h"
 #include "arena.h"
@@ -53,7 +54,7 @@ struct cache_counters {
 
 struct quire_cache {
 	_Atomic unsigned refs; /* the handle, and each filler: they end with their loops */
-	pid_t pid;
+	struct process_mark process;
 	bool signal_faults;
 	_Atomic bool auto_budget;
 	uint64_t reserve_bytes;
@@ -103,6 +104,12 @@ struct quire_cache {
 
 	struct cache_counters counters;
 };
+
+/* True in a forked child, which has no part in arenas, loops and files, and may not lock anything: -ECHILD. */
+static inline bool cache_is_of_parent(const struct quire_cache *c)
+{
+	return process_mark_is_of_parent(&c->process);
+}
 
 static inline struct shard *cache_shard(struct quire_cache *c, uint64_t page)
 {

@@ -3,36 +3,6 @@
 #include "log_internal.h"
 
 #include <errno.h>
-#include <sys/mman.h>
-
-#ifndef MADV_WIPEONFORK
-#define MADV_WIPEONFORK 18
-#endif
-
-/* ---- whose log it is ---- */
-
-void log_mark_process(struct quire_log *log)
-{
-	size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-	char *page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	log->pid = getpid();
-	if (page == MAP_FAILED)
-		return;
-	if (madvise(page, page_bytes, MADV_WIPEONFORK) < 0) {
-		munmap(page, page_bytes);
-		return;
-	}
-	*page = 1;
-	log->alive = page;
-}
-
-void log_unmark_process(struct quire_log *log)
-{
-	if (log->alive != NULL)
-		munmap((void *)(uintptr_t)log->alive, (size_t)sysconf(_SC_PAGESIZE));
-	log->alive = NULL;
-}
 
 /* ---- calls ---- */
 

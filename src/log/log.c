@@ -39,7 +39,7 @@ static int may_call(struct quire_store *store, const char *name, struct quire_er
 {
 	const struct store_config *config = store_config_of(store_inside(store));
 
-	if (config->cache != NULL && config->cache->pid != getpid())
+	if (config->cache != NULL && cache_is_of_parent(config->cache))
 		return quire_fail(err, -ECHILD, "log %s", name);
 	return log_would_block_loop() ? quire_fail(err, -EDEADLK, "log %s", name) : 0;
 }
@@ -239,7 +239,7 @@ void log_free(struct quire_log *log)
 	store_log_close(log->space);
 	latch_fini(&log->removal);
 	wait_queue_fini(&log->waits);
-	log_unmark_process(log);
+	process_mark_fini(&log->process);
 	free(log->segments);
 	free(log);
 }

@@ -2,6 +2,7 @@
 #ifndef LOG_LOG_INTERNAL_H
 #define LOG_LOG_INTERNAL_H
 
+#include "../base/process_mark.h"
 #include "../cache/core.h"
 #include "../cache/range.h"
 #include "../journal/frame.h"
@@ -104,8 +105,7 @@ struct quire_log {
 	struct store_log *space;  /* borrowed: until store_log_close */
 	struct quire_cache *cache; /* borrowed; NULL: sealed segments can't be read */
 	struct quire_log_info info;
-	pid_t pid;
-	const volatile char *alive; /* owned: a page in which a forked child finds zeros; NULL: there is no such memory */
+	struct process_mark process;
 	bool read_only;
 	struct journal *journal;  /* owned */
 	struct wait_queue waits;  /* its lock guards what follows; taken inside the journal's */
@@ -150,7 +150,7 @@ void log_unlock_and_wake(struct quire_log *log);
 /* True in a forked child. */
 static inline bool log_is_of_parent(const struct quire_log *log)
 {
-	return log->alive != NULL ? *log->alive == 0 : log->pid != getpid();
+	return process_mark_is_of_parent(&log->process);
 }
 
 /* True in a loop's callback, where nothing may wait. */
@@ -288,8 +288,6 @@ struct log_call {
 };
 static_assert(sizeof(struct log_call) <= OP_DRIVER_WORDS * sizeof(uint64_t), "lies in an op");
 /* Sees to log_is_of_parent. */
-void log_mark_process(struct quire_log *log);
-void log_unmark_process(struct quire_log *log);
 
 /* op NULL: runs it here; else in a coroutine of the op's home. */
 int64_t log_call_start(const struct log_call *call, struct quire_op *op);

@@ -385,7 +385,7 @@ static int log_new(struct quire_store *store, const char *name, struct quire_log
 	log->store = s;
 	log->cache = config->cache;
 	log->read_only = config->read_only;
-	log_mark_process(log);
+	process_mark_init(&log->process);
 	wait_queue_init(&log->waits, config->service);
 	log->waits.ready = log_ready;
 	log->waits.parked = NULL;
@@ -414,7 +414,7 @@ int quire_log_open(struct quire_store *store, const char *name, const struct qui
 		memcpy(&op.o, opts, opts->size);
 	}
 	const struct store_config *config = store_config_of(store_inside(store));
-	if (config->cache != NULL && config->cache->pid != getpid())
+	if (config->cache != NULL && cache_is_of_parent(config->cache))
 		return quire_fail(err, -ECHILD, "log %s", name);
 	if (log_would_block_loop())
 		return quire_fail(err, -EDEADLK, "log %s", name);

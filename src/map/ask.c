@@ -151,6 +151,8 @@ int quire_map_stream(struct quire_map *m, size_t index, enum quire_stream mode)
 
 int quire_map_advise(struct quire_map *m, size_t index, enum quire_advice advice)
 {
+	if (cache_is_of_parent(m->cache))
+		return -ECHILD;
 	if (index >= m->n_items || advice < QUIRE_ADVISE_WARM || advice > QUIRE_ADVISE_PINNED)
 		return -EINVAL;
 	struct item *it = &m->items[index];

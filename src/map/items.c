@@ -250,6 +250,8 @@ int map_check_ranges(const struct quire_map *m, const struct iovec *ranges, unsi
 {
 	uint64_t bytes = m->n_pages << m->cache->page_shift;
 
+	if (cache_is_of_parent(m->cache))
+		return -ECHILD;
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t at = (uintptr_t)ranges[i].iov_base - (uintptr_t)m->base;
 
@@ -368,6 +370,8 @@ static int item_extend(struct quire_map *m, struct item *it, size_t *ret_len)
 
 int quire_map_extend(struct quire_map *m, size_t index, size_t *ret_len)
 {
+	if (cache_is_of_parent(m->cache))
+		return -ECHILD;
 	if (index >= m->n_items || !m->items[index].append)
 		return -EINVAL;
 	pthread_mutex_lock(&m->lock);

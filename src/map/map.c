@@ -102,7 +102,7 @@ int quire_map_create(struct quire_cache *c, const struct quire_item *items, size
 			return quire_fail(err, -EINVAL, "map options of %zu bytes", opts->size);
 		memcpy(&o, opts, opts->size);
 	}
-	if (c->pid != getpid())
+	if (cache_is_of_parent(c))
 		return quire_fail(err, -ECHILD, "cache");
 
 	struct quire_map *m = calloc(1, sizeof(*m));
@@ -179,7 +179,7 @@ int quire_map_destroy(struct quire_map *m, struct quire_op *op)
 			op_complete_now(op, 0);
 		return 0;
 	}
-	if (m->cache->pid != getpid())
+	if (cache_is_of_parent(m->cache))
 		return -ECHILD;
 	if (op != NULL && !op_is_idle(op))
 		return -EBUSY;

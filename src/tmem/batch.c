@@ -144,6 +144,8 @@ int quire_tmem_batch(struct quire_tmem *t, struct quire_tmem_request *requests, 
 	static const struct op_driver driver = {.start = batch_start};
 	struct quire_loop *service = NULL;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	for (unsigned i = 0; i < n; i++)
 		if (requests[i].verb < QUIRE_TMEM_PUT || requests[i].verb > QUIRE_TMEM_FLUSH_OBJECT ||
 		    requests[i].pool->tmem != t)

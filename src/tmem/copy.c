@@ -380,13 +380,15 @@ int tmem_copy_begin(struct quire_tmem_pool *pool, const struct quire_tmem_copy_o
 int quire_tmem_copy_begin(struct quire_tmem_pool *pool, const struct quire_tmem_copy_options *opts,
                           struct quire_tmem_copy **ret_copy)
 {
-	return tmem_copy_begin(pool, opts, false, ret_copy);
+	return tmem_is_of_parent(pool->tmem) ? -ECHILD : tmem_copy_begin(pool, opts, false, ret_copy);
 }
 
 int quire_tmem_copy_next(struct quire_tmem_copy *c, struct quire_tmem_key *ret_key, void *page)
 {
 	uint32_t n_bytes = c->pool->o.page_bytes;
 	struct copied copied;
+	if (tmem_is_of_parent(c->pool->tmem))
+		return -ECHILD;
 	int rc = tmem_copy_step(c, &copied);
 
 	if (rc != 0)
@@ -403,7 +405,7 @@ int quire_tmem_copy_next(struct quire_tmem_copy *c, struct quire_tmem_key *ret_k
 
 void quire_tmem_copy_end(struct quire_tmem_copy *c)
 {
-	if (c == NULL)
+	if (c == NULL || tmem_is_of_parent(c->pool->tmem))
 		return;
 	pthread_mutex_lock(&c->pool->tmem->lock);
 	c->pool->copy = NULL;

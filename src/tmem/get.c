@@ -114,6 +114,8 @@ int quire_tmem_get(struct quire_tmem_pool *pool, const struct quire_tmem_key *ke
 	struct quire_tmem *t = pool->tmem;
 	struct get g;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	do {
 		spin_lock(&t->lock);
 		tmem_get_begin(&g, pool, key, how);
@@ -132,6 +134,8 @@ int quire_tmem_flush(struct quire_tmem_pool *pool, const struct quire_tmem_key *
 {
 	struct quire_tmem *t = pool->tmem;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	spin_lock(&t->lock);
 	struct where at = tmem_page_find(pool, key);
 	bool there = at.value != VALUE_NONE;

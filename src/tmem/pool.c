@@ -175,7 +175,7 @@ static int create(struct quire_tmem *t, const struct quire_tmem_pool_options *op
 int quire_tmem_pool_create(struct quire_tmem *t, const struct quire_tmem_pool_options *opts,
                            struct quire_tmem_pool **ret_pool, struct quire_error *err)
 {
-	return create(t, opts, false, ret_pool, err);
+	return tmem_is_of_parent(t) ? quire_fail(err, -ECHILD, "tmem pool") : create(t, opts, false, ret_pool, err);
 }
 
 int tmem_pool_create_hidden(struct quire_tmem *t, const struct quire_tmem_pool_options *opts,
@@ -201,6 +201,8 @@ int tmem_pool_show(struct quire_tmem_pool *pool)
 
 int quire_tmem_pool_open(struct quire_tmem *t, const uint8_t uuid[16], struct quire_tmem_pool **ret_pool)
 {
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	pthread_mutex_lock(&t->lock);
 	struct quire_tmem_pool *pool = find_shared(t, uuid);
 	if (pool != NULL)
@@ -251,6 +253,8 @@ int64_t quire_tmem_flush_object(struct quire_tmem_pool *pool, const uint64_t wor
 	struct tmem_object object = {{words[0], words[1], words[2]}};
 	int64_t n = 0;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	/* In one go: whoever comes between must not find some of it flushed. */
 	pthread_mutex_lock(&t->lock);
 	for (uint32_t span; (span = span_with_page(pool, &object)) != SPAN_NONE;)
@@ -263,7 +267,7 @@ int64_t quire_tmem_flush_object(struct quire_tmem_pool *pool, const uint64_t wor
 
 void quire_tmem_pool_destroy(struct quire_tmem_pool *pool)
 {
-	if (pool == NULL)
+	if (pool == NULL || tmem_is_of_parent(pool->tmem))
 		return;
 	struct quire_tmem *t = pool->tmem;
 	pthread_mutex_lock(&t->lock);
@@ -300,6 +304,8 @@ int quire_tmem_pool_set_cap(struct quire_tmem_pool *pool, uint64_t cap_bytes)
 	struct quire_tmem *t = pool->tmem;
 	int rc = 0;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	pthread_mutex_lock(&t->lock);
 	uint64_t before = pool->o.cap_bytes;
 	pool->o.cap_bytes = cap_bytes;
@@ -317,6 +323,8 @@ int quire_tmem_pool_set_weight(struct quire_tmem_pool *pool, uint32_t weight)
 {
 	if (weight == 0 || weight > MOST_WEIGHT)
 		return -EINVAL;
+	if (tmem_is_of_parent(pool->tmem))
+		return -ECHILD;
 	pthread_mutex_lock(&pool->tmem->lock);
 	pool->o.weight = weight;
 	pthread_mutex_unlock(&pool->tmem->lock);
@@ -325,6 +333,8 @@ int quire_tmem_pool_set_weight(struct quire_tmem_pool *pool, uint32_t weight)
 
 void quire_tmem_pool_freeze(struct quire_tmem_pool *pool, bool frozen)
 {
+	if (tmem_is_of_parent(pool->tmem))
+		return;
 	pthread_mutex_lock(&pool->tmem->lock);
 	pool->frozen = frozen;
 	pthread_mutex_unlock(&pool->tmem->lock);
@@ -332,6 +342,9 @@ void quire_tmem_pool_freeze(struct quire_tmem_pool *pool, bool frozen)
 
 void quire_tmem_pool_stat(struct quire_tmem_pool *pool, struct quire_tmem_pool_stat *ret)
 {
+	memset(ret, 0, sizeof(*ret));
+	if (tmem_is_of_parent(pool->tmem))
+		return;
 	pthread_mutex_lock(&pool->tmem->lock);
 	const struct pool_counts *c = &pool->counts;
 	*ret = (struct quire_tmem_pool_stat){

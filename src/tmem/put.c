@@ -256,5 +256,5 @@ int tmem_put(struct quire_tmem_pool *pool, const struct quire_tmem_key *key, con
 
 int quire_tmem_put(struct quire_tmem_pool *pool, const struct quire_tmem_key *key, const void *page)
 {
-	return tmem_put(pool, key, page, false);
+	return tmem_is_of_parent(pool->tmem) ? -ECHILD : tmem_put(pool, key, page, false);
 }

@@ -269,6 +269,8 @@ int64_t quire_tmem_recompress(struct quire_tmem *t, uint32_t n_pages)
 	struct job j;
 	int64_t n = 0;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	if (atomic_load(&t->recompressor.raw_bytes) == 0)
 		return 0;
 	if (!begin(t))

@@ -390,6 +390,8 @@ int tmem_backing_set(struct quire_tmem *t, const struct tmem_backing *b, struct 
 
 int tmem_backing_clear(struct quire_tmem *t)
 {
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	pthread_mutex_lock(&t->lock);
 	struct spill *sp = t->spill;
 	int rc = sp == NULL ? -ENOENT : sp->n_live > 0 || sp->n_users > 0 ? -EBUSY : 0;

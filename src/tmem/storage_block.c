@@ -276,6 +276,7 @@ static struct block *block_make(struct storage *s, uint32_t class_no, uint32_t n
 	/* Pages come one by one, as they are charged. */
 	(void)madvise(base, n_bytes, MADV_NOHUGEPAGE);
 	(void)madvise(base, n_bytes, MADV_DONTDUMP);
+	(void)madvise(base, n_bytes, MADV_DONTFORK);
 	s->locks = s->locks && mlock2(base, n_bytes, MLOCK_ONFAULT) == 0;
 	b->base = base;
 	b->slot_bytes = slot_bytes;

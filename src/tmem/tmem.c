@@ -121,6 +121,7 @@ static int create(uint64_t budget_bytes, struct budget *budget, unsigned n_threa
 
 	if (t == NULL)
 		return quire_fail(err, -ENOMEM, "tmem");
+	process_mark_init(&t->process);
 	t->n_threads = n_threads != 0 ? n_threads : default_threads();
 	pthread_mutex_init(&t->lock, NULL);
 	budget_init(&t->own_budget, budget_bytes);
@@ -155,7 +156,7 @@ int tmem_create(struct budget *budget, unsigned n_threads, struct quire_tmem **r
 
 void quire_tmem_destroy(struct quire_tmem *t)
 {
-	if (t == NULL)
+	if (t == NULL || tmem_is_of_parent(t))
 		return;
 	helpers_destroy(t->helpers);
 	tmem_remote_destroy(t);
@@ -172,6 +173,7 @@ void quire_tmem_destroy(struct quire_tmem *t)
 	tmem_recompress_fini(t);
 	tmem_unpackers_fini(t);
 	pthread_mutex_destroy(&t->lock);
+	process_mark_fini(&t->process);
 	free(t->pools);
 	free(t);
 }
@@ -185,6 +187,8 @@ int quire_tmem_set_budget(struct quire_tmem *t, uint64_t budget_bytes, uint64_t 
 {
 	int rc = 0;
 
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
 	if (t->budget != &t->own_budget)
 		return -EINVAL;
 	pthread_mutex_lock(&t->lock);
@@ -247,6 +251,9 @@ static void add_pool(const struct quire_tmem_pool *pool, struct quire_tmem_stat 
 
 void quire_tmem_stat(struct quire_tmem *t, struct quire_tmem_stat *ret)
 {
+	memset(ret, 0, sizeof(*ret));
+	if (tmem_is_of_parent(t))
+		return;
 	pthread_mutex_lock(&t->lock);
 	uint64_t n_away = t->spill == NULL ? 0 : t->spill->n_live, spilled = t->spill == NULL ? 0 : t->spill->live_bytes;
 	struct remote_counts remote = t->remote == NULL ? (struct remote_counts){0} : t->remote->counts;

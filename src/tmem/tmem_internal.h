@@ -6,6 +6,7 @@
 #include "spans.h"
 #include "../base/page_ring.h"
 #include "../base/policy.h"
+#include "../base/process_mark.h"
 
 #include <pthread.h>
 #include <quire/tmem.h>
@@ -90,6 +91,7 @@ struct recompressor {
 };
 
 struct quire_tmem {
+	struct process_mark process; /* a forked child has neither the contents nor the right to the lock */
 	pthread_mutex_t lock;    /* guards all that follows; never held while a caller's memory is touched */
 	struct budget *budget;   /* borrowed, or own_budget */
 	struct budget own_budget;
@@ -117,6 +119,12 @@ struct quire_tmem {
 	struct remote *remote;   /* owned; NULL: there is no remote tier */
 	uint16_t copy_stamp;
 };
+
+/* True in a forked child, whose calls are -ECHILD, or nothing. */
+static inline bool tmem_is_of_parent(const struct quire_tmem *t)
+{
+	return process_mark_is_of_parent(&t->process);
+}
 
 /* ---- pool.c ---- */
 

@@ -5,6 +5,8 @@
 
 int group_enter(struct quire_volumes *g)
 {
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	if (quire_loop_self() != NULL && !quire_in_coroutine())
 		return -EDEADLK;
 	atomic_fetch_add(&g->n_calls, 1);
@@ -48,6 +50,8 @@ int64_t volume_call_start(const struct volume_call *call, struct quire_op *op)
 		group_leave(g);
 		return result;
 	}
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	if (!op_is_idle(op))
 		return -EBUSY;
 	*(struct volume_call *)op_driver_data(op) = *call;

@@ -382,6 +382,8 @@ int quire_volume_ls(struct quire_volumes *g, uint32_t after, struct quire_volume
 {
 	const struct volume *first = NULL;
 
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	group_lock(g);
 	for (struct idmap_node *n = idmap_any(&g->volumes); n != NULL; n = idmap_after(&g->volumes, n))
 		if (n->id > after && (first == NULL || n->id < first->node.id))
@@ -394,6 +396,8 @@ int quire_volume_ls(struct quire_volumes *g, uint32_t after, struct quire_volume
 
 int quire_volume_find(struct quire_volumes *g, const char *name, struct quire_volume_info *ret_info)
 {
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	group_lock(g);
 	const struct volume *v = volume_find_name(g, name);
 	if (v != NULL)

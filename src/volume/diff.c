@@ -48,6 +48,8 @@ int quire_volume_diff_begin(struct quire_volume *from, struct quire_volume *to, 
 {
 	if (from != NULL && (since != 0 || from->group != to->group))
 		return -EINVAL;
+	if (group_is_of_parent(to->group))
+		return -ECHILD;
 	if (volume_has_left(to, since))
 		return -ESTALE;
 	struct quire_volume_diff *d = malloc(sizeof(*d));

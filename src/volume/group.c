@@ -29,6 +29,8 @@
  */
 #include "volume_internal.h"
 
+#include "../cache/core.h"
+
 #include "../base/assert.h"
 #include "../base/fail.h"
 
@@ -173,6 +175,7 @@ void group_free(struct quire_volumes *g)
 	map_cache_unshare(g->data);
 	store_log_close(g->space);
 	wait_queue_fini(&g->waits);
+	process_mark_fini(&g->process);
 	free(g);
 }
 
@@ -183,6 +186,7 @@ static struct quire_volumes *group_new(struct store *s)
 	if (g == NULL)
 		return NULL;
 	g->store = s;
+	process_mark_init(&g->process);
 	g->owner = (struct group_owner){{map_cache_new_owner(), group_read_page, group_write_pages, group_merge_dead}, g};
 	g->moved_owner = (struct group_owner){{map_cache_new_owner(), group_read_moved_page, group_write_pages, group_merge_dead}, g};
 	wait_queue_init(&g->waits, store_config_of(s)->service);
@@ -238,6 +242,9 @@ int quire_volumes_open(struct quire_store *store, const struct quire_volumes_opt
 
 	if (opts != NULL)
 		memcpy(&o, opts, opts->size < sizeof(o) ? opts->size : sizeof(o));
+	const struct store_config *config = store_config_of(s);
+	if (config->cache != NULL && cache_is_of_parent(config->cache))
+		return quire_fail(err, -ECHILD, "volumes");
 	if (quire_loop_self() != NULL && !quire_in_coroutine())
 		return quire_fail(err, -EDEADLK, "volumes");
 	if (o.map_bytes == 0)
@@ -299,6 +306,8 @@ int quire_volumes_close(struct quire_volumes *g)
 {
 	if (g == NULL)
 		return 0;
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	if (quire_loop_self() != NULL && !quire_in_coroutine())
 		return -EDEADLK;
 	int rc = begin_close(g);

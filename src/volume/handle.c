@@ -18,10 +18,12 @@ static int open_base(struct quire_volume *h, uint32_t flags)
 
 int quire_volume_open(struct quire_volumes *g, const char *name, struct quire_volume **ret_volume)
 {
-	struct quire_volume *h = calloc(1, sizeof(*h));
 	uint32_t flags = 0;
 	int rc = -ENOENT;
 
+	if (group_is_of_parent(g))
+		return -ECHILD;
+	struct quire_volume *h = calloc(1, sizeof(*h));
 	if (h == NULL)
 		return -ENOMEM;
 	group_lock(g);
@@ -53,7 +55,7 @@ int quire_volume_open(struct quire_volumes *g, const char *name, struct quire_vo
 
 void quire_volume_close(struct quire_volume *h)
 {
-	if (h == NULL)
+	if (h == NULL || group_is_of_parent(h->group))
 		return;
 	volume_base_put(h->group, h->base);
 	group_lock(h->group);
@@ -64,6 +66,8 @@ void quire_volume_close(struct quire_volume *h)
 
 uint64_t quire_volume_bytes(struct quire_volume *h)
 {
+	if (group_is_of_parent(h->group))
+		return 0;
 	group_lock(h->group);
 	uint64_t bytes = volume_find(h->group, h->id)->size_bytes;
 	group_unlock(h->group);
@@ -82,5 +86,7 @@ int volume_check_range(struct quire_volume *h, uint64_t offset, uint64_t len_byt
 {
 	uint64_t size = quire_volume_bytes(h);
 
+	if (group_is_of_parent(h->group))
+		return -ECHILD;
 	return len_bytes > size || offset > size - len_bytes ? -EINVAL : 0;
 }

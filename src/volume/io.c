@@ -248,6 +248,8 @@ int quire_volume_flush(struct quire_volume *h, struct quire_op *op)
 {
 	struct quire_volumes *g = h->group;
 
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	group_lock(g);
 	uint64_t next_no = g->next_no;
 	group_unlock(g);

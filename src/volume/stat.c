@@ -30,6 +30,8 @@ int quire_volumes_checkpoint(struct quire_volumes *g)
 
 int quire_volumes_stat(struct quire_volumes *g, struct quire_volumes_stat *ret_stat)
 {
+	if (group_is_of_parent(g))
+		return -ECHILD;
 	struct map_cache_stat map, data = {0};
 	struct quire_volumes_stat s = {.error = journal_error(g->journal)};
 

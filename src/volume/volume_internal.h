@@ -6,6 +6,7 @@
 #include "map_tree.h"
 #include "volume_format.h"
 
+#include "../base/process_mark.h"
 #include "../journal/wait.h"
 #include "../loop/op.h"
 #include "../store/idmap.h"
@@ -161,6 +162,7 @@ struct quire_volumes {
 	struct map_cache *cache, *data; /* shared: pages of the map, blocks that were read; data NULL: none are kept */
 	struct group_owner owner, moved_owner; /* of pages of trees; of that of what was moved */
 	struct wait_queue waits;  /* its lock guards what follows; taken inside the journal's */
+	struct process_mark process;
 	bool read_only, closing, closed; /* closing: no more checkpoints; closed: no worker runs any more */
 	uint32_t segment_blocks;
 
@@ -437,7 +439,12 @@ struct volume_call {
 static_assert(sizeof(struct volume_call) <= OP_DRIVER_WORDS * sizeof(uint64_t), "lies in an op");
 /* op NULL: runs it here; else in a coroutine of the op's home. */
 int64_t volume_call_start(const struct volume_call *call, struct quire_op *op);
-int group_enter(struct quire_volumes *g); /* -EDEADLK; group_leave is due */
+int group_enter(struct quire_volumes *g); /* -ECHILD, -EDEADLK; group_leave is due */
+/* True in a forked child, where not even the lock may be taken. */
+static inline bool group_is_of_parent(const struct quire_volumes *g)
+{
+	return process_mark_is_of_parent(&g->process);
+}
 static inline void group_leave(struct quire_volumes *g)
 {
 	atomic_fetch_sub(&g->n_calls, 1);
