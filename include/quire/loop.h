@@ -100,7 +100,8 @@ struct quire_loop_options {
 };
 
 /* Creates a loop; the thread that first runs or polls it becomes its owner.
- * opts may be NULL. -ENOTSUP if the engine asked for is not to be had. */
+ * opts may be NULL. -ENOTSUP if the engine asked for is not to be had; -EMFILE, -ENFILE, -ENOMEM, -EAGAIN
+ * (threads), -EINVAL (options). */
 int quire_loop_create(const struct quire_loop_options *opts, struct quire_loop **ret_loop,
                       struct quire_error *err);
 

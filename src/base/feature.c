@@ -1,7 +1,9 @@
 /* feature.c - what this kernel lets this process do.
  *
- * States: open (masks may be added) → frozen (all features probed at once, the answer
- * never changes). The first feature_have or feature_userfaultfd freezes.
+ * States: open (masks may be added) → frozen (all features are probed, at once) → settled (the answer
+ * never changes). The first question freezes, and settles, unless there was no descriptor to probe with: feature_settle says
+ * that, settles nothing, and can be asked again. Whoever makes what is to last (a loop, a cache) begins with it. Somebody who asks
+ * feature_have first of all and is as unlucky settles for what could be found out.
  *
  * Invariants:
  * 1. A masked feature is never tried, and neither is one that needs it (uffd_move without
@@ -10,9 +12,9 @@
  *    filters, emulators and other kernels like to return 0 and do nothing.
  * 3. A probe leaves nothing behind: no descriptor, no mapping.
  *
- * Threads: any. After the first call a look-up is two loads, also in a signal handler. A
- * child forked in the middle of the first call probes anew (glibc's pthread_once sees to it).
- * Failure: whatever goes wrong in a probe makes the feature absent.
+ * Threads: any. One probes, others wait for it (spinning: it takes a millisecond). After that a look-up is one load, also in
+ * a signal handler. A child forked in the middle probes anew: who probes is known by his process.
+ * Failure: whatever goes wrong in a probe makes the feature absent, but for a lack of descriptors.
  */
 #include "feature.h"
 
@@ -22,7 +24,7 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
-#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -78,9 +80,14 @@ static const char *const names[N_FEATURES] = {
 
 /* Facts about the process, not about any object of ours: so they are static. */
 static _Atomic unsigned asked_mask;
-static pthread_once_t probe_once = PTHREAD_ONCE_INIT;
-static unsigned masked;  /* written in probe_all, */
-static unsigned present; /* read after it */
+static _Atomic pid_t prober;    /* the process of which a thread probes; 0: none does */
+static _Atomic unsigned answer; /* FROZEN and what is present; 0: not settled */
+
+/* One probing of all. */
+struct probe {
+	unsigned masked;
+	int lack; /* -EMFILE, -ENFILE: there was none for one of them, so what was found is not all */
+};
 
 const char *feature_name(enum feature feature)
 {
@@ -142,6 +149,13 @@ static unsigned mask_from_environment(void)
 	return mask;
 }
 
+/* A probe's system call failed. */
+static void note_lack(struct probe *p)
+{
+	if (errno == EMFILE || errno == ENFILE)
+		p->lack = -errno;
+}
+
 /* ---- userfaultfd ---- */
 
 static int uffd_of_syscall(int mode)
@@ -174,8 +188,8 @@ static int uffd_open(bool want_kernel)
 	int fd = uffd_of_syscall(0);
 	if (fd < 0) {
 		int dev_fd = uffd_of_device();
-		/* That the device is not there tells less than why the call was refused. */
-		fd = dev_fd >= 0 ? dev_fd : fd;
+		/* That the device is not there tells less than why the call was refused; not so that it could not be looked at. */
+		fd = dev_fd >= 0 || dev_fd == -EMFILE || dev_fd == -ENFILE ? dev_fd : fd;
 	}
 	return fd;
 }
@@ -189,16 +203,18 @@ static int uffd_handshake(int fd, unsigned long long features, unsigned long lon
 	return 0;
 }
 
-static unsigned probe_uffd(void)
+static unsigned probe_uffd(struct probe *p)
 {
 	unsigned found = 0;
 	unsigned long long features = 0;
 
-	int fd = masked & BIT(FEATURE_UFFD_KERNEL_FAULTS) ? -EPERM : uffd_open(true);
+	int fd = p->masked & BIT(FEATURE_UFFD_KERNEL_FAULTS) ? -EPERM : uffd_open(true);
 	if (fd >= 0)
 		found |= BIT(FEATURE_UFFD_KERNEL_FAULTS);
-	else
+	else if (fd != -EMFILE && fd != -ENFILE)
 		fd = uffd_open(false);
+	if (fd == -EMFILE || fd == -ENFILE)
+		p->lack = fd;
 	if (fd < 0)
 		return 0;
 
@@ -258,12 +274,14 @@ static bool drop_by_process_madvise(int pidfd, volatile unsigned char *pages, si
 	       pages[2 * page_bytes] == 0 && pages[3 * page_bytes] == 1;
 }
 
-static bool probe_process_madvise(void)
+static bool probe_process_madvise(struct probe *p)
 {
 	size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 	long pidfd = syscall(__NR_pidfd_open, getpid(), 0);
-	if (pidfd < 0)
+	if (pidfd < 0) {
+		note_lack(p);
 		return false;
+	}
 
 	bool works = false;
 	void *pages = mmap(NULL, 4 * page_bytes, PROT_READ | PROT_WRITE,
@@ -277,12 +295,14 @@ static bool probe_process_madvise(void)
 }
 
 /* VmPTE, bytes; -1 if it can't be read. */
-static int64_t page_table_bytes(void)
+static int64_t page_table_bytes(struct probe *p)
 {
 	char text[4096];
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		note_lack(p);
 		return -1;
+	}
 	ssize_t len = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	if (len <= 0)
@@ -297,22 +317,22 @@ static int64_t page_table_bytes(void)
 
 /* Reads of a private read-only mapping need page tables, and neither memory nor commit
  * charge: each maps the zero page. */
-static bool drop_page_tables(volatile unsigned char *base, size_t span_bytes, size_t page_bytes)
+static bool drop_page_tables(struct probe *p, volatile unsigned char *base, size_t span_bytes, size_t page_bytes)
 {
 	int64_t expected = (int64_t)(N_PROBE_TABLES * page_bytes);
-	int64_t before = page_table_bytes();
+	int64_t before = page_table_bytes(p);
 	for (size_t i = 0; i < N_PROBE_TABLES; i++)
 		(void)base[i * span_bytes];
-	int64_t full = page_table_bytes();
+	int64_t full = page_table_bytes(p);
 	if (madvise((void *)base, N_PROBE_TABLES * span_bytes, MADV_DONTNEED) < 0)
 		return false;
-	int64_t after = page_table_bytes();
+	int64_t after = page_table_bytes(p);
 
 	return before >= 0 && full - before >= expected / 2 && after >= 0 &&
 	       full - after >= expected / 2;
 }
 
-static bool probe_pt_reclaim(void)
+static bool probe_pt_reclaim(struct probe *p)
 {
 	size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 	size_t span_bytes = page_bytes / sizeof(uint64_t) * page_bytes; /* of one page table */
@@ -325,12 +345,12 @@ static bool probe_pt_reclaim(void)
 	/* A huge zero page would need no page table. Kernels without huge pages refuse. */
 	(void)madvise(map, len, MADV_NOHUGEPAGE);
 	size_t skip = (span_bytes - (uintptr_t)map % span_bytes) % span_bytes;
-	bool works = drop_page_tables(map + skip, span_bytes, page_bytes);
+	bool works = drop_page_tables(p, map + skip, span_bytes, page_bytes);
 	munmap(map, len);
 	return works;
 }
 
-static bool probe_cachestat(void)
+static bool probe_cachestat(struct probe *p)
 {
 	struct {
 		uint64_t offset, len;
@@ -342,8 +362,10 @@ static bool probe_cachestat(void)
 	int fd = memfd_create("quire-probe", MFD_CLOEXEC);
 	if (fd < 0)
 		fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		note_lack(p);
 		return false;
+	}
 	long rc = syscall(__NR_cachestat, fd, &range, &stat, 0);
 	close(fd);
 	return rc == 0 && stat.n_cache != UINT64_MAX;
@@ -351,48 +373,83 @@ static bool probe_cachestat(void)
 
 /* ---- io_uring ---- */
 
-static bool probe_ring(unsigned flags)
+static bool probe_ring(struct probe *p, unsigned flags)
 {
 	struct io_uring_params params;
 	memset(&params, 0, sizeof(params));
 	params.flags = flags;
 	long fd = syscall(__NR_io_uring_setup, 4, &params);
-	if (fd < 0)
+	if (fd < 0) {
+		note_lack(p);
 		return false;
+	}
 	close((int)fd);
 	return params.sq_entries >= 4;
 }
 
 /* ---- all ---- */
 
-static void probe_all(void)
+static unsigned probe_all(struct probe *p)
 {
-	int saved_errno = errno;
-	unsigned asked = atomic_fetch_or(&asked_mask, FROZEN);
-	masked = (asked & ~FROZEN) | mask_from_environment();
-
 	unsigned found = BIT(FEATURE_DIRECT);
-	if (!(masked & BIT(FEATURE_IO_URING)) && probe_ring(0)) {
+	if (!(p->masked & BIT(FEATURE_IO_URING)) && probe_ring(p, 0)) {
 		found |= BIT(FEATURE_IO_URING);
-		if (!(masked & BIT(FEATURE_DEFER_TASKRUN)) &&
-		    probe_ring(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN))
+		if (!(p->masked & BIT(FEATURE_DEFER_TASKRUN)) &&
+		    probe_ring(p, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN))
 			found |= BIT(FEATURE_DEFER_TASKRUN);
 	}
-	if (!(masked & BIT(FEATURE_USERFAULTFD)))
-		found |= probe_uffd();
-	if (!(masked & BIT(FEATURE_PROCESS_MADVISE)) && probe_process_madvise())
+	if (!(p->masked & BIT(FEATURE_USERFAULTFD)))
+		found |= probe_uffd(p);
+	if (!(p->masked & BIT(FEATURE_PROCESS_MADVISE)) && probe_process_madvise(p))
 		found |= BIT(FEATURE_PROCESS_MADVISE);
-	if (!(masked & BIT(FEATURE_CACHESTAT)) && probe_cachestat())
+	if (!(p->masked & BIT(FEATURE_CACHESTAT)) && probe_cachestat(p))
 		found |= BIT(FEATURE_CACHESTAT);
-	if (!(masked & BIT(FEATURE_PT_RECLAIM)) && probe_pt_reclaim())
+	if (!(p->masked & BIT(FEATURE_PT_RECLAIM)) && probe_pt_reclaim(p))
 		found |= BIT(FEATURE_PT_RECLAIM);
+	return found & ~p->masked;
+}
 
-	present = found & ~masked;
+/* True: this thread is to probe. False: another one has, by now. */
+static bool take_probe(void)
+{
+	pid_t self = getpid(), other = 0;
+
+	while (!atomic_compare_exchange_weak(&prober, &other, self)) {
+		if (other != self)
+			continue; /* nobody, or who was left behind by a fork */
+		sched_yield();
+		other = 0;
+	}
+	if (atomic_load(&answer) == 0)
+		return true;
+	atomic_store(&prober, 0);
+	return false;
+}
+
+/* lacking: settle also for less. */
+static int settle(bool lacking)
+{
+	struct probe p = {.lack = 0};
+	int saved_errno = errno;
+
+	if (atomic_load_explicit(&answer, memory_order_acquire) != 0 || !take_probe())
+		return 0;
+	p.masked = (atomic_fetch_or(&asked_mask, FROZEN) & ~FROZEN) | mask_from_environment();
+	unsigned found = probe_all(&p);
+	if (p.lack == 0 || lacking)
+		atomic_store_explicit(&answer, FROZEN | found, memory_order_release);
+	atomic_store(&prober, 0);
 	errno = saved_errno;
+	return lacking ? 0 : p.lack;
+}
+
+int feature_settle(void)
+{
+	return settle(false);
 }
 
 bool feature_have(enum feature feature)
 {
-	pthread_once(&probe_once, probe_all);
-	return present & BIT(feature);
+	(void)settle(true);
+	return atomic_load_explicit(&answer, memory_order_acquire) & BIT(feature);
 }

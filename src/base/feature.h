@@ -20,6 +20,10 @@ enum feature {
 	N_FEATURES
 };
 
+/* Probes, unless that was done: 0; or -EMFILE, -ENFILE where there was no descriptor to probe with, and then the next
+ * call probes again. Without it such a moment would count for as long as the process lives. Any thread. */
+int feature_settle(void);
+
 /* True if probed present and not masked. Any thread; probes at first use, by
  * trying, never by version. Never fails: what can't be probed is absent. */
 bool feature_have(enum feature feature);

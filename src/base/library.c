@@ -29,7 +29,7 @@ static int load(const struct library *l)
 int library_load(struct library *l, struct quire_error *err)
 {
 	pthread_mutex_lock(&l->lock);
-	if (l->result > 0)
+	if (l->result != 0) /* there may have been no descriptor, or memory, the last time */
 		l->result = load(l);
 	int rc = l->result;
 	pthread_mutex_unlock(&l->lock);

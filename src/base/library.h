@@ -19,13 +19,13 @@ struct library {
 	const struct library_function *functions;
 	size_t n_functions;
 	pthread_mutex_t lock;
-	int result; /* 0; 1: not tried; -ENOTSUP */
+	int result; /* 0; 1: not tried; -ENOTSUP, of the last try */
 };
 
 #define LIBRARY(what, file, functions)                                                                                 \
 	{what, file, functions, sizeof(functions) / sizeof((functions)[0]), PTHREAD_MUTEX_INITIALIZER, 1}
 
-/* All its functions are where they are to be from the first success on. Any thread; blocks the first time. -ENOTSUP: it is not
+/* All its functions are where they are to be from the first success on. Any thread; blocks until the first success. -ENOTSUP: it is not
  * installed, lacks one of them, or the program is linked statically. Never unloaded. */
 int library_load(struct library *l, struct quire_error *err);
 

@@ -5,10 +5,12 @@
  * and used_bytes is such that limit_bytes - used_bytes is the least room that any leaves.
  *
  * Nothing here trusts what it reads: a file that is missing, empty or damaged counts as
- * not there. No state, any thread.
+ * not there. One for which there is no descriptor, or memory, does not: a limit that can't be looked at is not none.
+ * No state, any thread.
  */
 #include "memory_limit.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,13 +25,21 @@
 
 /* ---- small files ---- */
 
-static FILE *open_under(const char *root, const char *dir, const char *name)
+struct reading {
+	const char *root;
+	int lack; /* -EMFILE, -ENFILE, -ENOMEM: a file could not be opened that may be there */
+};
+
+static FILE *open_under(struct reading *r, const char *dir, const char *name)
 {
 	char path[PATH_MAX];
-	int len = snprintf(path, sizeof(path), "%s%s/%s", root, dir, name);
+	int len = snprintf(path, sizeof(path), "%s%s/%s", r->root, dir, name);
 	if (len < 0 || (size_t)len >= sizeof(path))
 		return NULL;
-	return fopen(path, "re");
+	FILE *file = fopen(path, "re");
+	if (file == NULL && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+		r->lack = -errno;
+	return file;
 }
 
 /* A decimal number at *text, which is moved behind it; too large ones saturate. */
@@ -49,10 +59,10 @@ static bool parse_u64(const char **text, uint64_t *ret_value)
 }
 
 /* A file of one number, or "max". */
-static bool read_value(const char *root, const char *dir, const char *name, uint64_t *ret_value)
+static bool read_value(struct reading *r, const char *dir, const char *name, uint64_t *ret_value)
 {
 	char line[64];
-	FILE *file = open_under(root, dir, name);
+	FILE *file = open_under(r, dir, name);
 	if (file == NULL)
 		return false;
 	bool read = fgets(line, sizeof(line), file) != NULL;
@@ -74,13 +84,13 @@ static bool read_value(const char *root, const char *dir, const char *name, uint
 
 /* Sums the values of lines "KEY VALUE" over the keys, a NULL-terminated list; false if
  * there was none of them. */
-static bool read_keys(const char *root, const char *dir, const char *name,
+static bool read_keys(struct reading *r, const char *dir, const char *name,
                       const char *const *keys, uint64_t *ret_sum)
 {
 	char line[256];
 	uint64_t sum = 0;
 	bool found = false;
-	FILE *file = open_under(root, dir, name);
+	FILE *file = open_under(r, dir, name);
 	if (file == NULL)
 		return false;
 
@@ -104,10 +114,10 @@ static bool read_keys(const char *root, const char *dir, const char *name,
 }
 
 /* The number behind "some avg10=". */
-static bool read_pressure(const char *root, const char *dir, const char *name, double *ret_pct)
+static bool read_pressure(struct reading *r, const char *dir, const char *name, double *ret_pct)
 {
 	char line[256];
-	FILE *file = open_under(root, dir, name);
+	FILE *file = open_under(r, dir, name);
 	if (file == NULL)
 		return false;
 	bool read = fgets(line, sizeof(line), file) != NULL;
@@ -196,11 +206,11 @@ static bool parse_mount(char *line, bool v2, char **ret_root, char **ret_place)
 }
 
 /* The process's path in the hierarchy: "0::PATH", or "N:…,memory,…:PATH". */
-static bool find_path(const char *root, bool v2, char ret_path[PATH_MAX])
+static bool find_path(struct reading *r, bool v2, char ret_path[PATH_MAX])
 {
 	char line[PATH_MAX + 256];
 	bool found = false;
-	FILE *file = open_under(root, "/proc/self", "cgroup");
+	FILE *file = open_under(r, "/proc/self", "cgroup");
 	if (file == NULL)
 		return false;
 
@@ -235,15 +245,15 @@ static const char *path_below(const char *path, const char *mount_root)
 	return path + len;
 }
 
-static bool find_cgroup(const char *root, bool v2, struct cgroup *ret)
+static bool find_cgroup(struct reading *r, bool v2, struct cgroup *ret)
 {
 	char line[2 * PATH_MAX];
 	char path[PATH_MAX];
 	bool found = false;
-	if (!find_path(root, v2, path))
+	if (!find_path(r, v2, path))
 		return false;
 
-	FILE *file = open_under(root, "/proc/self", "mountinfo");
+	FILE *file = open_under(r, "/proc/self", "mountinfo");
 	if (file == NULL)
 		return false;
 	while (!found && fgets(line, sizeof(line), file) != NULL) {
@@ -272,48 +282,48 @@ static void tighten(struct memory_limit *m, uint64_t limit_bytes, uint64_t used_
 	m->used_bytes = m->limit_bytes > room ? m->limit_bytes - room : 0;
 }
 
-static uint64_t used_without_files(const char *root, const char *dir, bool v2)
+static uint64_t used_without_files(struct reading *r, const char *dir, bool v2)
 {
 	static const char *const v2_keys[] = {"inactive_file", "active_file", NULL};
 	static const char *const v1_keys[] = {"total_inactive_file", "total_active_file", NULL};
 	uint64_t used, files;
 
-	if (!read_value(root, dir, v2 ? "memory.current" : "memory.usage_in_bytes", &used))
+	if (!read_value(r, dir, v2 ? "memory.current" : "memory.usage_in_bytes", &used))
 		return 0;
-	if (!read_keys(root, dir, "memory.stat", v2 ? v2_keys : v1_keys, &files))
+	if (!read_keys(r, dir, "memory.stat", v2 ? v2_keys : v1_keys, &files))
 		files = 0;
 	return used > files ? used - files : 0;
 }
 
-static void bind_level(struct memory_limit *m, const char *root, const char *dir, bool v2)
+static void bind_level(struct memory_limit *m, struct reading *r, const char *dir, bool v2)
 {
 	uint64_t limit = UINT64_MAX;
 	uint64_t value;
-	if (read_value(root, dir, v2 ? "memory.max" : "memory.limit_in_bytes", &value))
+	if (read_value(r, dir, v2 ? "memory.max" : "memory.limit_in_bytes", &value))
 		limit = value;
 	/* Above memory.high a process is held up so much that it is as good as a limit. */
-	if (v2 && read_value(root, dir, "memory.high", &value) && value < limit)
+	if (v2 && read_value(r, dir, "memory.high", &value) && value < limit)
 		limit = value;
 	/* v1 says "none" by a number near 2^63. */
 	if (limit >= (uint64_t)INT64_MAX / 2)
 		return;
-	tighten(m, limit, used_without_files(root, dir, v2));
+	tighten(m, limit, used_without_files(r, dir, v2));
 }
 
 /* The cgroup and all above it. */
-static void bind_chain(struct memory_limit *m, const char *root, bool v2)
+static void bind_chain(struct memory_limit *m, struct reading *r, bool v2)
 {
 	struct cgroup group;
 	char dir[2 * PATH_MAX];
 	double pct;
-	if (!find_cgroup(root, v2, &group))
+	if (!find_cgroup(r, v2, &group))
 		return;
 
 	snprintf(dir, sizeof(dir), "%s%s", group.mount, group.path);
-	if (v2 && read_pressure(root, dir, "memory.pressure", &pct))
+	if (v2 && read_pressure(r, dir, "memory.pressure", &pct))
 		m->pressure_some_pct = pct;
 	for (;;) {
-		bind_level(m, root, dir, v2);
+		bind_level(m, r, dir, v2);
 		char *last = strrchr(dir, '/');
 		if (last == NULL || last < dir + strlen(group.mount))
 			break;
@@ -321,8 +331,10 @@ static void bind_chain(struct memory_limit *m, const char *root, bool v2)
 	}
 }
 
-void memory_limit_read(const char *root, struct memory_limit *ret)
+int memory_limit_read(const char *root, struct memory_limit *ret)
 {
+	struct reading r = {.root = root};
+	struct memory_limit m = {0};
 	static const char *const total_key[] = {"MemTotal:", NULL};
 	static const char *const available_key[] = {"MemAvailable:", NULL};
 	uint64_t total_kib, available_kib;
@@ -330,20 +342,22 @@ void memory_limit_read(const char *root, struct memory_limit *ret)
 	/* What the kernel tells without files, for the case that /proc is not there. */
 	uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	uint64_t used = 0;
-	if (read_keys(root, "/proc", "meminfo", total_key, &total_kib) &&
+	if (read_keys(&r, "/proc", "meminfo", total_key, &total_kib) &&
 	    total_kib > 0 && total_kib < UINT64_MAX / 1024) {
 		total = total_kib * 1024;
-		if (read_keys(root, "/proc", "meminfo", available_key, &available_kib) &&
+		if (read_keys(&r, "/proc", "meminfo", available_key, &available_kib) &&
 		    available_kib < total_kib)
 			used = total - available_kib * 1024;
 	}
 
-	ret->limit_bytes = total;
-	ret->used_bytes = used;
-	ret->pressure_some_pct = 0;
-	(void)read_pressure(root, "/proc/pressure", "memory", &ret->pressure_some_pct);
-	bind_chain(ret, root, false);
-	bind_chain(ret, root, true);
+	m.limit_bytes = total;
+	m.used_bytes = used;
+	(void)read_pressure(&r, "/proc/pressure", "memory", &m.pressure_some_pct);
+	bind_chain(&m, &r, false);
+	bind_chain(&m, &r, true);
+	if (r.lack == 0)
+		*ret = m;
+	return r.lack;
 }
 
 /* ---- the budget that follows ---- */

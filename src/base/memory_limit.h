@@ -15,9 +15,9 @@ struct memory_limit {
 };
 
 /* root: "" for the live system; tests pass a directory that holds proc/ and sys/.
- * Reads a handful of small files of /proc and /sys. Never fails: what is not to
- * be had is left at physical memory and 0. */
-void memory_limit_read(const char *root, struct memory_limit *ret);
+ * Reads a handful of small files of /proc and /sys. 0: what is not to be had is left at physical memory
+ * and 0; or -EMFILE, -ENFILE, -ENOMEM: something could not be looked at, and ret is as it was. */
+int memory_limit_read(const char *root, struct memory_limit *ret);
 
 /* The budget that QUIRE_BUDGET_AUTO means now, given the budget in force and the bytes
  * held under it: a share of what is free, smaller under pressure, growing again slowly;

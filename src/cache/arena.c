@@ -44,8 +44,8 @@ bool arena_swap_is_on(void)
 	FILE *f = fopen("/proc/swaps", "re");
 	int lines = 0, c;
 
-	if (f == NULL)
-		return false;
+	if (f == NULL) /* who can't look takes it that there is */
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
 	while ((c = getc(f)) != EOF)
 		lines += c == '\n';
 	fclose(f);

@@ -60,7 +60,8 @@ static void cache_follow(struct quire_cache *c)
 
 	uint64_t before = budget_limit(&c->budget);
 
-	memory_limit_read("", &m);
+	if (memory_limit_read("", &m) < 0)
+		return; /* a limit that can't be seen now is not gone: at the next tick */
 	budget_set_limit(&c->budget,
 	                 memory_limit_auto_budget(&m, budget_limit(&c->budget), budget_used(&c->budget),
 	                                          QUIRE_BUDGET_MIN_BYTES));
@@ -208,14 +209,17 @@ static void cache_tear_down(struct quire_cache *c)
 	cache_unref(c);
 }
 
-static uint64_t initial_budget(const struct quire_cache_options *o)
+static int initial_budget(const struct quire_cache_options *o, uint64_t *ret_bytes)
 {
 	struct memory_limit m;
 
+	*ret_bytes = o->budget_bytes;
 	if (o->budget_bytes != 0 && o->budget_bytes != QUIRE_BUDGET_AUTO)
-		return o->budget_bytes;
-	memory_limit_read("", &m);
-	return memory_limit_auto_budget(&m, 0, 0, QUIRE_BUDGET_MIN_BYTES);
+		return 0;
+	int rc = memory_limit_read("", &m);
+	if (rc == 0)
+		*ret_bytes = memory_limit_auto_budget(&m, 0, 0, QUIRE_BUDGET_MIN_BYTES);
+	return rc;
 }
 
 int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
@@ -234,6 +238,13 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 		return quire_fail(err, -EINVAL, "a budget of %llu bytes, under the least of %u",
 		                  (unsigned long long)o.budget_bytes, QUIRE_BUDGET_MIN_BYTES);
 
+	uint64_t budget_bytes;
+	int rc = feature_settle();
+	if (rc < 0)
+		return quire_fail(err, rc, "cache: what the kernel can do");
+	rc = initial_budget(&o, &budget_bytes);
+	if (rc < 0)
+		return quire_fail(err, rc, "cache: how much memory there is");
 	struct quire_cache *c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return quire_fail(err, -ENOMEM, "cache");
@@ -248,11 +259,11 @@ int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache 
 	pthread_rwlock_init(&c->ranges_lock, NULL);
 	pthread_mutex_init(&c->fillers_lock, NULL);
 	pthread_mutex_init(&c->cold_lock, NULL);
-	budget_init(&c->budget, initial_budget(&o));
+	budget_init(&c->budget, budget_bytes);
 	c->budget.reclaim = memory_reclaim;
 	c->budget.reclaim_arg = c;
 
-	int rc = cache_build(c, &o, err);
+	rc = cache_build(c, &o, err);
 	if (rc < 0) {
 		cache_tear_down(c);
 		return rc;

@@ -20,6 +20,9 @@ static bool can_lock(void)
 
 int quire_capabilities(struct quire_capabilities *ret_caps)
 {
+	int rc = feature_settle();
+	if (rc < 0)
+		return rc;
 	bool uffd = feature_have(FEATURE_USERFAULTFD);
 	bool full = uffd && feature_have(FEATURE_UFFD_KERNEL_FAULTS);
 

@@ -29,6 +29,7 @@
  * Fork: a child may do nothing with its parent's loop; every entry says -ECHILD.
  */
 #include "../base/fail.h"
+#include "../base/feature.h"
 #include "engine.h"
 #include <errno.h>
 #include <sched.h>
@@ -371,6 +372,9 @@ int quire_loop_create(const struct quire_loop_options *opts, struct quire_loop *
 	int rc = read_options(opts, &o);
 	if (rc < 0)
 		return quire_fail(err, rc, "loop: options");
+	rc = feature_settle();
+	if (rc < 0)
+		return quire_fail(err, rc, "loop: what the kernel can do");
 	struct quire_loop *loop = calloc(1, sizeof(*loop));
 	if (loop == NULL)
 		return quire_fail(err, -ENOMEM, "loop");

@@ -56,7 +56,7 @@ static void put_v2_mount(void)
 static struct memory_limit read_limit(void)
 {
 	struct memory_limit m;
-	memory_limit_read(root, &m);
+	assert_int_equal(memory_limit_read(root, &m), 0);
 	return m;
 }
 
@@ -71,7 +71,7 @@ static void without_cgroups_the_machine_counts(void **state)
 static void without_anything_physical_memory_counts(void **state)
 {
 	struct memory_limit m;
-	memory_limit_read("/nonexistent", &m);
+	assert_int_equal(memory_limit_read("/nonexistent", &m), 0);
 	assert_int_equal(m.limit_bytes, (uint64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
 	assert_int_equal(m.used_bytes, 0);
 }
