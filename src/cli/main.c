@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <quire/error.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,6 +43,8 @@ static void print_help(void)
 
 int main(int argc, char **argv)
 {
+	/* What is written past RLIMIT_FSIZE ends with EFBIG, which is told, and what there is of it is removed. */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	if (argc < 2)
 		return cli_usage("VERB", "which one?");
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {

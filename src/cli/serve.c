@@ -2,7 +2,7 @@
  *
  * One thread accepts, reads nothing, and watches every caller for hanging up, which cancels his verb. Each caller has a
  * thread, which reads his request and runs it. What a caller sends is checked before it is believed; who sends
- * nonsense, or nothing, is left alone with it. Who comes when all threads are taken waits.
+ * nonsense, or nothing, is left alone with it. Who comes when all threads are taken, or there is no descriptor for him, waits.
  *
  * A canceled verb may be blocked on its caller's descriptors: a pipe that nobody reads from or writes to any more, a
  * terminal that is stopped. Signals interrupt that; as one may come just before the call that blocks, they are
@@ -34,6 +34,7 @@
 #define DESCRIPTORS 8u /* of a caller, at most */
 #define REQUEST_SECONDS 10 /* to send it */
 #define NUDGE_MS 20
+#define RETRY_MS 100 /* when there are no descriptors left */
 
 enum caller_state { CALLER_FREE, CALLER_RUNNING, CALLER_OVER };
 
@@ -58,6 +59,7 @@ struct server {
 	struct serve_nbd *nbd;     /* borrowed; NULL: not asked for */
 	struct serve_ublk *ublk;   /* the same */
 	int listener, signals, over; /* owned; over: eventfd, a caller's thread has ended */
+	bool shut;                 /* there was no descriptor for a caller just now */
 	unsigned n_callers;
 	struct caller *callers;    /* owned */
 	struct pollfd *polls;      /* owned: three and one each */
@@ -198,14 +200,15 @@ static struct caller *find_free(struct server *server)
 	return NULL;
 }
 
-static void accept_one(struct server *server)
+/* False: the system has no descriptor for it now. */
+static bool accept_one(struct server *server)
 {
 	int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
 	struct timeval patience = {.tv_sec = REQUEST_SECONDS};
 	struct caller *caller = find_free(server);
 
 	if (fd < 0)
-		return;
+		return errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS;
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (caller != NULL && is_welcome(fd)) {
 		memset(&caller->session, 0, sizeof(caller->session));
@@ -213,10 +216,11 @@ static void accept_one(struct server *server)
 		caller->socket = fd;
 		atomic_store(&caller->state, CALLER_RUNNING);
 		if (pthread_create(&caller->thread, NULL, serve_caller, caller) == 0)
-			return;
+			return true;
 		atomic_store(&caller->state, CALLER_FREE);
 	}
 	close(fd);
+	return true;
 }
 
 static unsigned reap(struct server *server)
@@ -260,7 +264,8 @@ static bool turn(struct server *server, bool ending)
 
 	polls[0] = (struct pollfd){.fd = ending ? -1 : server->signals, .events = POLLIN};
 	polls[1] = (struct pollfd){.fd = server->over, .events = POLLIN};
-	polls[2] = (struct pollfd){.fd = ending || find_free(server) == NULL ? -1 : server->listener, .events = POLLIN};
+	polls[2] = (struct pollfd){
+		.fd = ending || server->shut || find_free(server) == NULL ? -1 : server->listener, .events = POLLIN};
 	for (unsigned i = 0; i < server->n_callers; i++) {
 		struct caller *caller = &server->callers[i];
 		if (atomic_load(&caller->state) != CALLER_RUNNING || atomic_load(&caller->session.canceled))
@@ -268,8 +273,9 @@ static bool turn(struct server *server, bool ending)
 		of[n - 3] = caller;
 		polls[n++] = (struct pollfd){.fd = caller->socket, .events = POLLRDHUP};
 	}
-	if (poll(polls, n, nudge(server) ? NUDGE_MS : -1) < 0)
+	if (poll(polls, n, nudge(server) ? NUDGE_MS : server->shut ? RETRY_MS : -1) < 0)
 		return false;
+	server->shut = false;
 	uint64_t count;
 	if (polls[1].revents != 0)
 		(void)!read(server->over, &count, sizeof(count));
@@ -277,7 +283,7 @@ static bool turn(struct server *server, bool ending)
 		if (polls[i].revents != 0)
 			atomic_store(&of[i - 3]->session.canceled, true);
 	if (polls[2].revents != 0)
-		accept_one(server);
+		server->shut = !accept_one(server);
 	return polls[0].revents != 0;
 }
 
