@@ -1,5 +1,5 @@
-/* deny PROGRAM [ARG…] - runs a program as a container runtime would that refuses
- * io_uring and userfaultfd: their system calls fail with EPERM, and so does the ioctl
+/* deny [--io_uring | --userfaultfd] PROGRAM [ARG…] - runs a program as a container runtime would that refuses
+ * io_uring and userfaultfd, or one of them: their system calls fail with EPERM, and so does the ioctl
  * that makes a userfaultfd out of /dev/userfaultfd. (A filter sees no paths, so the
  * open of that device succeeds.) Inherited by all that the program starts.
  */
@@ -7,6 +7,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +33,10 @@
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (n_skip_if), (n_skip_else))
 #define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
 
-static int install_filter(void)
+/* What is not refused is compared with a number that no call has. */
+#define NO_CALL 0xffffffffu
+
+static int install_filter(bool uring, bool uffd)
 {
 	/* Little-endian machines: the low word of a 64-bit argument comes first. */
 	struct sock_filter program[] = {
@@ -40,11 +44,11 @@ static int install_filter(void)
 		IF_EQUAL(THIS_ARCH, 1, 0),
 		RETURN(SECCOMP_RET_KILL_PROCESS),
 		LOAD(nr),
-		IF_EQUAL(SYS_userfaultfd, 7, 0),
-		IF_EQUAL(SYS_io_uring_setup, 6, 0),
-		IF_EQUAL(SYS_io_uring_enter, 5, 0),
-		IF_EQUAL(SYS_io_uring_register, 4, 0),
-		IF_EQUAL(SYS_ioctl, 0, 2),
+		IF_EQUAL(uffd ? SYS_userfaultfd : NO_CALL, 7, 0),
+		IF_EQUAL(uring ? SYS_io_uring_setup : NO_CALL, 6, 0),
+		IF_EQUAL(uring ? SYS_io_uring_enter : NO_CALL, 5, 0),
+		IF_EQUAL(uring ? SYS_io_uring_register : NO_CALL, 4, 0),
+		IF_EQUAL(uffd ? SYS_ioctl : NO_CALL, 0, 2),
 		LOAD(args[1]),
 		IF_EQUAL(USERFAULTFD_IOC_NEW, 1, 0),
 		RETURN(SECCOMP_RET_ALLOW),
@@ -61,18 +65,22 @@ static int install_filter(void)
 
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		fprintf(stderr, "usage: deny PROGRAM [ARG…]\n");
+	bool only_uring = argc > 1 && strcmp(argv[1], "--io_uring") == 0;
+	bool only_uffd = argc > 1 && strcmp(argv[1], "--userfaultfd") == 0;
+	char **program = argv + 1 + (only_uring || only_uffd);
+
+	if (argc < 2 || *program == NULL) {
+		fprintf(stderr, "usage: deny [--io_uring | --userfaultfd] PROGRAM [ARG…]\n");
 		return 2;
 	}
 
-	int rc = install_filter();
+	int rc = install_filter(!only_uffd, !only_uring);
 	if (rc < 0) {
 		printf("skipped: no seccomp filter can be installed here: %s\n", strerror(-rc));
 		return 77;
 	}
 
-	execvp(argv[1], argv + 1);
-	fprintf(stderr, "deny: %s: %s\n", argv[1], strerror(errno));
+	execvp(*program, program);
+	fprintf(stderr, "deny: %s: %s\n", *program, strerror(errno));
 	return 1;
 }

@@ -1,36 +1,28 @@
-/* refuse.c - see refuse.h. */
+/* refuse.c - memory that is refused: see refuse.h. */
 #include "refuse.h"
 
+#include "countdown.h"
 #include <errno.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
-static _Atomic uint64_t countdown;
-static _Atomic bool was_refused;
+static struct countdown requests;
 
 void refuse_nth(uint64_t n)
 {
-	atomic_store(&was_refused, false);
-	atomic_store(&countdown, n);
+	countdown_begin(&requests, n, false);
 }
 
 bool refuse_off(void)
 {
-	atomic_store(&countdown, 0);
-	return atomic_load(&was_refused);
+	return countdown_end(&requests);
 }
 
 static bool is_refused(void)
 {
-	uint64_t left = atomic_load(&countdown);
-
-	while (left > 0 && !atomic_compare_exchange_weak(&countdown, &left, left - 1))
-		;
-	if (left != 1)
+	if (!countdown_refuses(&requests))
 		return false;
-	atomic_store(&was_refused, true);
 	errno = ENOMEM;
 	return true;
 }
