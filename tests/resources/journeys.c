@@ -290,6 +290,16 @@ static void judge(const struct journey *j)
 	env_close();
 }
 
+/* There are many of them. */
+static void remove_store(void)
+{
+	static const char *const files[] = {"capacity", "lock"};
+
+	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		assert_int_equal(unlink(in_dir(files[i])), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 /* A new one each time: so requests are the same. */
 static void begin_store(const struct journey *j)
 {
@@ -327,6 +337,7 @@ static bool go_short(const struct journey *j, const struct shortage *s, uint64_t
 		assert_int_equal(open_and_go(j), 0);
 		judge(j);
 	}
+	remove_store();
 	return refused;
 }
 
@@ -351,6 +362,7 @@ void journey_once(const struct journey *j)
 	close_cache();
 	assert_int_equal(open_and_go(j), 0);
 	judge(j);
+	remove_store();
 }
 
 int journeys_setup(void **state)

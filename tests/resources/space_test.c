@@ -1,8 +1,8 @@
 /* space_test.c - the file system is full, over the quota, or a file at its limit, at each single write in turn, or at it and all behind it, while a store
  * is opened, used by each of the faces, and closed. Afterwards there is space again.
  *
- * The seam is the C library's, so what writes is the thread engine (QUIRE_MASK=io_uring, set by the build). A file system that is really full, with
- * each engine, is in full_test.c. */
+ * The seam is the C library's, so what writes is the thread engine (QUIRE_MASK=io_uring, set by the build). A file system that is really
+ * full is in command_test.py. */
 #include "journeys.h"
 
 #include "../blob/blob_env.h"
@@ -27,8 +27,8 @@ static void begin_all(uint64_t n)
 	refuse_with_each_error(n, true);
 }
 
-static const struct shortage one = {"write", begin_one, refuse_writes_off, 7, no_space, true};
-static const struct shortage all = {"write and all behind", begin_all, refuse_writes_off, 7, no_space, true};
+static const struct shortage one = {"write", begin_one, refuse_writes_off, 11, no_space, true};
+static const struct shortage all = {"write and all behind", begin_all, refuse_writes_off, 13, no_space, true};
 
 static void on_both(const struct journey *j)
 {
