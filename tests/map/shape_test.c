@@ -2,6 +2,7 @@
 #include "../support/maps.h"
 
 #include <fcntl.h>
+#include <time.h>
 
 static void whole_file(void **state)
 {
@@ -204,6 +205,15 @@ static void a_thousand_files_of_a_page(void **state)
 	}
 }
 
+/* Of all threads: however busy the machine is. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void ten_tebibytes(void **state)
 {
 	const uint64_t at[] = {0, 5 * TIB + 12345, 10 * TIB - 4096, 7 * MIB, 9 * TIB};
@@ -219,7 +229,7 @@ static void ten_tebibytes(void **state)
 		skip_because("a sanitizer leaves no room for such an arena");
 	m = rc == 0 ? m : map_name("big");
 
-	uint64_t before = now_ns();
+	uint64_t before = cpu_ns();
 	for (unsigned i = 0; i < 5; i++)
 		read_and_compare(m, item_ptr(m, 0) + at[i], 1, at[i], 4096);
 	const char *hole = item_ptr(m, 0) + 3 * TIB;
@@ -231,8 +241,9 @@ static void ten_tebibytes(void **state)
 	press();
 	quire_map_purge(m, quire_map_base(m), quire_map_bytes(m));
 	map_end(m);
+	print_message("%.1f ms of CPU\n", (double)(cpu_ns() - before) / 1e6);
 	/* Nothing may look at each of two and a half thousand million words. */
-	assert_true(now_ns() - before < (SANITIZED ? 30 : 8) * UINT64_C(1000000000));
+	assert_true(cpu_ns() - before < (SANITIZED ? 30 : 8) * UINT64_C(1000000000));
 	unlink(file_path("big"));
 }
 
