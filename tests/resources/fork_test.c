@@ -281,7 +281,10 @@ static int list_descriptors(void)
 		printf("inherited: %d, %s\n", fd, to);
 		n++;
 	}
-	return fds == NULL ? 1 : n > 0 ? 2 : 0;
+	if (fds == NULL)
+		return 1;
+	closedir(fds);
+	return n > 0 ? 2 : 0;
 }
 
 /* What this program has of whoever started it is no business of the test. */
