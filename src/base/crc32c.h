@@ -9,4 +9,13 @@
 /* Goes on from `crc` (0 to begin). Any thread, any alignment, fault handlers too. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len_bytes);
 
+#define CRC32C_PAGE_BYTES 4096u
+
+/* The same of one page; what lies at `ahead`, as long, is on its way to the processor's cache meanwhile, for who goes on there. It is not read, and
+ * may be anywhere. NULL: nothing is. */
+uint32_t crc32c_page(uint32_t crc, const void *page, const void *ahead);
+
+/* Of something, and a page behind it: from the sums of both. */
+uint32_t crc32c_join_page(uint32_t crc, uint32_t page_crc);
+
 #endif

@@ -7,5 +7,6 @@
 
 /* The same sum, a byte at a time. */
 uint32_t crc32c_by_table(uint32_t crc, const void *data, size_t len_bytes);
+uint32_t crc32c_join_page_by_table(uint32_t crc, uint32_t page_crc);
 
 #endif

@@ -5,7 +5,7 @@
  * place, its number and what is the journal's to say, and is copied to its group. Many small ones go in by the stackful.
  * A larger one gets its place and number under the lock, its bytes are copied without it, and the group is not
  * submitted before all copies are done (group->n_filling).
- * Where a group is full and the other one free, the full one is handed on by who finds it so (commit.c).
+ * Where a group is full, or long, and the other one free, it is handed on by who finds it so (commit.c).
  *
  * Everything else is for who has the turn, one at a time, in order of arrival: while somebody has it, all
  * others queue for it. He may
@@ -26,6 +26,8 @@
 
 #include <errno.h>
 #include <string.h>
+
+#define LONG_PART 4u /* of a long group's capacity: so much is worth a write, if nothing is being written */
 
 /* ---- places; lock held ---- */
 
@@ -53,7 +55,7 @@ static uint64_t room(struct journal *j)
 {
 	struct group *g = journal_open_group(j);
 
-	return j->group_bytes - (g->end - g->base);
+	return g->capacity - (g->end - g->base);
 }
 
 /* Gives `r` what is the journal's to say, for a record at the tail. */
@@ -104,6 +106,15 @@ static void note_visible(struct journal *j)
 {
 	if (journal_open_group(j)->n_filling == 0)
 		atomic_store_explicit(&j->n_visible, j->next_no, memory_order_release);
+}
+
+/* One that may become long is not waited for: what comes while it is written goes with the next. */
+static void push_long(struct journal *j)
+{
+	const struct group *g = journal_open_group(j);
+
+	if (journal_has_long_groups(j) && g->end - g->start >= g->capacity / LONG_PART)
+		(void)journal_push(j);
 }
 
 /* ---- with the turn; lock held, but released meanwhile ---- */
@@ -215,7 +226,11 @@ static int append_in_turn(struct journal *j, struct frame_record *r, const struc
 	}
 	if (rc == 0 && !fits_segment(j, bytes))
 		rc = change_segment(j);
-	return rc < 0 ? rc : put(j, r, parts, n, ret_no);
+	if (rc == 0)
+		rc = put(j, r, parts, n, ret_no);
+	if (rc == 0)
+		push_long(j);
+	return rc;
 }
 
 /* ---- without the turn; lock held ---- */
@@ -279,6 +294,7 @@ static bool append_large(struct journal *j, struct frame_record *r, const struct
 	fill(j, &s, bytes);
 	note_visible(j);
 	journal_kick(&j->waits);
+	push_long(j);
 	return true;
 }
 
@@ -335,18 +351,15 @@ static int append_stage(struct journal *j, struct stage *s, enum how how, uint64
 	return 1;
 }
 
-static int append_alone(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, uint32_t len_bytes,
-                        enum how how, uint64_t *ret_no, struct journal_place *ret_place)
+static int append_alone(struct journal *j, struct frame_record *r, const struct iovec *parts, unsigned n, enum how how,
+                        uint64_t *ret_no)
 {
-	struct frame_record r = {.type = type, .len_bytes = len_bytes, .payload_crc = source_crc(parts, n, len_bytes),
-	                         .ret_place = ret_place};
-
 	pthread_mutex_lock(&j->waits.lock);
-	bool done = append_large(j, &r, parts, n, ret_no);
+	bool done = append_large(j, r, parts, n, ret_no);
 	pthread_mutex_unlock(&j->waits.lock);
 	if (done)
 		journal_moved(j);
-	return done ? 0 : how == NOW ? -EAGAIN : append_waiting(j, &r, parts, n, ret_no);
+	return done ? 0 : how == NOW ? -EAGAIN : append_waiting(j, r, parts, n, ret_no);
 }
 
 /* Of the payload; or why it can't be taken in. */
@@ -373,7 +386,9 @@ static int append(struct journal *j, uint16_t type, const struct iovec *parts, u
 	if (rc < 0)
 		return rc;
 	if (frame_bytes((uint64_t)len_bytes) > STAGE_BYTES) {
-		rc = append_alone(j, type, parts, n, (uint32_t)len_bytes, how, &no, NULL);
+		struct frame_record r = {.type = type, .len_bytes = (uint32_t)len_bytes,
+		                         .payload_crc = source_crc(parts, n, (uint32_t)len_bytes)};
+		rc = append_alone(j, &r, parts, n, how, &no);
 	} else {
 		s.used = 0;
 		stage_add(&s, type, parts, n, (uint32_t)len_bytes);
@@ -400,7 +415,7 @@ int journal_append(struct journal *j, uint16_t type, const struct iovec *parts, 
 	return type < JOURNAL_FIRST_TYPE ? -EINVAL : journal_append_any(j, type, parts, n, ret_record_no);
 }
 
-int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, const uint32_t *crc,
                           struct journal_place *ret_place)
 {
 	struct journal_place place;
@@ -408,10 +423,14 @@ int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *
 	int64_t len_bytes = length_of(j, parts, n);
 	int rc = len_bytes < 0 ? (int)len_bytes : j->read_only ? -EROFS : journal_error(j);
 
-	if (rc == 0 && (type < JOURNAL_FIRST_TYPE || frame_bytes((uint64_t)len_bytes) <= STAGE_BYTES))
+	if (rc == 0 && (type < JOURNAL_FIRST_TYPE || frame_bytes((uint64_t)len_bytes) <= STAGE_BYTES ||
+	                (crc != NULL && len_bytes % FRAME_ALIGN != 0)))
 		rc = -EINVAL;
-	if (rc == 0)
-		rc = append_alone(j, type, parts, n, (uint32_t)len_bytes, AND_WAIT, &no, &place);
+	if (rc < 0)
+		return rc;
+	struct frame_record r = {.type = type, .len_bytes = (uint32_t)len_bytes, .ret_place = &place,
+	                         .payload_crc = crc != NULL ? *crc : source_crc(parts, n, (uint32_t)len_bytes)};
+	rc = append_alone(j, &r, parts, n, AND_WAIT, &no);
 	if (rc == 0)
 		*ret_place = place;
 	return rc;

@@ -6,7 +6,7 @@
  * States of the pair of groups: one is open and takes records; the other is free, or `writing`.
  *   open, somebody waits → scheduled (a loop was chosen) → taken: it is written, the other is open → free
  *   open, who would wait can write → taken → free
- *   open, and full → taken → free
+ *   open, and full, or long → taken → free
  *
  * Who waits writes, if nothing is being written, and his thread may be held up so long: a plain thread by any device, everybody,
  * and who passes an op, by one that only copies (persistent memory). It costs no change of threads, which takes as long as the write. On such
@@ -19,7 +19,9 @@
  * is scheduled when the write is done.
  *
  * A group without room for a record is taken by who appends it, and handed to a loop: he goes on with the other one, and
- * waits only if that is being written.
+ * waits only if that is being written. A group of whole blocks that lies in the segment's memory takes no memory of its own, so it may be
+ * longer than a buffer, which a disk writes much faster. It is taken before it is full, as soon as it has a part of that and nothing is being
+ * written: so while the device is slow groups become long, and else nothing waits.
  *
  * Invariants:
  *   1. A taken group's bytes do not change until its write is done. The block that the next group
@@ -121,6 +123,7 @@ void journal_group_begin(struct journal *j, struct group *g, uint32_t tail, bool
 	g->start = with_header ? 0 : tail;
 	g->end = tail;
 	g->bytes = journal_in_place(j) ? j->memory + g->base : g->memory;
+	g->capacity = journal_has_long_groups(j) ? j->long_bytes : j->buffer_bytes;
 	g->group_start = j->partial != 0 ? j->partial : g->start;
 	g->n_filling = 0;
 	if (with_header)

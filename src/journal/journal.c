@@ -30,7 +30,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define GROUP_MAX_BYTES (1u << 20)
+#define BUFFER_MAX_BYTES (1u << 20)
+#define LONG_MAX_BYTES (4u << 20)
 
 /* ---- life ---- */
 
@@ -49,11 +50,17 @@ static void journal_free(struct journal *j)
 static int need_groups(struct journal *j, struct quire_error *err)
 {
 	for (int i = 0; i < 2; i++) {
-		j->groups[i].memory = aligned_alloc(FRAME_BLOCK_BYTES, j->group_bytes);
+		j->groups[i].memory = aligned_alloc(FRAME_BLOCK_BYTES, j->buffer_bytes);
 		if (j->groups[i].memory == NULL)
 			return quire_fail(err, -ENOMEM, "%s: a log's buffers", j->o.device->name);
 	}
 	return 0;
+}
+
+/* Of a segment: a group must have room beside NEXT and LINK. */
+static uint32_t at_most_quarter(const struct journal_options *o, uint32_t bytes)
+{
+	return o->segment_bytes / 4 < bytes ? o->segment_bytes / 4 : bytes;
 }
 
 /* One that is only read. */
@@ -70,7 +77,8 @@ static int journal_new(const struct journal_options *o, struct journal **ret, st
 	j->waits.parked = journal_kick;
 	j->random = o->salt_seed;
 	j->align = o->device->align_bytes;
-	j->group_bytes = o->segment_bytes / 4 < GROUP_MAX_BYTES ? o->segment_bytes / 4 : GROUP_MAX_BYTES;
+	j->buffer_bytes = at_most_quarter(o, BUFFER_MAX_BYTES);
+	j->long_bytes = at_most_quarter(o, LONG_MAX_BYTES);
 	journal_commit_init(j);
 	*ret = j;
 	return 0;
@@ -169,7 +177,7 @@ static int write_again(struct journal *j, uint64_t segment, uint32_t from, uint3
 	from &= ~(FRAME_BLOCK_BYTES - 1);
 	while (rc == 0 && from < through) {
 		uint32_t left = (through - from + FRAME_BLOCK_BYTES - 1) & ~(FRAME_BLOCK_BYTES - 1);
-		uint32_t n = left < j->group_bytes ? left : j->group_bytes;
+		uint32_t n = left < j->buffer_bytes ? left : j->buffer_bytes;
 
 		rc = device_read(j->o.device, segment + from, memory, n);
 		if (from + n > end)

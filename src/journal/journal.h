@@ -135,15 +135,16 @@ void journal_destroy(struct journal *j);
 
 /* Takes a record in; it is not durable yet. The payload is copied before the call returns. lens sum
  * ≤ journal_max_payload. May suspend while a segment is changed or buffers are full (bounded memory: two
- * buffers of at most 1 MiB, however large the record). Any number of coroutines and threads at once; calls that
+ * buffers of at most 1 MiB, however large the record; or none of what is written from the segment's). Any number of coroutines and threads at once; calls that
  * do not overlap are numbered in their order, from 0, without gaps. No lock is held while the payload is read.
  * -EMSGSIZE, -ENOSPC (nothing taken), the journal's error, -EROFS; -EDEADLK in a loop's callback, if it would
  * have to wait. */
 int journal_append(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
                    uint64_t *ret_record_no);
 
-/* The same for a record of more than 2 KiB, and tells where it is: record_no's segment, by its number, and the offset in it. */
-int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,
+/* The same for a record of more than 2 KiB, and tells where it is: record_no's segment, by its number, and the offset in it. crc: the
+ * CRC32C of its payload, of a multiple of 8 bytes, where that is known without reading it; NULL: it is not. */
+int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n, const uint32_t *crc,
                           struct journal_place *ret_place);
 
 /* The same, but -EAGAIN where it would have to wait, whoever calls. */

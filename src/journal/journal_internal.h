@@ -7,11 +7,12 @@
 
 /* What is submitted at once: a run of bytes of one segment, in memory that is a copy of them. */
 struct group {
-	uint8_t *memory;      /* owned; j->group_bytes of it, device memory */
+	uint8_t *memory;      /* owned; j->buffer_bytes of it, device memory */
 	uint8_t *bytes;       /* from `base` on: in `memory`, or in the segment's: see journal_in_place */
 	uint64_t segment;     /* offset on the device */
 	uint64_t segment_no;
 	uint32_t base;        /* offset in the segment of bytes[0]: a multiple of j->align */
+	uint32_t capacity;    /* bytes from `base` on that it may take */
 	uint32_t start, end;  /* of what is new, offsets in the segment */
 	uint32_t group_start; /* of the records whose headers begin in it */
 	uint64_t end_no;      /* once taken: records below are durable with it */
@@ -29,7 +30,8 @@ enum journal_wait {
 struct journal {
 	struct journal_options o;
 	bool read_only;
-	uint32_t group_bytes;         /* capacity of a group */
+	uint32_t buffer_bytes;        /* of a group's own memory */
+	uint32_t long_bytes;          /* capacity of a long group */
 	uint32_t align;               /* the device's: groups are written in multiples of it */
 	struct wait_queue waits;      /* its lock guards what follows */
 
@@ -86,6 +88,12 @@ static inline struct group *journal_open_group(struct journal *j)
 static inline bool journal_in_place(const struct journal *j)
 {
 	return j->memory != NULL && (j->align <= FRAME_ALIGN || j->o.whole_blocks);
+}
+
+/* Such a group takes no memory, so it may be longer than a buffer. What is but copied has nothing of that. */
+static inline bool journal_has_long_groups(const struct journal *j)
+{
+	return journal_in_place(j) && j->o.whole_blocks && j->o.device->now != DEVICE_NOW_COPIES;
 }
 
 /* ---- commit.c ---- */

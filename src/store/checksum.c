@@ -3,6 +3,7 @@
 
 #include "../base/crc32c.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
@@ -16,7 +17,13 @@ static uint32_t seed(uint64_t id, uint64_t index)
 
 uint32_t checksum_page(uint64_t id, uint64_t index, const void *page)
 {
-	return crc32c(seed(id, index), page, FORMAT_UNIT_BYTES);
+	return checksum_page_then(id, index, page, NULL);
+}
+
+uint32_t checksum_page_then(uint64_t id, uint64_t index, const void *page, const void *ahead)
+{
+	static_assert(FORMAT_UNIT_BYTES == CRC32C_PAGE_BYTES, "a page");
+	return crc32c_page(seed(id, index), page, ahead);
 }
 
 static uint32_t block_crc(uint64_t id, uint64_t group, const struct sums_le *block)

@@ -6,6 +6,9 @@
 
 uint32_t checksum_page(uint64_t id, uint64_t index, const void *page);
 
+/* The same; `ahead`: the page that is looked at next, or NULL (base/crc32c.h). */
+uint32_t checksum_page_then(uint64_t id, uint64_t index, const void *page, const void *ahead);
+
 /* Makes a page of checksums of n pages. */
 void checksum_encode(uint64_t id, uint64_t group, const uint32_t *sums, uint32_t n, struct sums_le *ret);
 

@@ -81,7 +81,7 @@ int object_verify(const struct object *o, uint64_t offset, uint32_t len_bytes, c
 		if (rc < 0)
 			return rc == -EBADMSG ? wrong(o, page, ret_bad_offset) : rc;
 		for (uint64_t i = 0; i < n; i++, at += FORMAT_UNIT_BYTES)
-			if (checksum_page(o->node.id, page + i, at) != sums[i])
+			if (checksum_page_then(o->node.id, page + i, at, page + i + 1 < end ? at + FORMAT_UNIT_BYTES : NULL) != sums[i])
 				return wrong(o, page + i, ret_bad_offset);
 		page += n;
 	}

@@ -69,9 +69,11 @@ static int put_sums(uint64_t id, const uint8_t *bytes, const uint8_t *damaged, u
 
 	if (sums == NULL)
 		return -ENOMEM;
-	for (uint64_t page = 0; page < n_pages; page++)
-		sums[page] = checksum_page(id, page, bytes + page * FORMAT_UNIT_BYTES) ^
+	for (uint64_t page = 0; page < n_pages; page++) {
+		const uint8_t *at = bytes + page * FORMAT_UNIT_BYTES;
+		sums[page] = checksum_page_then(id, page, at, page + 1 < n_pages ? at + FORMAT_UNIT_BYTES : NULL) ^
 		             (damaged != NULL && (damaged[page / 8] & 1u << page % 8) != 0 ? UINT32_MAX : 0);
+	}
 	*ret_crc = store_log_put_sums(id, sums, n_pages, to);
 	free(sums);
 	return 0;

@@ -79,7 +79,8 @@ static int verify(struct state *st)
 
 	for (uint32_t i = 0; i < st->n_pages; i++) {
 		const char *page = (const char *)read->buf + (size_t)i * FORMAT_UNIT_BYTES;
-		if (checksum_page(o->node.id, first + i, page) != expected(st, o, first + i) && !CANARY(page_checksum_ignored))
+		const char *ahead = i + 1 < st->n_pages ? page + FORMAT_UNIT_BYTES : NULL;
+		if (checksum_page_then(o->node.id, first + i, page, ahead) != expected(st, o, first + i) && !CANARY(page_checksum_ignored))
 			return wrong(o->store, first + i, &read->bad_offset);
 	}
 	return 0;

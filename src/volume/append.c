@@ -98,7 +98,9 @@ static int append_record(struct batch *b, uint16_t type, struct journal_place *r
 	for (unsigned i = 0; i < b->n_parts; i++)
 		bytes += b->parts[i].iov_len;
 	head_finish(&b->g->before, type, b->head, b->parts + 1);
-	int rc = journal_append_placed(b->g->journal, type, b->parts, b->n_parts, ret);
+	uint32_t crc;
+	bool known = head_knows_crc(type, b->head, &crc);
+	int rc = journal_append_placed(b->g->journal, type, b->parts, b->n_parts, known ? &crc : NULL, ret);
 	if (rc == 0)
 		head_remember(&b->g->before, type, b->head);
 	group_lock(b->g);

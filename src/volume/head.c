@@ -62,8 +62,10 @@ static void put_sums(uint8_t *to, uint32_t n, const struct iovec *parts)
 	for (uint32_t i = 0; i < n; i++, to += sizeof(uint32_t)) {
 		uint32_t crc = 0;
 		for (size_t left = MAP_BLOCK_BYTES; left > 0;) {
-			size_t k = parts->iov_len - at < left ? parts->iov_len - at : left;
-			crc = crc32c(crc, (const uint8_t *)parts->iov_base + at, k);
+			size_t rest = parts->iov_len - at, k = rest < left ? rest : left;
+			const uint8_t *from = (const uint8_t *)parts->iov_base + at;
+			crc = k < MAP_BLOCK_BYTES ? crc32c(crc, from, k)
+			                          : crc32c_page(crc, from, rest >= 2 * (size_t)MAP_BLOCK_BYTES ? from + MAP_BLOCK_BYTES : NULL);
 			left -= k;
 			at += k;
 			if (at == parts->iov_len) {
@@ -101,6 +103,20 @@ void head_finish(const struct head_before *before, uint16_t type, uint8_t *head,
 	memcpy(head + TAIL_AT, &tail, sizeof(tail));
 	tail.crc = htole32(crc_of(head));
 	memcpy(head + TAIL_AT, &tail, sizeof(tail));
+}
+
+bool head_knows_crc(uint16_t type, const uint8_t *head, uint32_t *ret_crc)
+{
+	const uint8_t *sums = NULL;
+	uint32_t n = head_sums(type, head, &sums), crc = crc32c(0, head, VOLUME_HEAD_BYTES);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t sum;
+		memcpy(&sum, sums + i * sizeof(sum), sizeof(sum));
+		crc = crc32c_join_page(crc, le32toh(sum));
+	}
+	*ret_crc = crc;
+	return type != VOLUME_PAGES;
 }
 
 bool head_is_whole(const uint8_t *head)

@@ -315,6 +315,9 @@ int promise_measure(struct request *r);
 void head_remember(struct head_before *before, uint16_t type, const uint8_t *head); /* a whole one */
 /* Makes it whole: its blocks are n_blocks of data, in pieces. */
 void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks);
+/* The checksum of a record with that head, which is finished, and the blocks that it was finished with; false: the head has none of
+ * them. */
+bool head_knows_crc(uint16_t type, const uint8_t *head, uint32_t *ret_crc);
 bool head_is_whole(const uint8_t *head);
 /* Of a whole one: how many checksums, of its blocks, in order, little-endian; may be less aligned. */
 uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums);

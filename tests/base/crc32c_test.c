@@ -67,6 +67,29 @@ static void test_goes_on_from_a_sum(void **state)
 	}
 }
 
+/* Pages one by one, each from a sum of its own: as they are by themselves, and joined. */
+static void test_pages_join(void **state)
+{
+	static unsigned char bytes[100 + 5 * CRC32C_PAGE_BYTES];
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)(i * i >> 5);
+	for (size_t before = 0; before <= 100; before += 50) {
+		uint32_t joined = crc32c(0, bytes, before), by_table = joined;
+		for (unsigned n = 0; n < 5; n++) {
+			const unsigned char *page = bytes + before + n * CRC32C_PAGE_BYTES;
+			uint32_t sum = crc32c_page(0, page, n < 4 ? page + CRC32C_PAGE_BYTES : NULL);
+			assert_int_equal(sum, crc32c_by_table(0, page, CRC32C_PAGE_BYTES));
+			assert_int_equal(crc32c_page(0xabcd, page, page), crc32c_by_table(0xabcd, page, CRC32C_PAGE_BYTES));
+			joined = crc32c_join_page(joined, sum);
+			by_table = crc32c_join_page_by_table(by_table, sum);
+		}
+		uint32_t whole = crc32c_by_table(0, bytes, before + 5 * (size_t)CRC32C_PAGE_BYTES);
+		assert_int_equal(joined, whole);
+		assert_int_equal(by_table, whole);
+	}
+}
+
 /* What lies behind may not be there at all. */
 static void test_reads_no_byte_too_many(void **state)
 {
@@ -105,6 +128,7 @@ int main(void)
 		cmocka_unit_test(test_nothing_changes_nothing),
 		cmocka_unit_test(test_each_length_and_alignment),
 		cmocka_unit_test(test_goes_on_from_a_sum),
+		cmocka_unit_test(test_pages_join),
 		cmocka_unit_test(test_reads_no_byte_too_many),
 		cmocka_unit_test(test_each_flipped_bit_shows),
 	};
