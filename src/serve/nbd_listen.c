@@ -32,13 +32,19 @@ static void wait_for_client(struct nbd_listener *l)
 	l->polling = false;
 }
 
-/* A client of another machine that vanishes is noticed, sooner or later. */
+#define SEND_BYTES (1 << 20)
+
+/* A client of another machine that vanishes is noticed, sooner or later. To one of this machine a reply of a mebibyte goes by one call, as far as the
+ * kernel allows: while the client takes it, the next is read and checked. TCP finds by itself how much is of use. */
 static void prepare(int fd)
 {
-	int one = 1;
+	int one = 1, send = SEND_BYTES, domain = AF_UNIX;
+	socklen_t len = sizeof(domain);
 
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send, sizeof(send));
 }
 
 static void accept_one(struct nbd_listener *l)

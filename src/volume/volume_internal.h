@@ -328,6 +328,9 @@ int head_read_before(const uint8_t *head, uint16_t *ret_type, uint8_t ret[VOLUME
 
 int group_append(struct request *r); /* may wait; r->result */
 bool request_is_ready(struct quire_volumes *g, struct request *r, int *ret_result); /* for group_ready */
+
+/* ---- apply.c ---- */
+
 /* What a record did, to the map: when it was appended, and when it is read again. Lock held. -ENOMEM, -EUCLEAN. */
 int group_apply_data(struct quire_volumes *g, const uint8_t *head, uint64_t place);
 

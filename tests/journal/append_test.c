@@ -148,63 +148,6 @@ static void test_a_full_group_is_handed_on(void **state)
 	env_run(&e, run_until_full, NULL);
 }
 
-/* ---- groups in the segment's memory ---- */
-
-static _Alignas(DEVICE_BLOCK_BYTES) uint8_t memory[MAX_SEGMENTS][SEGMENT];
-
-static uint8_t *memory_of(void *owner, uint64_t offset)
-{
-	(void)owner;
-	return memory[offset / SEGMENT];
-}
-
-static uint64_t append_block(void)
-{
-	static uint8_t payload[DEVICE_BLOCK_BYTES - JOURNAL_RECORD_HEADER_BYTES];
-	struct iovec part = {.iov_base = payload, .iov_len = sizeof(payload)};
-	uint64_t no;
-
-	assert_int_equal(journal_append(j, JOURNAL_FIRST_TYPE, &part, 1, &no), 0);
-	return no;
-}
-
-/* What a part of the capacity has been filled of is written at once; what comes meanwhile, together. */
-static void run_long_groups(void *arg)
-{
-	struct journal_options o = env_options(&e);
-	struct journal_ops ops = *o.ops;
-	const uint64_t part = SEGMENT / 16, n_parts = 4;
-	uint64_t no = 0;
-
-	(void)arg;
-	ops.segment_memory = memory_of;
-	o.ops = &ops;
-	o.whole_blocks = true;
-	assert_int_equal(journal_create(&o, first, &j, NULL), 0);
-	assert_int_equal(part, DEVICE_BLOCK_BYTES);
-	(void)append_block();
-	assert_true(j->writing);
-	assert_int_equal(j->io.len_bytes, part);
-	assert_ptr_equal(j->io.buf, memory_of(NULL, first) + FRAME_BLOCK_BYTES);
-	uint64_t before = sim_n_events(e.sim);
-	for (uint64_t i = 0; i < n_parts; i++)
-		no = append_block();
-	assert_int_equal(j->n_taken, 1);
-	assert_int_equal(journal_sync(j, no, NULL), 0);
-	assert_int_equal(j->n_taken, 2);
-	assert_int_equal(j->io.len_bytes, n_parts * part);
-	assert_true(sim_n_events(e.sim) - before <= 2);
-	journal_close(j);
-}
-
-static void test_long_groups_are_written_as_they_come(void **state)
-{
-	(void)state;
-	if (ENV_IS_PMEM)
-		skip(); /* what is but copied needs none */
-	env_run(&e, run_long_groups, NULL);
-}
-
 static void run_nothing_new(void *arg)
 {
 	uint64_t no, before;
@@ -509,7 +452,6 @@ int main(void)
 		T(test_what_comes_during_a_write_shares_the_next),
 		T(test_who_would_wait_writes),
 		T(test_a_full_group_is_handed_on),
-		T(test_long_groups_are_written_as_they_come),
 		T(test_what_is_durable_costs_no_write),
 		T(test_records_from_nothing_to_a_segment),
 		T(test_without_space_nothing_is_taken),
