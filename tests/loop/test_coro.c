@@ -194,13 +194,18 @@ static void stacks_are_used_again(void **state)
 	destroy(loop);
 }
 
-static long mapped_pages(void)
+/* (Not by statm: under an emulator its pages need not be ours.) */
+static long mapped_bytes(void)
 {
-	long size = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-	assert_int_equal(fscanf(f, "%ld", &size), 1);
+	char line[128];
+	long kib = -1;
+	FILE *f = fopen("/proc/self/status", "r");
+
+	while (kib < 0 && fgets(line, sizeof(line), f) != NULL)
+		(void)sscanf(line, "VmSize: %ld kB", &kib);
 	fclose(f);
-	return size;
+	assert_true(kib >= 0);
+	return kib << 10;
 }
 
 /* After a crowd has gone, only so many stacks stay mapped. */
@@ -212,15 +217,15 @@ static void idle_stacks_are_bounded(void **state)
 	}
 	struct quire_loop *loop = loop_of(state, NULL);
 	long page = sysconf(_SC_PAGESIZE);
-	long before = mapped_pages();
+	long before = mapped_bytes();
 	n_order = 0;
 	for (intptr_t i = 0; i < 2000; i++)
 		spawn(loop, forbid_nests, NULL);
-	long crowd = mapped_pages();
+	long crowd = mapped_bytes();
 	run(loop);
-	long after = mapped_pages();
-	assert_true((crowd - before) * page >= 2000 * (128L << 10));
-	assert_true((after - before) * page <= 300 * (140L << 10) + (4L << 20));
+	long after = mapped_bytes();
+	assert_true(crowd - before >= 2000 * (128L << 10));
+	assert_true(after - before <= 300 * ((128L << 10) + 3 * page) + (4L << 20));
 	destroy(loop);
 }
 
@@ -259,6 +264,10 @@ static void overflowing_a_stack_dies_at_the_guard(void **state)
 {
 	if (THREAD_SANITIZED) {
 		print_message("skipped: the sanitizer forbids a forked child to start threads\n");
+		skip();
+	}
+	if (getenv("QUIRE_EMULATED") != NULL && sysconf(_SC_PAGESIZE) > 4096) {
+		print_message("skipped: qemu fails itself where it should signal this, with pages that aren't the machine's\n");
 		skip();
 	}
 	struct quire_loop *loop = loop_of(state, NULL);

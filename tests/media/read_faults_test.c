@@ -63,6 +63,7 @@ void __wrap_loop_io_submit(struct quire_loop *loop, struct io *io)
 
 static struct media_pool *pool;
 static struct media_file *file, *other;
+static uint32_t page_bytes, len_bytes; /* reads are aligned to a page where the kernel tells nothing less; of the file */
 
 /* file: closed; other: open, and idle. */
 static int make_files(void **state)
@@ -72,8 +73,10 @@ static int make_files(void **state)
 		for (unsigned i = 0; i < 8; i++)
 			planned[kind][i] = 0;
 	}
+	page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+	len_bytes = 10 * page_bytes - 960;
 	pool = env_pool(1, false);
-	env_write("f", 1, 40000);
+	env_write("f", 1, len_bytes);
 	env_write("other", 2, 100);
 	file = env_open(pool, "f", 0);
 	other = env_open(pool, "other", 0);
@@ -90,7 +93,7 @@ static int drop_files(void **state)
 
 static int read_file(void)
 {
-	struct env_read read = {.file = file, .seed = 1, .len_bytes = 40000};
+	struct env_read read = {.file = file, .seed = 1, .len_bytes = len_bytes};
 	env_run(&read, 1, NULL);
 	return read.result;
 }
@@ -100,7 +103,7 @@ static void many_reads_open_once(void **state)
 	enum { N = 50 };
 	struct env_read reads[N] = {0};
 	for (unsigned i = 0; i < N; i++)
-		reads[i] = (struct env_read){.file = file, .seed = 1, .len_bytes = 40000};
+		reads[i] = (struct env_read){.file = file, .seed = 1, .len_bytes = len_bytes};
 	env_run(reads, N, NULL);
 	for (unsigned i = 0; i < N; i++)
 		assert_int_equal(reads[i].result, 0);
@@ -126,8 +129,8 @@ static void interrupted_reads_are_repeated(void **state)
 
 static void short_reads_go_on(void **state)
 {
-	planned[READS][0] = 4096;
-	planned[READS][1] = 8192;
+	planned[READS][0] = page_bytes;
+	planned[READS][1] = 2 * page_bytes;
 	assert_int_equal(read_file(), 0);
 	assert_int_equal(n_seen[READS], 3);
 }
@@ -136,8 +139,8 @@ static void short_reads_go_on(void **state)
  * asked, and then only the answer is made smaller. */
 static void oddly_short_reads_go_on_at_an_aligned_place(void **state)
 {
-	planned[READS][0] = 5000;
-	planned[READS][1] = 10001;
+	planned[READS][0] = page_bytes + 904;
+	planned[READS][1] = 2 * page_bytes + 1809;
 	assert_int_equal(read_file(), 0);
 	assert_int_equal(n_seen[READS], 3);
 }
@@ -222,7 +225,7 @@ static void few_end(void)
 static void exhausted_process_gives_up_an_idle_descriptor(void **state)
 {
 	few_begin();
-	struct env_read read = {.file = few.closed, .seed = 1, .len_bytes = 40000};
+	struct env_read read = {.file = few.closed, .seed = 1, .len_bytes = len_bytes};
 	env_run(&read, 1, NULL);
 	assert_int_equal(read.result, 0);
 	assert_int_equal(n_seen[OPENS], 2);
@@ -242,7 +245,7 @@ static void exhausted_process_waits_for_a_descriptor_in_use(void **state)
 	few_begin();
 	struct env_read reads[] = {
 		{.file = few.second, .seed = 2, .len_bytes = 100},
-		{.file = few.closed, .seed = 1, .len_bytes = 40000},
+		{.file = few.closed, .seed = 1, .len_bytes = len_bytes},
 	};
 	few_make_room();
 	env_run(reads, 2, NULL);
