@@ -1,4 +1,4 @@
-/* fuzz.c - plays inputs to a harness: `PROGRAM DIRECTORY`.
+/* fuzz.c - plays inputs to a harness.
  *
  * Each file of the directory is an input; then come changes of them: always the same few, or with QUIRE_TEST_LONG others each time, for a
  * minute, ten under a sanitizer. The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds
@@ -16,25 +16,26 @@
 
 #define FEW_CHANGES 64u
 
-struct input {
-	uint8_t *bytes; /* owned; room for FUZZ_INPUT_MOST_BYTES in the one that is changed */
-	size_t n_bytes;
-};
-
 struct corpus {
-	struct input *inputs; /* owned */
+	struct fuzz_input *inputs; /* owned */
 	size_t n;
 	uint64_t seed;
-	struct input changed;
+	struct fuzz_input changed;
+	fuzz_change_fn change;     /* NULL: to any bytes */
 };
 
-static uint64_t draw(struct corpus *c, uint64_t below)
+uint64_t fuzz_draw(uint64_t *seed)
 {
-	uint64_t z = c->seed += 0x9e3779b97f4a7c15u;
+	uint64_t z = *seed += 0x9e3779b97f4a7c15u;
 
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return (z ^ (z >> 31)) % below;
+	return z ^ (z >> 31);
+}
+
+static uint64_t draw(struct corpus *c, uint64_t below)
+{
+	return fuzz_draw(&c->seed) % below;
 }
 
 static uint64_t now_ns(void)
@@ -47,7 +48,7 @@ static uint64_t now_ns(void)
 
 /* ---- inputs ---- */
 
-static bool read_input(const char *path, struct input *ret)
+static bool read_input(const char *path, struct fuzz_input *ret)
 {
 	FILE *file = fopen(path, "re");
 
@@ -82,7 +83,7 @@ static void read_corpus(struct corpus *c, const char *path)
 	free(entries);
 }
 
-static void try(const struct input *in)
+static void try(const struct fuzz_input *in)
 {
 	const char *last = getenv("QUIRE_FUZZ_LAST");
 	FILE *file = last == NULL ? NULL : fopen(last, "we");
@@ -114,9 +115,9 @@ static void put_word(struct corpus *c, size_t at)
 }
 
 /* n bytes of any input are put in at a place. */
-static void splice(struct corpus *c, size_t at, const struct input *other)
+static void splice(struct corpus *c, size_t at, const struct fuzz_input *other)
 {
-	struct input *in = &c->changed;
+	struct fuzz_input *in = &c->changed;
 
 	if (other->n_bytes == 0)
 		return;
@@ -130,17 +131,15 @@ static void splice(struct corpus *c, size_t at, const struct input *other)
 
 static void remove_some(struct corpus *c, size_t at)
 {
-	struct input *in = &c->changed;
+	struct fuzz_input *in = &c->changed;
 	size_t n = 1 + draw(c, in->n_bytes - at);
 
 	memmove(in->bytes + at, in->bytes + at + n, in->n_bytes - at - n);
 	in->n_bytes -= n;
 }
 
-static void change_once(struct corpus *c)
+static void change_bytes(struct corpus *c, const struct fuzz_input *other)
 {
-	const struct input *other = &c->inputs[draw(c, c->n)];
-
 	if (c->changed.n_bytes == 0) {
 		splice(c, 0, other);
 		return;
@@ -166,27 +165,33 @@ static void change_once(struct corpus *c)
 
 static void try_change(struct corpus *c)
 {
-	const struct input *from = &c->inputs[draw(c, c->n)];
+	const struct fuzz_input *from = &c->inputs[draw(c, c->n)];
 
 	memcpy(c->changed.bytes, from->bytes, from->n_bytes);
 	c->changed.n_bytes = from->n_bytes;
-	for (uint64_t n = 1 + draw(c, 6); n > 0; n--)
-		change_once(c);
+	for (uint64_t n = 1 + draw(c, 6); n > 0; n--) {
+		const struct fuzz_input *other = &c->inputs[draw(c, c->n)];
+		if (c->change == NULL)
+			change_bytes(c, other);
+		else if (c->changed.n_bytes > 1 && other->n_bytes > 1)
+			c->change(&c->changed, other, &c->seed);
+	}
 	try(&c->changed);
 }
 
-int main(int argc, char **argv)
+int fuzz_play(const char *path, fuzz_change_fn change)
 {
 	const char *seed = getenv("QUIRE_TEST_SEED");
 	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
-	struct corpus c = {.seed = seed != NULL && *seed != '\0' ? strtoull(seed, NULL, 0) : is_long ? now_ns() % 1000000000u : 1};
+	struct corpus c = {.seed = seed != NULL && *seed != '\0' ? strtoull(seed, NULL, 0) : is_long ? now_ns() % 1000000000u : 1, .change = change};
 	uint64_t n_changes = 0, run_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
 
-	if (argc == 2)
-		read_corpus(&c, argv[1]);
+	read_corpus(&c, path);
 	c.changed.bytes = malloc(FUZZ_INPUT_MOST_BYTES);
 	if (c.n == 0 || c.changed.bytes == NULL) {
-		(void)fprintf(stderr, "usage: %s DIRECTORY|INPUT: no inputs there\n", argv[0]);
+		(void)fprintf(stderr, "%s: no inputs there\n", path);
+		free(c.inputs);
+		free(c.changed.bytes);
 		return 2;
 	}
 	printf("seed %llu\n", (unsigned long long)c.seed);

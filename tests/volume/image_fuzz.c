@@ -11,14 +11,14 @@
  * What is open is then read, compared, scrubbed, written, frozen, cloned, removed, checked, closed and opened again. Each call may fail, but none may
  * crash, hang, or trip an assertion; and who can't open it is told why.
  *
- * As a program of its own it is run as fuzz_run.h says; built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md. With `make` behind
+ * As a program of its own it is run as fuzz.h says; built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md. With `make` behind
  * the directory it writes the inputs to begin with there, one for each block.
  */
-#include "fuzz_run.h"
 #include "volume_env.h"
 
 #include "../../src/base/assert.h"
 #include "../../src/base/crc32c.h"
+#include "../support/fuzz.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -343,10 +343,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 
 static void change_once(struct fuzz_input *in, const struct fuzz_input *other, uint64_t *seed)
 {
-	size_t n = (in->n_bytes - 1) / CHANGE_BYTES, at = 1 + env_random(seed) % (n > 0 ? n : 1) * CHANGE_BYTES;
-	size_t from = 1 + env_random(seed) % ((other->n_bytes - 1) / CHANGE_BYTES + 1) * CHANGE_BYTES;
+	size_t n = (in->n_bytes - 1) / CHANGE_BYTES, at = 1 + fuzz_draw(seed) % (n > 0 ? n : 1) * CHANGE_BYTES;
+	size_t from = 1 + fuzz_draw(seed) % ((other->n_bytes - 1) / CHANGE_BYTES + 1) * CHANGE_BYTES;
 
-	switch (env_random(seed) % 4) {
+	switch (fuzz_draw(seed) % 4) {
 	case 0: /* one more: another's, or any */
 		if (n < MOST_CHANGES && from + CHANGE_BYTES <= other->n_bytes) {
 			memmove(in->bytes + 1 + n * CHANGE_BYTES, other->bytes + from, CHANGE_BYTES);
@@ -354,11 +354,11 @@ static void change_once(struct fuzz_input *in, const struct fuzz_input *other, u
 		}
 		break;
 	case 1:
-		in->bytes[0] = (uint8_t)env_random(seed);
+		in->bytes[0] = (uint8_t)fuzz_draw(seed);
 		break;
 	default:
 		if (at + CHANGE_BYTES <= in->n_bytes)
-			in->bytes[at + env_random(seed) % CHANGE_BYTES] = (uint8_t)env_random(seed);
+			in->bytes[at + fuzz_draw(seed) % CHANGE_BYTES] = (uint8_t)fuzz_draw(seed);
 	}
 }
 
@@ -383,7 +383,7 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		(void)fprintf(stderr, "usage: %s DIRECTORY [make]\n", argv[0]);
 	if (argc < 3)
-		return argc > 1 ? fuzz_run(argv[1], change_once) : 2;
+		return argc > 1 ? fuzz_play(argv[1], change_once) : 2;
 	make_inputs(argv[1]);
 	return 0;
 }

@@ -6,14 +6,14 @@
  *   bit 2   what it has made so far is kept, and the rest of the inputs goes on with it
  * After each there is a snapshot that can be read, or there is none; and nothing else is new.
  *
- * As a program of its own it is run as fuzz_run.h says. With `make` behind the directory it writes the inputs to begin with there. Built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md.
+ * As a program of its own it is run as fuzz.h says. With `make` behind the directory it writes the inputs to begin with there. Built with -DLIBFUZZER it is libFuzzer's target: see docs/testing.md.
  */
-#include "fuzz_run.h"
 #include "stream_env.h"
 
 #include "../../src/base/assert.h"
 #include "../../src/base/crc32c.h"
 #include "../../src/volume/stream.h"
+#include "../support/fuzz.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -132,7 +132,7 @@ static void use(struct env *e, const char *name, bool whole)
 
 static void try(struct env *e, void *arg)
 {
-	static uint8_t bytes[FUZZ_MOST_BYTES];
+	static uint8_t bytes[FUZZ_INPUT_MOST_BYTES];
 	struct world *w = arg;
 	bool whole = (w->data[0] & 2) == 0;
 	const char *name = whole ? "new" : "base";
@@ -157,7 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 	static const struct sim_faults faults = {.cut_ends_io = true};
 	static struct world w;
 
-	if (n_bytes < 2 || n_bytes > FUZZ_MOST_BYTES)
+	if (n_bytes < 2 || n_bytes > FUZZ_INPUT_MOST_BYTES)
 		return 0;
 	if (w.n_inputs == RENEW) {
 		env_run(&w.e, end_world, &w);
@@ -183,15 +183,15 @@ static void change_once(struct fuzz_input *in, const struct fuzz_input *other, u
 {
 	static const uint64_t odd[] = {0, 1, 2, 3, 4, 32, 4095, 4096, 8192, 32768, 1u << 20, (1u << 20) + 4096, UINT32_MAX, INT64_MAX, UINT64_MAX,
 	                               UINT64_C(1) << 46, (UINT64_C(1) << 46) + 4096, UINT64_MAX - 4095};
-	size_t at = env_random(seed) % in->n_bytes, n = env_random(seed) % 300;
-	uint64_t word = htole64(odd[env_random(seed) % (sizeof(odd) / sizeof(odd[0]))]);
-	unsigned shift = (unsigned)(env_random(seed) % 5);
+	size_t at = fuzz_draw(seed) % in->n_bytes, n = fuzz_draw(seed) % 300;
+	uint64_t word = htole64(odd[fuzz_draw(seed) % (sizeof(odd) / sizeof(odd[0]))]);
+	unsigned shift = (unsigned)(fuzz_draw(seed) % 5);
 
-	if (env_random(seed) % 2 == 0)
-		at = env_random(seed) % (in->n_bytes < 400 ? in->n_bytes : 400);
-	switch (env_random(seed) % 6) {
+	if (fuzz_draw(seed) % 2 == 0)
+		at = fuzz_draw(seed) % (in->n_bytes < 400 ? in->n_bytes : 400);
+	switch (fuzz_draw(seed) % 6) {
 	case 0:
-		in->bytes[at] ^= (uint8_t)(1u << env_random(seed) % 8);
+		in->bytes[at] ^= (uint8_t)(1u << fuzz_draw(seed) % 8);
 		break;
 	case 1:
 		if (at + 8 <= in->n_bytes)
@@ -207,11 +207,11 @@ static void change_once(struct fuzz_input *in, const struct fuzz_input *other, u
 		}
 		break;
 	case 4: /* how it is taken */
-		in->bytes[0] = (uint8_t)(env_random(seed) % 8);
+		in->bytes[0] = (uint8_t)(fuzz_draw(seed) % 8);
 		break;
 	default: /* another one's end */
-		n = other->n_bytes - env_random(seed) % other->n_bytes;
-		if (at + n <= FUZZ_MOST_BYTES && at + n > 1) {
+		n = other->n_bytes - fuzz_draw(seed) % other->n_bytes;
+		if (at + n <= FUZZ_INPUT_MOST_BYTES && at + n > 1) {
 			memcpy(in->bytes + at, other->bytes + other->n_bytes - n, n);
 			in->n_bytes = at + n;
 		}
@@ -269,7 +269,7 @@ int main(int argc, char **argv)
 	}
 	if (argc < 2)
 		(void)fprintf(stderr, "usage: %s DIRECTORY [make]\n", argv[0]);
-	return argc > 1 ? fuzz_run(argv[1], change_once) : 2;
+	return argc > 1 ? fuzz_play(argv[1], change_once) : 2;
 }
 
 #endif
