@@ -29,7 +29,8 @@ struct quire_blob_hints {
 	                           * 255 is the store's: -EINVAL */
 };
 
-/* Begins a blob. hints may be NULL. -ENOSPC: what is expected is not there (nothing was promised). */
+/* Begins a blob. hints may be NULL. -ENOSPC: what is expected is not there (nothing was promised); -EROFS; -EINVAL: a hint
+ * out of its range. May wait for space that is on its way back: blocks, in a coroutine suspends. */
 int quire_blob_alloc(struct quire_store *store, const struct quire_blob_hints *hints, uint64_t *ret_id);
 
 /* Appends; the bytes are copied or written before it completes. One write of a blob at a time: -EBUSY. iov
@@ -46,10 +47,10 @@ int quire_blob_apply(struct quire_store *store, const uint64_t *commit, unsigned
 /* Only the one half of it. */
 int quire_blob_commit(struct quire_store *store, const uint64_t *ids, unsigned n, struct quire_op *op);
 
-/* Deletes committed blobs. Maps of them go on; their space returns, discarded, with the last. */
+/* Deletes committed blobs: the other half, with its errors. Maps of them go on; their space returns, discarded, with the last. */
 int quire_blob_delete(struct quire_store *store, const uint64_t *ids, unsigned n, struct quire_op *op);
 
-/* Gives up a blob that is not committed. -EROFS if it is. */
+/* Gives up a blob that is not committed. -EROFS if it is; -EBUSY while it is written; -ESTALE. Never blocks on storage. */
 int quire_blob_abort(struct quire_store *store, uint64_t id);
 
 /* Reads up to the sum of iov from offset; completes with the count, short only at the end; 0 behind it.
@@ -73,7 +74,7 @@ struct quire_blob_props {
 /* Also of one that is not committed yet. -ESTALE. */
 int quire_blob_props(struct quire_store *store, uint64_t id, struct quire_blob_props *ret_props);
 
-/* Ids of committed blobs greater than `after`, ascending, up to n; returns how many. */
+/* Ids of committed blobs greater than `after`, ascending, up to n; returns how many. Never blocks on storage. */
 int quire_blob_list(struct quire_store *store, uint64_t after, uint64_t *ret_ids, unsigned n);
 /* The same, of those with that tag. Looks at every entry of the catalogue's index, in memory: some 10 ns each. */
 int quire_blob_list_tagged(struct quire_store *store, uint8_t tag, uint64_t after, uint64_t *ret_ids, unsigned n);

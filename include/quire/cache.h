@@ -45,7 +45,8 @@ struct quire_cache_options {
 int quire_cache_open(const struct quire_cache_options *opts, struct quire_cache **ret_cache,
                      struct quire_error *err);
 
-/* -EBUSY while maps or open stores exist. NULL is allowed. */
+/* Ends it, with its threads and its pools. -EBUSY, nothing changed, while maps or open stores exist. NULL is allowed. Waits for
+ * what is under way in the background. */
 int quire_cache_close(struct quire_cache *cache);
 
 /* Changes the budget, QUIRE_BUDGET_AUTO included. Shrinking evicts before it
@@ -88,6 +89,7 @@ struct quire_cache_stat {
 	uint64_t n_second_chance_puts;    /* pages that were compressed to stay there, */
 	uint64_t n_second_chance_refused; /* and of them, those that didn't get smaller, or found no room */
 };
+/* Returns 0. Never blocks on storage. */
 int quire_cache_stat(struct quire_cache *cache, struct quire_cache_stat *ret_stat);
 
 /* ---- pages ---- */

@@ -13,6 +13,19 @@
  *   -ENOTSUP    this process lacks what the call needs (see quire_capabilities)
  *   -EDEADLK    the call would block the loop's own thread
  *   -ECHILD     the object belongs to the parent of this forked process
+ *   -ENOENT     nothing of that name or number; a class that the store lacks
+ *   -EEXIST     it is there already
+ *   -EAGAIN     not yet: not committed, nothing there to take
+ *   -EROFS      committed, sealed, frozen, or opened for reading
+ *   -ENOSPC     no space on the medium, or under a cap
+ *   -EFBIG      what was made for it is full
+ *   -EMSGSIZE   more than one record or transaction takes
+ *   -EUCLEAN    a structure on a medium, or in a stream, is broken
+ *   -EPERM      not for this caller
+ *
+ * Any call may return -EINVAL, -ENOMEM, and -ECHILD; one that takes an op, -EBUSY if that op is under way
+ * already; one that waits without an op, -EDEADLK in a loop's callback; and one that opens or makes something, what
+ * the system call says that refused it (-EACCES, -EMFILE, …). Contracts tell of these where there is more to say.
  *
  * Calls on the cold side (open, create) also fill a struct quire_error.
  * The library never prints.

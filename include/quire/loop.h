@@ -50,7 +50,8 @@ void quire_op_init_callback(struct quire_op *op, struct quire_loop *loop,
                             quire_op_fn fn, void *arg);                     /* fn runs on loop's thread */
 
 /* Waits for an op of quire_op_init: suspends the coroutine, or blocks the
- * thread. Returns op->result. -EDEADLK in a loop's callback. One waiter. */
+ * thread. Returns op->result. -EDEADLK in a loop's callback; -EINVAL: it was
+ * initialised otherwise, or not started. One waiter. */
 int64_t quire_await(struct quire_op *op);
 
 /* True once the operation has completed. Any thread; never blocks. */
@@ -58,7 +59,7 @@ bool quire_op_done(const struct quire_op *op);
 
 /* Asks that an operation under way ends soon, with -ECANCELED if it had not
  * ended by itself. It still completes exactly once. Returns 0 if asked, -EALREADY
- * if complete. Any thread, as long as op is valid. Never blocks. */
+ * if complete, -EINVAL if it was never started. Any thread, as long as op is valid. Never blocks. */
 int quire_op_cancel(struct quire_op *op);
 
 /* ---- completion queues: for event loops and runtimes of other languages ---- */
@@ -70,8 +71,8 @@ struct quire_completion {
 };
 
 /* A queue may be used from any thread. Completions are never lost: the queue
- * holds its ops themselves, so it needs no memory for them. destroy: -EBUSY
- * while operations that name the queue are under way. */
+ * holds its ops themselves, so it needs no memory for them. create: -ENOMEM, -EMFILE.
+ * destroy (NULL allowed): -EBUSY while operations that name the queue are under way. */
 int quire_queue_create(struct quire_queue **ret_queue);
 int quire_queue_destroy(struct quire_queue *queue);
 
@@ -100,12 +101,13 @@ struct quire_loop_options {
 };
 
 /* Creates a loop; the thread that first runs or polls it becomes its owner.
- * opts may be NULL. -ENOTSUP if the engine asked for is not to be had; -EMFILE, -ENFILE, -ENOMEM, -EAGAIN
+ * opts may be NULL. Any thread. -ENOTSUP if the engine asked for is not to be had; -EMFILE, -ENFILE, -ENOMEM, -EAGAIN
  * (threads), -EINVAL (options). */
 int quire_loop_create(const struct quire_loop_options *opts, struct quire_loop **ret_loop,
                       struct quire_error *err);
 
-/* -EBUSY while coroutines or operations of the loop are alive. */
+/* Ends it, with its threads, if it has any. -EBUSY while it runs, or coroutines or operations of it are alive. NULL
+ * allowed. Any thread. */
 int quire_loop_destroy(struct quire_loop *loop);
 
 /* Runs until quire_loop_stop, or until no coroutine, timer, or operation is
@@ -118,7 +120,8 @@ void quire_loop_stop(struct quire_loop *loop);
 
 /* To embed: poll the descriptor for reading in epoll, libuv, libev; call
  * quire_loop_poll when it is readable, and once after starting operations from
- * outside. poll never waits; returns the number of completions handled. */
+ * outside. The descriptor is the loop's. poll never waits; returns the number of completions handled, or what
+ * quire_loop_run would refuse: -EBUSY, -EDEADLK. */
 int quire_loop_fd(const struct quire_loop *loop);
 int quire_loop_poll(struct quire_loop *loop);
 
@@ -128,15 +131,18 @@ enum quire_engine quire_loop_engine(const struct quire_loop *loop);
 /* ---- coroutines ---- */
 
 /* Starts fn(arg) as a coroutine of the loop; it first runs in a later turn.
- * From the loop's thread, or before its first run; -ENOMEM, -EPERM. */
+ * From the loop's thread, or before its first run: -EPERM from elsewhere; -ENOMEM: no stack.
+ * arg is borrowed until fn returns. */
 int quire_co_spawn(struct quire_loop *loop, quire_co_fn fn, void *arg);
 
-/* In a coroutine: let others run; sleep. -EPERM outside. */
+/* Lets the loop's other coroutines run. -EPERM outside of a coroutine. */
 int quire_co_yield(void);
+
+/* So many nanoseconds from now: 0, or -ECANCELED. op == NULL on a plain thread sleeps. -ENOMEM. */
 int quire_sleep_ns(uint64_t ns, struct quire_op *op);
 
 /* In a coroutine: until fd has one of the poll(2) events; returns those present.
- * op == NULL on a plain thread is poll(2). fd borrowed until completion. */
+ * op == NULL on a plain thread is poll(2). fd borrowed until completion. -EBADF, -ECANCELED; -EINVAL: events of more than 16 bits. */
 int64_t quire_poll_fd(int fd, unsigned events, struct quire_op *op);
 
 /* The loop whose thread this is and which is running now, or NULL. */

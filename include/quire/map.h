@@ -126,7 +126,8 @@ enum quire_item_state {
 	QUIRE_ITEM_FAILED = 16,  /* the medium failed at least once */
 };
 
-/* Looks at the file now (one stat; may block). Returns enum quire_item_state bits. */
+/* Looks at the file now (one stat; may block). Returns enum quire_item_state bits, or -EINVAL: no such item; or why the file
+ * can't be looked at. */
 int quire_map_item_state(struct quire_map *map, size_t index);
 
 /* The last error of a page of the item: code 0 if there was none, else its errno, and a text that names file, or
@@ -135,7 +136,8 @@ int quire_map_item_error(const struct quire_map *map, size_t index, struct quire
 
 /* For an APPEND item: maps what the file has grown by, up to reserve_bytes. Returns
  * 0 and the new length. -ENOSPC: the reserve is full (mapped up to it). -EBUSY: the
- * last partial page is pinned; nothing changed. Blocks on one stat. */
+ * last partial page is pinned; nothing changed. -EINVAL: no such item, or not APPEND. -ESTALE: it was
+ * replaced, rewritten or cut off. -ENOMEM. Blocks on one stat. */
 int quire_map_extend(struct quire_map *map, size_t index, size_t *ret_len);
 
 /* ---- residency ---- */
@@ -181,7 +183,7 @@ enum quire_advice {
 };
 
 /* For a whole item. PINNED obeys the rules of want with PIN; any other advice
- * takes such a pin back. -EBUSY while another call of PINNED for the item is under way. */
+ * takes such a pin back. -EINVAL: no such item or advice. -EBUSY while another call of PINNED for the item is under way. */
 int quire_map_advise(struct quire_map *map, size_t index, enum quire_advice advice);
 
 /* How an item is going to be read. Whoever reads in order, by loads or by wants, is found out by the
@@ -198,8 +200,8 @@ enum quire_stream {
  * pinned pages stay. For QUIRE_FAULT_KERNEL, where DETECT is as RANDOM, the kernel is told. -EINVAL. Never blocks on storage. */
 int quire_map_stream(struct quire_map *map, size_t index, enum quire_stream mode);
 
-/* Drops resident pages of the range that are not pinned. Returns how many. One that is just coming stays: for a moment after a load has
- * seen its bytes, a page may not be called resident yet. */
+/* Drops resident pages of the range that are not pinned. Returns how many, or -EFAULT: the range is not in the map. One that is just coming
+ * stays: for a moment after a load has seen its bytes, a page may not be called resident yet. Never blocks on storage. */
 int64_t quire_map_purge(struct quire_map *map, const void *addr, size_t len_bytes);
 
 /* Bytes unless said otherwise; since create. */
@@ -216,6 +218,7 @@ struct quire_map_stat {
 	uint64_t n_probation_hits; /* pages that came back from their copies: no fills */
 	uint64_t n_second_chance_hits; /* the same from compressed copies, which stay where they are */
 };
+/* Returns 0. A snapshot, not atomic as a whole. Never blocks on storage. */
 int quire_map_stat(struct quire_map *map, struct quire_map_stat *ret_stat);
 
 /* What became of the list of hot pages; in pages. */

@@ -21,13 +21,15 @@ extern "C" {
 struct quire_mdc;
 
 /* Makes a container that holds up to capacity_bytes of records in a class; durable when it returns.
- * Its space is taken at once: -ENOSPC; -EINVAL: too large. */
+ * Its space is taken at once: -ENOSPC; -EINVAL: too large; -ENOENT: no such class; -EROFS. Blocks; in a coroutine suspends. */
 int quire_mdc_create(struct quire_store *store, enum quire_class cls, uint64_t capacity_bytes, uint64_t *ret_id);
-/* -EBUSY while open. */
+/* It is gone when this returns, durably, and its space comes back. -EBUSY while open; -ESTALE: no such container; -EROFS. Blocks; in a coroutine
+ * suspends. */
 int quire_mdc_destroy(struct quire_store *store, uint64_t id);
 
 /* Opens it; fn (may be NULL) gets each record in order; what it returns but 0 ends the call with that, if negative,
- * or -ECANCELED. One handle at a time: -EBUSY. */
+ * or -ECANCELED. One handle at a time: -EBUSY. -ESTALE: no such container; -EBADMSG, -EUCLEAN, -EIO: its logs can't be read. Blocks; in a
+ * coroutine suspends. A record is borrowed during the call of fn, which runs on the caller's thread. */
 typedef int (*quire_mdc_record_fn)(void *arg, const void *record, size_t len_bytes);
 int quire_mdc_open(struct quire_store *store, uint64_t id, quire_mdc_record_fn fn, void *arg,
                    struct quire_mdc **ret_mdc, struct quire_error *err);
@@ -43,14 +45,15 @@ int quire_mdc_sync(struct quire_mdc *mdc, struct quire_op *op);
 /* Bytes of one record at most. */
 size_t quire_mdc_max_record(const struct quire_mdc *mdc);
 
-/* All records again, from the first. */
+/* All records again, from the first; errors and fn as of quire_mdc_open. */
 int quire_mdc_read(struct quire_mdc *mdc, quire_mdc_record_fn fn, void *arg);
 
-int quire_mdc_cstart(struct quire_mdc *mdc); /* -EBUSY if one is under way */
+/* Begins a compaction. -EBUSY if one is under way; -EROFS. Like the next two it blocks; in a coroutine suspends. */
+int quire_mdc_cstart(struct quire_mdc *mdc);
 /* -EINVAL without cstart; -EFBIG: no room, the compaction is open still. */
 int quire_mdc_cend(struct quire_mdc *mdc);
 
-/* Gives it up: the content is that of before cstart. */
+/* Gives it up: the content is that of before cstart. -EINVAL without cstart. */
 int quire_mdc_cabort(struct quire_mdc *mdc);
 
 struct quire_mdc_usage {

@@ -87,7 +87,8 @@ struct quire_class_options {
 /* The same, with more to choose from. */
 int quire_store_class_add_with(struct quire_store *store, enum quire_class cls, const struct quire_class_options *opts,
                                struct quire_error *err);
-/* Makes it larger; for a device, takes what the device has. -EINVAL if smaller. Blocks. */
+/* Makes it larger; for a device, takes what the device has. -EINVAL if smaller; -ENOENT: no such class; -ENOSPC;
+ * -EROFS. Durable when it returns. Blocks. */
 int quire_store_class_grow(struct quire_store *store, enum quire_class cls, uint64_t bytes,
                            struct quire_error *err);
 
@@ -115,7 +116,7 @@ struct quire_store_stat {
 	uint64_t n_checksum_errors;             /* since open */
 	struct quire_class_stat classes[QUIRE_N_CLASSES];
 };
-/* A snapshot, not atomic as a whole. */
+/* A snapshot, not atomic as a whole. Returns 0. Never blocks on storage. */
 int quire_store_stat(struct quire_store *store, struct quire_store_stat *ret_stat);
 
 /* One finding of a check, at a byte offset of the class. text: borrowed during the call. id: 0 where it is no object's. */
@@ -133,7 +134,8 @@ struct quire_check_options {
 	void *arg;
 };
 /* Looks at every structure and every checksum, while the store is open (read-only too). Returns the number of findings,
- * or a negative errno. Blocks; in a coroutine suspends. */
+ * or a negative errno: -ECANCELED, -EINVAL, -ENOMEM, -EDEADLK in a loop's callback. `found` runs on the caller's thread. Blocks; in a
+ * coroutine suspends. opts may be NULL. */
 int64_t quire_store_check(struct quire_store *store, const struct quire_check_options *opts);
 
 /* What becomes of a finding. */
