@@ -176,7 +176,7 @@ struct quire_log_record {
 
 /* A cursor stands between two records, at first before the oldest one. Costs some 1.2 KiB; of sealed segments it keeps
  * 64 KiB pinned, or what its record takes, and nothing where it reads in persistent memory. The segment that it is in is
- * not released, though retention or a trim may have removed it, until it moves on. `mark`: how far it may read. NULL err allowed. -ENOMEM. */
+ * not released, though retention or a trim may have removed it, until it moves on. `mark`: how far it may read. -ENOMEM. */
 int quire_log_cursor_open(struct quire_log *log, enum quire_log_mark mark, struct quire_log_cursor **ret_cursor);
 void quire_log_cursor_close(struct quire_log_cursor *cursor); /* NULL allowed */
 
@@ -229,7 +229,7 @@ struct quire_log_segment {
 unsigned quire_log_segments(struct quire_log *log, struct quire_log_segment *ret, unsigned n);
 
 /* Frees sealed segments of which all records are below lsn. Their numbers are gone for cursors at once; their space when
- * nobody holds them. Durable when it returns: the number of segments. Blocks. */
+ * nobody holds them. Durable when it returns: the number of segments. -EROFS. Blocks. */
 int64_t quire_log_trim(struct quire_log *log, uint64_t lsn);
 
 /* What retention demands, now; otherwise it is looked at whenever a segment is sealed, and when the log is opened. Blocks. */

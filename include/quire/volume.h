@@ -171,7 +171,8 @@ enum quire_volume_flags {
 };
 
 /* Complete with 0. -EINVAL: beyond the end; -EROFS: a snapshot, or a read-only store; -ENOSPC: so far it went, block by block, and
- * goes on when there is space; -ENOMEM; the log's error. iov, its array and its bytes are borrowed until then, and may not change. */
+ * goes on when there is space (who finds none waits for cleaning first); -EBADMSG: a block, or the map that leads to it, is damaged; -EIO; -ENOMEM; the
+ * log's error. iov, its array and its bytes are borrowed until then, and may not change. */
 int quire_volume_read(struct quire_volume *volume, uint64_t offset, const struct iovec *iov, unsigned n, struct quire_op *op);
 int quire_volume_write(struct quire_volume *volume, uint64_t offset, const struct iovec *iov, unsigned n, unsigned flags,
                        struct quire_op *op);
