@@ -3,6 +3,7 @@
 #define VOLUME_VOLUME_INTERNAL_H
 
 #include "base.h"
+#include "head.h"
 #include "map_tree.h"
 #include "volume_format.h"
 
@@ -145,12 +146,6 @@ enum group_wait {
 struct group_owner {
 	struct map_owner base;
 	struct quire_volumes *group; /* borrowed: it is part of it */
-};
-
-/* What a record says, with its checksums. */
-struct head_before {
-	uint16_t type, n_bytes; /* 0: nothing, or it could not be told */
-	uint8_t bytes[VOLUME_HEAD_ROOM];
 };
 
 struct quire_volumes {
@@ -309,20 +304,6 @@ void promise_settle(struct quire_volumes *g); /* how much may be promised, and w
 int promise_ask(struct quire_volumes *g, uint64_t n_blocks);
 /* r->growth, exactly; may wait; without the lock. */
 int promise_measure(struct request *r);
-
-/* ---- head.c ---- */
-
-void head_remember(struct head_before *before, uint16_t type, const uint8_t *head); /* a whole one */
-/* Makes it whole: its blocks are n_blocks of data, in pieces. */
-void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks);
-/* The checksum of a record with that head, which is finished, and the blocks that it was finished with; false: the head has none of
- * them. */
-bool head_knows_crc(uint16_t type, const uint8_t *head, uint32_t *ret_crc);
-bool head_is_whole(const uint8_t *head);
-/* Of a whole one: how many checksums, of its blocks, in order, little-endian; may be less aligned. */
-uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums);
-/* What the record before has said: a head, but for its end. -ENODATA: it can't be told. */
-int head_read_before(const uint8_t *head, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES]);
 
 /* ---- append.c ---- */
 
