@@ -232,6 +232,17 @@ class Planted(unittest.TestCase):
     def test_dead_link(self):
         self.plant("README.md", "[here](docs/none.md)\n", "link")
 
+    def test_dead_heading(self):
+        self.write("docs/one.md", "# One\n\n## What `it` is, and why\n")
+        self.keep("README.md", "[here](docs/one.md#what-it-is-and-why)\n")
+        self.plant("README.md", "[here](docs/one.md#what-it-is)\n", "link")
+        self.plant("README.md", "# Two\n\n[here](#three)\n", "link")
+
+    def test_file_that_the_architecture_tells_of(self):
+        self.write("src/loop/queue.c", "/* queue */\n")
+        self.keep("docs/architecture.md", "| file | idea |\n|---|---|\n| `base/fail`, `fa*`, `loop/queue` | all |\n")
+        self.plant("docs/architecture.md", "| `base/fail`, `none` | all |\n", "file")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
