@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -293,7 +294,8 @@ static void *look_at(void *arg)
 	struct look *look = arg;
 	int fd = open(look->path, O_RDONLY | O_EXCL | O_CLOEXEC);
 
-	look->held = fd < 0 && errno == EBUSY;
+	/* Who can't look takes it that it is. */
+	look->held = fd < 0 && (errno == EBUSY || errno == EMFILE || errno == ENFILE || errno == ENOMEM);
 	if (fd >= 0)
 		close(fd);
 	(void)eventfd_write(look->done, 1);
@@ -304,10 +306,15 @@ static void *look_at(void *arg)
 static bool is_held(const struct ublk_device *d)
 {
 	struct look look = {.done = eventfd(0, EFD_CLOEXEC), .held = true};
+	sigset_t all, before;
 	pthread_t thread;
 
 	ublk_device_path(d->id, 'b', look.path);
-	if (look.done >= 0 && pthread_create(&thread, NULL, look_at, &look) == 0) {
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	bool looks = look.done >= 0 && pthread_create(&thread, NULL, look_at, &look) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (looks) {
 		(void)quire_poll_fd(look.done, POLLIN, NULL);
 		pthread_join(thread, NULL);
 	}

@@ -1,8 +1,8 @@
 /* clock_test.c - the time of day jumps, by a year to and fro, at each look at it. Only logs look at it, for the times of their records, which
  * never go back; everything that waits, expires or is measured goes by CLOCK_MONOTONIC.
  *
- * The seam is the linker's: clock_gettime is this program's (meson.build). The others that tell the time of day may not be linked
- * at all: structure-clocks. */
+ * The seam is the linker's: clock_gettime is this program's (meson.build). That nothing else in the source tells the time of
+ * day is a rule of the structure test. */
 #include "journeys.h"
 
 #include "../blob/blob_env.h"

@@ -180,6 +180,12 @@ class Planted(unittest.TestCase):
             with self.subTest(mark=mark):
                 self.plant("src/base/fail.c", f"/* {mark}: later */\n", "unfinished")
 
+    def test_time_of_day(self):
+        for call in ("clock_gettime(CLOCK_REALTIME, &ts)", "gettimeofday(&tv, NULL)", "time(NULL)", "sem_timedwait(&s, &ts)"):
+            with self.subTest(call=call):
+                self.plant("src/base/fail.c", f"void f(void)\n{{\n\t{call};\n}}\n", "time of day")
+        self.keep("src/base/fail.c", "/* not CLOCK_REALTIME, nor time(2) */\nint mtime(int time);\n")
+
     def test_path_of_a_build_machine(self):
         for path in ("/ho" "me/jo/src", "/wo" "rk/tree", "/ro" "ot/x"):
             with self.subTest(path=path):

@@ -11,6 +11,10 @@ REASON = re.compile(r"(?:/\*|#|\*|//)\s*long:\s*\S.{8,}")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b")
 BUILD_MACHINE = re.compile(r"(?<![\w./$-])/(?:work|home|root)/\w")
 
+# The time of day is set to and fro: what waits, expires or is measured goes by CLOCK_MONOTONIC (docs/resources.md).
+TIME_OF_DAY = re.compile(r"\b(CLOCK_(?:REALTIME|TAI)\w*|gettimeofday|sem_timedwait|mtx_timedlock|cnd_timedwait|ftime|time(?=\())\b")
+TELL_THE_TIME = {"src/log/append.c", "src/log/upkeep.c", "src/cli/log.c"}  # of records
+
 
 def check(tree):
     for path in tree.paths:
@@ -22,6 +26,7 @@ def check(tree):
     for path in tree.c_files():
         yield from function_lengths(tree, path)
         yield from space_indentation(tree, path)
+        yield from clocks(tree, path)
 
 
 def file_length(tree, path):
@@ -80,6 +85,14 @@ def space_indentation(tree, path):
         if line.startswith(" ") and before[-1] in ";{}" and not is_comment_tail(tree, path, number):
             yield Violation(str(path), number, "blanks", "indented by spaces")
         before = line.rstrip()
+
+
+def clocks(tree, path):
+    if path.parts[0] != "src" or str(path) in TELL_THE_TIME:
+        return
+    for number, line in enumerate(c_source.bare_code(tree.text(path)).split("\n"), 1):
+        if TIME_OF_DAY.search(line):
+            yield Violation(str(path), number, "time of day", line.strip())
 
 
 def is_comment_tail(tree, path, number):
