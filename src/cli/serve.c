@@ -273,8 +273,10 @@ static bool turn(struct server *server, bool ending)
 		of[n - 3] = caller;
 		polls[n++] = (struct pollfd){.fd = caller->socket, .events = POLLRDHUP};
 	}
-	if (poll(polls, n, nudge(server) ? NUDGE_MS : server->shut ? RETRY_MS : -1) < 0)
+	if (poll(polls, n, nudge(server) ? NUDGE_MS : server->shut ? RETRY_MS : -1) < 0) {
+		(void)poll(NULL, 0, RETRY_MS); /* more than RLIMIT_NOFILE, or no memory; or a signal */
 		return false;
+	}
 	server->shut = false;
 	uint64_t count;
 	if (polls[1].revents != 0)

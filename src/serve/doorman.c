@@ -173,18 +173,25 @@ static void *stand(void *arg)
 	struct quire_tmem_service *s = arg;
 	struct doorman *d = &s->doorman;
 	struct pollfd polls[PENDING_MOST + 2];
+	struct pending *whose[PENDING_MOST];
 	bool open = true;
 
 	while (!atomic_load(&s->stopping)) {
+		unsigned n = 0;
 		polls[0] = (struct pollfd){.fd = d->stop, .events = POLLIN};
 		polls[1] = (struct pollfd){.fd = open ? d->listener : -1, .events = POLLIN};
 		for (unsigned i = 0; i < PENDING_MOST; i++)
-			polls[i + 2] = (struct pollfd){.fd = d->pending[i].socket, .events = POLLIN};
-		if (poll(polls, PENDING_MOST + 2, open ? -1 : RETRY_MS) < 0)
+			if (d->pending[i].socket >= 0) {
+				whose[n] = &d->pending[i];
+				polls[2 + n++] = (struct pollfd){.fd = d->pending[i].socket, .events = POLLIN};
+			}
+		if (poll(polls, n + 2, open ? -1 : RETRY_MS) < 0) {
+			(void)poll(NULL, 0, RETRY_MS); /* more than RLIMIT_NOFILE, or no memory */
 			continue;
-		for (unsigned i = 0; i < PENDING_MOST; i++)
+		}
+		for (unsigned i = 0; i < n; i++)
 			if (polls[i + 2].revents != 0)
-				hear(s, &d->pending[i]);
+				hear(s, whose[i]);
 		open = polls[1].revents == 0 || accept_one(s);
 	}
 	for (unsigned i = 0; i < PENDING_MOST; i++)
