@@ -323,11 +323,10 @@ static int listen_at(struct server *server)
 	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fstatat(at, CONTROL_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode))
 		(void)unlinkat(at, CONTROL_NAME, 0);
-	mode_t mask = umask(0177);
-	if (server->listener < 0 || bind(server->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(server->listener, 16) < 0)
+	/* The mode that it is bound with: no moment with another. */
+	if (server->listener < 0 || fchmod(server->listener, 0600) < 0 ||
+	    bind(server->listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(server->listener, 16) < 0)
 		rc = cli_fail(server->path, "its control socket: %s", strerror(errno));
-	umask(mask);
 	close(at);
 	return rc;
 }

@@ -137,7 +137,7 @@ static int add(struct quire_nbd *nbd, int fd, const char *path)
 	return 0;
 }
 
-/* Who connects before the mode is set finds nobody listening. */
+/* The mode of a socket that is bound is that of what it is bound from: no moment with another. */
 static int listen_unix(const char *path, const struct sockaddr_un *address, int *ret_fd)
 {
 	int rc = address_clear(address, SOCK_STREAM);
@@ -145,9 +145,9 @@ static int listen_unix(const char *path, const struct sockaddr_un *address, int 
 
 	if (fd < 0)
 		return rc < 0 ? rc : -errno;
-	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+	if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
 		rc = -errno;
-	} else if (chmod(path, 0600) < 0 || listen(fd, BACKLOG) < 0) {
+	} else if (listen(fd, BACKLOG) < 0) {
 		rc = -errno;
 		(void)unlink(path);
 	}
