@@ -465,7 +465,7 @@ void world_init(struct world *w, bool verbose)
 	idle_watch(idle, w);
 	must(w, quire_loop_create(&loop, &w->e.loop, NULL) == 0);
 	must(w, quire_cache_open(&cache, &w->cache, NULL) == 0);
-	w->public_face = (struct face){.cache = w->cache, .lock = -1, .pid = getpid()};
+	w->public_face = (struct face){.cache = w->cache, .lock = -1};
 	w->e.cache = w->cache;
 	w->e.face = &w->public_face;
 	for (unsigned i = 0; i < N_IMAGES; i++)
