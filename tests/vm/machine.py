@@ -71,15 +71,15 @@ class Machine:
 
     @staticmethod
     def _raws(files, writes):
-        """The guest knows them by their serial numbers. writes: where QEMU logs what the first of them is given. (Zeros it must be given as
-        bytes: what it logs of "write zeroes" in this version can stand within another entry.)"""
+        """The guest knows them by their serial numbers. writes: where QEMU logs what the first of them is given, as it is given: two writes side by side
+        stay two. (Zeros it must be given as bytes: what it logs of "write zeroes" in this version can stand within another entry.)"""
         drives = [["-drive", f"if=none,id=raw{number},format=raw,cache=unsafe,discard=unmap,file={file}",
                    "-device", f"virtio-blk-pci,drive=raw{number},serial=raw-{number}"] for number, file in enumerate(files)]
         if writes is not None:
             drives[0] = ["-blockdev", f"driver=blklogwrites,node-name=raw0,discard=unmap,"
                          f"file.driver=file,file.filename={files[0]},file.discard=unmap,file.cache.no-flush=on,"
                          f"log.driver=file,log.filename={writes},log.cache.no-flush=on",
-                         "-device", "virtio-blk-pci,drive=raw0,serial=raw-0,write-zeroes=off"]
+                         "-device", "virtio-blk-pci,drive=raw0,serial=raw-0,write-zeroes=off,request-merging=off"]
         return [word for drive in drives for word in drive]
 
     def kill(self):

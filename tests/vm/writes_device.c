@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -62,6 +63,21 @@ static uint64_t sectors_of(const char *path)
 	return n_bytes / SECTOR;
 }
 
+/* What is below is given each write as the log has it. */
+static void keep_apart(int device)
+{
+	char path[64];
+	struct stat st;
+
+	if (fstat(device, &st) < 0)
+		die("fstat");
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/nomerges", major(st.st_rdev), minor(st.st_rdev));
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "2", 1) != 1)
+		die(path);
+	close(fd);
+}
+
 void writes_device_make(struct writes_device *d, const char *data, const char *log)
 {
 	struct request create = {.head = {.flags = 0}}, load = {.head = {.target_count = 1}}, resume = {.head = {.flags = 0}};
@@ -70,6 +86,7 @@ void writes_device_make(struct writes_device *d, const char *data, const char *l
 	d->data = open(data, O_WRONLY | O_DIRECT | O_CLOEXEC);
 	if (d->data < 0)
 		die(data);
+	keep_apart(d->data);
 	uint64_t n_sectors = sectors_of(data);
 	/* Apart from what the device has: QEMU makes one write of two side by side. */
 	d->mark_offset = (n_sectors - 1) * SECTOR;

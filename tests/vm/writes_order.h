@@ -1,7 +1,4 @@
-/* writes_order.h - in which order the writes of the kernel's log were done: as they stand in QEMU's, which has the same ones (writes_log.h).
- *
- * Sector by sector, since what is one write to the one may be two to the other.
- */
+/* writes_order.h - in which order the writes of the kernel's log were done: as they stand in QEMU's, which has the same ones (writes_log.h). */
 #ifndef TESTS_VM_WRITES_ORDER_H
 #define TESTS_VM_WRITES_ORDER_H
 
