@@ -300,8 +300,11 @@ static int64_t move(struct quire_log_cursor *c, bool back, bool may_wait, struct
 	if (rc == 0)
 		rc = give(c, may_wait, ret);
 	note_damage(c, lsn, rc);
+	/* The store has let go of what is trimmed before the log's first number says so; who is told goes there. */
+	if (rc == -ESTALE && may_wait)
+		log_removal_is_over(c->log);
 	if (rc < 0)
-		return rc;
+		return rc == -ESTALE && !may_wait ? -EAGAIN : rc;
 	c->lsn = back ? lsn : lsn + 1;
 	return 1;
 }

@@ -208,6 +208,8 @@ int log_segment_get(void *owner, uint64_t *ret_offset); /* for the journal */
 int log_seal(struct log_segment *seg);
 void log_free_dead(struct quire_log *log);      /* the same */
 int64_t log_remove_below(struct quire_log *log, uint64_t lsn);
+/* Waits for the one that is under way, if there is one: then first_lsn is behind what it has removed. */
+void log_removal_is_over(struct quire_log *log);
 int64_t log_obey_retention(struct quire_log *log);
 
 /* ---- destage.c ---- */

@@ -242,6 +242,12 @@ static void drop_oldest(struct quire_log *log, unsigned n)
 	memmove(log->segments, log->segments + n, log->n * sizeof(log->segments[0]));
 }
 
+void log_removal_is_over(struct quire_log *log)
+{
+	if (latch_share(&log->removal) == 0)
+		latch_unshare(&log->removal);
+}
+
 int64_t log_remove_below(struct quire_log *log, uint64_t lsn)
 {
 	int rc = latch_exclude(&log->removal);

@@ -19,6 +19,7 @@
 #define HISTORY_IDS 4096u
 #define HISTORY_UNDER_WAY 256u
 #define HISTORY_OWN_BYTES 8u /* of a record that says who it is */
+#define HISTORY_KEYS 12u
 #define NO_LSN UINT64_MAX
 
 enum note_state {
@@ -31,6 +32,7 @@ struct note {
 	enum note_state state;
 	uint32_t batch;             /* notes of one number follow one another in the log; 0: none */
 	uint32_t len_bytes;
+	uint8_t key;                /* its number; 0: it has none */
 	bool late;                  /* its time is that of when it was asked for, or later */
 	uint64_t own;               /* its first bytes */
 	uint64_t lsn;               /* NO_LSN: not known */
@@ -48,6 +50,7 @@ struct history {
 	void *arg;                  /* borrowed: of these two */
 	uint64_t seed, random;
 	uint32_t max_len;           /* of records */
+	bool has_keys;              /* the log was made with keys: half of its records have one */
 	bool faulty;                /* this life: I/O may fail */
 	bool dead, broken;          /* broken: the log has stopped, and is to be opened again */
 	bool settling;              /* no call is under way */
@@ -97,7 +100,9 @@ void look_at_power(struct history *h); /* asks for the power */
 /* ---- records ---- */
 
 bool has_ids(const struct history *h, unsigned n);
-/* A record of this life, noted as under way, of at least min_len bytes. */
+/* The bytes of a key; how many. */
+size_t key_of(unsigned key, char ret[16]);
+/* A record of this life, noted as under way, of at least min_len bytes; without a key. */
 struct note *note_new(struct history *h, uint32_t min_len);
 void note_stamp(struct history *h);                   /* the log has looked at the clock */
 void note_taken(struct history *h, struct note *n, uint64_t lsn);
@@ -111,6 +116,9 @@ void expect(struct history *h, const struct quire_log_record *r);
 
 /* It was once appended, whatever its number. One that is too short to say who it is may be any. */
 bool log_history_has(const struct history *h, const struct quire_log_record *r);
+
+/* That is said to be the newest of those with the key below `end`, which were there before it was asked for; NO_LSN: there is none. */
+void expect_newest(struct history *h, unsigned key, uint64_t end, uint64_t lsn);
 
 /* ---- the whole ---- */
 

@@ -97,6 +97,11 @@ void note_stamp(struct history *h)
 	h->last_max = h->last_max > now_ns ? h->last_max : now_ns;
 }
 
+size_t key_of(unsigned key, char ret[16])
+{
+	return (size_t)snprintf(ret, 16, "%.*s%u", (int)(key % 7), "a key ", key);
+}
+
 struct note *note_new(struct history *h, uint32_t min_len)
 {
 	uint32_t id = h->n_ids++, len = draw_len(h);
@@ -197,8 +202,11 @@ bool note_returned(struct history *h, struct note *n, int64_t rc, uint64_t lsn, 
 static bool is_same(const struct note *n, const struct quire_log_record *r)
 {
 	size_t own = n->parts[0].iov_len;
+	char key[16];
+	size_t key_bytes = n->key == 0 ? 0 : key_of(n->key, key);
 
-	return r->len_bytes == n->len_bytes && memcmp(r->data, &n->own, own) == 0 &&
+	return r->key_bytes == key_bytes && (key_bytes == 0 || memcmp(r->key, key, key_bytes) == 0) &&
+	       r->len_bytes == n->len_bytes && memcmp(r->data, &n->own, own) == 0 &&
 	       memcmp((const uint8_t *)r->data + own, n->parts[1].iov_base, r->len_bytes - own) == 0;
 }
 
@@ -238,6 +246,17 @@ void expect(struct history *h, const struct quire_log_record *r)
 	want(h, r->time_ns >= n->time_min && r->time_ns <= time_max);
 	want(h, h->times[r->lsn] == 0 || h->times[r->lsn] == r->time_ns);
 	h->times[r->lsn] = r->time_ns;
+}
+
+/* What was trimmed is not looked for. Records whose number isn't known yet were not there before, or may be anywhere. */
+void expect_newest(struct history *h, unsigned key, uint64_t end, uint64_t lsn)
+{
+	uint64_t first = quire_log_first(h->log), at = end < h->n_known ? end : h->n_known;
+
+	want(h, lsn == NO_LSN || lsn < HISTORY_IDS);
+	want(h, lsn == NO_LSN || h->by_lsn[lsn] == 0 || h->notes[h->by_lsn[lsn] - 1].key == key);
+	for (uint64_t from = lsn == NO_LSN || lsn < first ? first : lsn + 1; at > from; at--)
+		want(h, h->by_lsn[at - 1] == 0 || h->notes[h->by_lsn[at - 1] - 1].key != key);
 }
 
 bool log_history_has(const struct history *h, const struct quire_log_record *r)

@@ -13,14 +13,27 @@
 
 /* ---- appending ---- */
 
+/* In a log with keys half of them have one. */
+static struct note *note_with_key(struct history *h)
+{
+	struct note *n = note_new(h, 0);
+
+	if (h->has_keys && rnd(h, 2) == 0)
+		n->key = (uint8_t)(1 + rnd(h, HISTORY_KEYS));
+	return n;
+}
+
 static void append_durable(struct history *h)
 {
 	uint64_t lsn = NO_LSN;
 
 	if (!has_ids(h, 1))
 		return;
-	struct note *n = note_new(h, 0);
-	int rc = quire_log_append(h->log, n->parts, 2, &lsn, NULL);
+	struct note *n = note_with_key(h);
+	char key[16];
+	size_t key_bytes = key_of(n->key, key);
+	int rc = n->key == 0 ? quire_log_append(h->log, n->parts, 2, &lsn, NULL)
+	                     : quire_log_append_key(h->log, key, key_bytes, n->parts, 2, &lsn, NULL);
 	(void)note_returned(h, n, rc, lsn, true);
 }
 
@@ -28,8 +41,11 @@ static bool append_one(struct history *h, uint64_t *ret_lsn)
 {
 	if (!has_ids(h, 1))
 		return false;
-	struct note *n = note_new(h, 0);
-	int rc = quire_log_append_nowait(h->log, n->parts, 2, ret_lsn);
+	struct note *n = note_with_key(h);
+	char key[16];
+	size_t key_bytes = key_of(n->key, key);
+	int rc = n->key == 0 ? quire_log_append_nowait(h->log, n->parts, 2, ret_lsn)
+	                     : quire_log_append_key_nowait(h->log, key, key_bytes, n->parts, 2, ret_lsn);
 	return note_returned(h, n, rc, *ret_lsn, false);
 }
 
@@ -192,6 +208,21 @@ static void read_about(struct history *h)
 		(void)was_done(h, rc);
 }
 
+static void find_key(struct history *h)
+{
+	enum quire_log_mark mark = rnd(h, 2) == 0 ? QUIRE_LOG_VISIBLE : QUIRE_LOG_DURABLE;
+	unsigned key = 1 + (unsigned)rnd(h, HISTORY_KEYS);
+	uint64_t end = mark == QUIRE_LOG_DURABLE ? quire_log_durable(h->log) : quire_log_visible(h->log), lsn = NO_LSN;
+	char bytes[16];
+	size_t key_bytes = key_of(key, bytes);
+
+	if (!h->has_keys)
+		return;
+	int rc = quire_log_find_key(h->log, mark, bytes, key_bytes, &lsn, NULL);
+	if (rc == -ENOENT || was_done(h, rc))
+		expect_newest(h, key, end, rc == 0 ? lsn : NO_LSN);
+}
+
 static void wait_for_mark(struct history *h)
 {
 	struct quire_log *log = h->log;
@@ -308,6 +339,7 @@ static const struct step_kind kinds[] = {
 	{1, retain},
 	{4, destage},
 	{8, read_about},
+	{4, find_key},
 	{2, wait_for_mark},
 	{2, compact},
 	{2, make_or_remove_other},

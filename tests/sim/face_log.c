@@ -28,9 +28,15 @@ static enum quire_class class_of(const struct world *w)
 	return w->e.sims[QUIRE_CLASS_PMEM] != NULL ? QUIRE_CLASS_PMEM : QUIRE_CLASS_CAPACITY;
 }
 
+/* On two of the four layouts, one of them with persistent memory. */
+static bool has_keys(const struct world *w)
+{
+	return w->e.sims[QUIRE_CLASS_STAGING] == NULL;
+}
+
 static void format(struct world *w)
 {
-	struct quire_log_options o = {.size = sizeof(o), .segment_bytes = SEGMENT_BYTES, .cls = class_of(w)};
+	struct quire_log_options o = {.size = sizeof(o), .segment_bytes = SEGMENT_BYTES, .cls = class_of(w), .keys = has_keys(w)};
 
 	must(w, quire_log_create(store_public(w->e.store), LOG_NAME, &o, NULL) == 0);
 }
@@ -49,6 +55,7 @@ static void begin(struct world *w)
 	h->power_is_gone = world_power_is_gone;
 	h->arg = w;
 	h->cls = class_of(w);
+	h->has_keys = has_keys(w);
 	h->other_cls = w->e.sims[QUIRE_CLASS_STAGING] != NULL ? QUIRE_CLASS_STAGING : QUIRE_CLASS_CAPACITY;
 	log_history_begin(h, w->plan.seed, sizes[random_below(&random, 6)]);
 }

@@ -1,7 +1,9 @@
 /* face_tmem.c - pools of pages over a store: what outgrows their memory is spilled to a class, and one pool is saved and restored.
  *
  * The pools of tests/tmem/model.h live as long as the store is open, since nothing that they hold outlives that; their calls and what
- * these must have done is the model's. Beside them is one pool of few pages, of which images are saved: after a crash
+ * these must have done is the model's. In half of the lives there are two models, each with its worker and its pools, so that one spills, and makes room
+ * there, while the other reads what it has spilled; then none of them makes pools anew, for which it might have to wait for the other's
+ * pages to go. Beside them is one pool of few pages, of which images are saved: after a crash
  * there is the image that was saved last, or one of those whose saving has ended in an error since, or in nothing. */
 #include "world.h"
 
@@ -26,7 +28,9 @@ struct kept {
 };
 
 struct tmem_state {
-	struct model m;
+	struct quire_tmem *tmem;       /* owned */
+	struct model models[PLAN_WORKERS];
+	unsigned n_models;
 	struct quire_tmem_pool *pool;  /* owned by the tmem */
 	struct kept now, saved;
 	struct kept unsure[UNSURE_MOST]; /* what became of them is not known */
@@ -137,7 +141,7 @@ static bool restore(struct world *w)
 {
 	struct tmem_state *s = state_of(w);
 	struct quire_tmem_pool *pool;
-	int rc = quire_tmem_pool_restore(s->m.tmem, store_public(w->e.store), IMAGE_NAME, NULL, &pool, &w->e.err);
+	int rc = quire_tmem_pool_restore(s->tmem, store_public(w->e.store), IMAGE_NAME, NULL, &pool, &w->e.err);
 
 	if (rc == -ENOENT) {
 		must(w, !s->saved.there);
@@ -162,23 +166,35 @@ static bool restore(struct world *w)
 
 /* ---- open ---- */
 
+static void make_model(struct world *w, unsigned i, unsigned n_models)
+{
+	struct tmem_state *s = state_of(w);
+	struct model *m = &s->models[i];
+
+	*m = (struct model){.tmem = s->tmem, .random = w->life->random + i, .salt = i, .spills = true, .io_fails = true, .is_damaged = w->damaged,
+	                    .alone = true, .keeps_pools = n_models > 1, .page = malloc(PAGE_MOST)};
+	must(w, m->page != NULL);
+	for (unsigned k = 0; k < MODEL_POOLS; k++)
+		model_make_pool(m, k);
+}
+
 static bool make(struct world *w)
 {
 	const struct quire_tmem_backing_options backing = {.size = sizeof(backing), .segment_bytes = SEGMENT_BYTES, .page_most_bytes = PAGE_MOST};
 	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = BUDGET_BYTES, .n_threads = 1};
+	unsigned n_models = 1 + (unsigned)(w->life->random >> 8) % PLAN_WORKERS;
 	struct quire_tmem_pool_options kept = {.size = sizeof(kept), .kind = QUIRE_TMEM_PERSISTENT};
 	struct tmem_state *s = state_of(w);
 
-	s->m = (struct model){.random = w->life->random, .spills = true, .io_fails = true, .is_damaged = w->damaged, .alone = true, .page = malloc(PAGE_MOST)};
+	s->n_models = 0;
 	s->now = (struct kept){.there = true};
-	must(w, quire_tmem_create(&o, &s->m.tmem, NULL) == 0);
-	int rc = quire_tmem_set_backing(s->m.tmem, store_public(w->e.store), class_of(w), &backing, NULL);
-	if (rc < 0)
+	must(w, quire_tmem_create(&o, &s->tmem, NULL) == 0);
+	int rc = quire_tmem_set_backing(s->tmem, store_public(w->e.store), class_of(w), &backing, NULL);
+	if (rc < 0 || quire_tmem_pool_create(s->tmem, &kept, &s->pool, NULL) < 0)
 		return false;
-	rc = quire_tmem_pool_create(s->m.tmem, &kept, &s->pool, NULL);
-	for (unsigned i = 0; i < MODEL_POOLS && rc == 0; i++)
-		model_make_pool(&s->m, i);
-	return rc == 0;
+	while (s->n_models < n_models)
+		make_model(w, s->n_models++, n_models);
+	return true;
 }
 
 static void close_face(struct world *w)
@@ -186,10 +202,12 @@ static void close_face(struct world *w)
 	struct tmem_state *s = state_of(w);
 	struct quire_tmem_stat stat;
 
-	quire_tmem_stat(s->m.tmem, &stat);
+	quire_tmem_stat(s->tmem, &stat);
 	w->sums[SUM_SPILLED] += stat.n_spilled;
-	quire_tmem_destroy(s->m.tmem);
-	free(s->m.page);
+	quire_tmem_destroy(s->tmem);
+	for (unsigned i = 0; i < s->n_models; i++)
+		free(s->models[i].page);
+	s->n_models = 0;
 }
 
 static bool open_face(struct world *w)
@@ -206,12 +224,16 @@ static bool step(struct world *w, unsigned worker, uint64_t random)
 {
 	struct tmem_state *s = state_of(w);
 
-	(void)worker;
-	s->random = s->m.random = random;
-	put_some(w);
+	if (worker >= s->n_models)
+		return false;
+	s->models[worker].random = random;
+	if (worker == 0) {
+		s->random = random;
+		put_some(w);
+	}
 	for (unsigned i = 0; i < STEPS; i++)
-		model_step(&s->m);
-	if (random % 4 == 0)
+		model_step(&s->models[worker]);
+	if (worker == 0 && random % 4 == 0)
 		save(w);
 	return !world_power_is_gone(w);
 }

@@ -18,7 +18,7 @@ static const unsigned fault_chances[N_FAULTS] = {9, 4, 6, 5, 2, 2, 2, 2, 1, 1, 1
 /* Of a life: operations at most, and coroutines. */
 static const struct {
 	unsigned most_ops, n_workers;
-} amounts[N_FACES] = {{30, 2}, {24, 1}, {14, 1}, {40, 2}, {40, 2}, {8, 1}, {10, 1}};
+} amounts[N_FACES] = {{30, 2}, {24, 1}, {14, 1}, {40, 2}, {40, 2}, {8, 2}, {10, 1}};
 
 static unsigned draw_faces(uint64_t *random)
 {
