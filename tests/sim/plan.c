@@ -95,6 +95,15 @@ static struct plan_life draw_life(unsigned faults, bool is_last, uint64_t *rando
 	return life;
 }
 
+/* What a process that died has left under way is found by the next one, and is promised then: often the power goes at once, while nothing
+ * has written there again. */
+static bool ends_at_once(const struct plan *p, unsigned life)
+{
+	const struct plan_life *l = &p->lives[life];
+
+	return life > 0 && l[-1].end == END_DEATH && (l->end == END_CUT || l->end == END_CUT_IDLE) && l->random % 2 == 0;
+}
+
 /* Draws as many numbers whatever is left out. */
 static void draw_ops(struct plan *p, unsigned life, const struct plan_less *less, uint64_t *random, uint16_t *number)
 {
@@ -102,7 +111,7 @@ static void draw_ops(struct plan *p, unsigned life, const struct plan_less *less
 		unsigned n = (unsigned)random_below(random, amounts[face].most_ops + 1);
 		for (unsigned i = 0; i < n; i++) {
 			uint8_t worker = (uint8_t)random_below(random, amounts[face].n_workers);
-			bool is_left_out = (p->faces & 1u << face) == 0 || (less->lives & 1u << life) != 0;
+			bool is_left_out = (p->faces & 1u << face) == 0 || (less->lives & 1u << life) != 0 || ends_at_once(p, life);
 			if (*number == PLAN_OPS)
 				return;
 			if (!is_left_out && !less->ops[*number])
@@ -131,6 +140,8 @@ void plan_make(struct plan *ret, uint64_t seed, const struct plan_less *less)
 		ret->lives[i].faults &= ~less->faults;
 		if ((less->lives & 1u << i) != 0)
 			ret->lives[i] = (struct plan_life){.end = END_CLOSE};
+		if (ends_at_once(ret, i))
+			ret->lives[i].end = END_CUT_IDLE;
 		draw_ops(ret, i, less, &random, &number);
 	}
 }
