@@ -7,27 +7,42 @@
 
 #include <string.h>
 
-/* A mend as bytes, at most a block of them. How many. */
-static uint32_t spell(const struct journal *j, const struct scan_mend *m, uint8_t *to)
+/* The i-th piece of a mend as bytes, at most a block of them: where in the segment, and how many. */
+static uint32_t spell(const struct journal *j, const struct scan_mend *m, uint32_t i, uint8_t *to, uint32_t *ret_bytes)
 {
+	uint32_t offset = m->offset + i * JOURNAL_RECORD_HEADER_BYTES;
+	struct frame_record empty = m->empty;
+
 	if (m->offset == 0) {
 		frame_segment_encode(&j->o, &m->segment, (struct frame_segment_le *)to);
-		return FRAME_BLOCK_BYTES;
+		*ret_bytes = FRAME_BLOCK_BYTES;
+	} else if (i < m->n_empty) {
+		empty.index += i;
+		empty.flags = i == 0 ? empty.flags : 0;
+		frame_record_encode(&m->segment, offset, &empty, (struct frame_record_le *)to);
+		*ret_bytes = JOURNAL_RECORD_HEADER_BYTES;
+	} else {
+		memcpy(to, m->bytes, m->len_bytes);
+		memset(to + m->len_bytes, 0, m->n_zeros);
+		*ret_bytes = m->len_bytes + m->n_zeros;
 	}
-	memcpy(to, m->bytes, m->len_bytes);
-	memset(to + m->len_bytes, 0, m->n_zeros);
-	return m->len_bytes + m->n_zeros;
+	return offset;
 }
 
 void journal_mend_memory(const struct journal *j)
 {
+	_Alignas(8) uint8_t piece[FRAME_BLOCK_BYTES];
+	uint32_t n;
+
 	if (j->o.ops->segment_memory == NULL)
 		return;
-	for (uint64_t i = 0; i < j->found.n_mends; i++) {
-		const struct scan_mend *m = &j->found.mends[i];
+	for (uint64_t k = 0; k < j->found.n_mends; k++) {
+		const struct scan_mend *m = &j->found.mends[k];
 		uint8_t *memory = j->o.ops->segment_memory(j->o.owner, m->segment.offset);
-		if (memory != NULL)
-			(void)spell(j, m, memory + m->offset);
+		for (uint32_t i = 0; memory != NULL && i <= m->n_empty; i++) {
+			uint32_t offset = spell(j, m, i, piece, &n);
+			memcpy(memory + offset, piece, n);
+		}
 	}
 }
 
@@ -79,24 +94,35 @@ static int take(struct block *b, uint64_t at)
 	return rc;
 }
 
+/* Bytes of a segment. */
+static int put(struct block *b, uint64_t at, const uint8_t *bytes, uint32_t n)
+{
+	int rc = 0;
+
+	for (uint32_t done = 0, part; done < n && rc == 0; done += part) {
+		uint32_t in = (uint32_t)((at + done) % FRAME_BLOCK_BYTES), room = FRAME_BLOCK_BYTES - in;
+		part = n - done < room ? n - done : room;
+		rc = take(b, at + done - in);
+		if (rc == 0)
+			memcpy(b->bytes + in, bytes + done, part);
+	}
+	return rc;
+}
+
 int journal_mend_medium(struct journal *j)
 {
 	struct block b = {.device = j->o.device, .bytes = j->groups[1].memory};
-	uint8_t *bytes = j->groups[0].memory;
+	uint8_t *piece = j->groups[0].memory;
+	uint32_t n;
 	int rc = 0;
 
-	for (uint64_t i = 0; i < j->found.n_mends && rc == 0; i++) {
-		struct scan_mend *m = &j->found.mends[i];
+	for (uint64_t k = 0; k < j->found.n_mends && rc == 0; k++) {
+		struct scan_mend *m = &j->found.mends[k];
 		if (m->names_next)
 			name_again(j, m);
-		uint64_t at = m->segment.offset + m->offset;
-		uint32_t n = spell(j, m, bytes);
-		for (uint32_t done = 0, part; done < n && rc == 0; done += part) {
-			uint32_t in = (uint32_t)((at + done) % FRAME_BLOCK_BYTES), room = FRAME_BLOCK_BYTES - in;
-			part = n - done < room ? n - done : room;
-			rc = take(&b, at + done - in);
-			if (rc == 0)
-				memcpy(b.bytes + in, bytes + done, part);
+		for (uint32_t i = 0; i <= m->n_empty && rc == 0; i++) {
+			uint32_t offset = spell(j, m, i, piece, &n);
+			rc = put(&b, m->segment.offset + offset, piece, n);
 		}
 	}
 	if (rc == 0)

@@ -172,29 +172,30 @@ static int lose(struct scan *s, uint32_t n, uint32_t end, struct frame_record fi
 {
 	const struct journal_place at = s->at;
 	const uint8_t *payload = NULL;
-	struct scan_mend *m;
-	int rc = 0;
+	struct frame_record last = first;
+	struct scan_mend *m = NULL;
 
-	first.type = s->o->lost_type;
-	for (uint32_t i = 0; i < n && rc == 0; i++) {
-		uint32_t offset = at.offset + i * JOURNAL_RECORD_HEADER_BYTES;
-		first.len_bytes = i + 1 < n ? 0 : end - offset - JOURNAL_RECORD_HEADER_BYTES;
-		first.payload_crc = 0;
-		s->at.offset = offset;
-		if (first.len_bytes > 0)
-			rc = scan_payload(s, first.len_bytes, &payload);
-		if (rc == 0 && first.len_bytes > 0)
-			first.payload_crc = crc32c(0, payload, first.len_bytes);
-		if (rc == 0)
-			rc = add_mend(s, offset, &first, &m);
-		first.index++;
-		first.flags = 0;
-	}
+	first.type = last.type = s->o->lost_type;
+	first.len_bytes = first.payload_crc = last.payload_crc = 0;
+	last.index += n - 1;
+	last.flags = n == 1 ? first.flags : 0;
+	s->at.offset += (n - 1) * JOURNAL_RECORD_HEADER_BYTES;
+	last.len_bytes = end - s->at.offset - JOURNAL_RECORD_HEADER_BYTES;
+	int rc = last.len_bytes > 0 ? scan_payload(s, last.len_bytes, &payload) : 0;
+	if (rc == 0 && last.len_bytes > 0)
+		last.payload_crc = crc32c(0, payload, last.len_bytes);
+	if (rc == 0)
+		rc = add_mend(s, s->at.offset, &last, &m);
 	s->at = at;
+	if (rc < 0)
+		return rc;
+	m->offset = at.offset;
+	m->n_empty = n - 1;
+	m->empty = first;
 	s->n_lost = n;
 	s->lost_end = end;
 	s->session = first.session;
-	return rc < 0 ? rc : JOURNAL_VALID;
+	return JOURNAL_VALID;
 }
 
 int scan_give_lost(struct scan *s, struct scan_record *ret)
@@ -234,28 +235,11 @@ static int give_damaged(struct scan *s, const struct frame_record *r, struct sca
 
 /* ---- where it goes on ---- */
 
-/* Up to where everything was durable; UINT32_MAX: all of the segment. */
-static int find_proof(struct scan *s, uint32_t *ret_end)
-{
-	struct frame_sighting sighting = {0}, next = {0};
-	struct frame_segment found;
-	int rc = scan_look(s, &s->segment, s->at.offset, &sighting);
-
-	if (rc == 0 && s->next_known)
-		rc = scan_peek_header(s, s->next.offset, &found);
-	if (rc == 0 && s->next_known)
-		rc = scan_look(s, &s->next, FRAME_BLOCK_BYTES, &next);
-	if (rc < 0)
-		return rc;
-	*ret_end = (rc == 1 && found.salt == s->next.salt && found.key == s->next.key) || next.any ? UINT32_MAX : sighting.max_group_start;
-	return 0;
-}
-
 /* The first header behind s->at that is one of the chain. 1; 0: there is none, or nobody knows. */
 static int find_record(struct scan *s, uint32_t *ret_offset, struct frame_record *ret)
 {
-	uint32_t step = s->o->whole_blocks ? FRAME_BLOCK_BYTES : FRAME_ALIGN, proof;
-	int rc = find_proof(s, &proof);
+	uint32_t step = s->o->whole_blocks ? FRAME_BLOCK_BYTES : FRAME_ALIGN;
+	int rc = 0;
 
 	for (uint32_t at = s->at.offset + step; rc == 0 && at + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes; at += step) {
 		rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
@@ -265,7 +249,9 @@ static int find_record(struct scan *s, uint32_t *ret_offset, struct frame_record
 		if (ret->index < index_at(s) || n_between > (at - s->at.offset) / JOURNAL_RECORD_HEADER_BYTES)
 			continue;
 		*ret_offset = at;
-		return at < proof || ret->group_start == at;
+		if (at < s->proof_end || ret->group_start == at)
+			return 1;
+		return s->next_known ? scan_next_was_begun(s) : 0;
 	}
 	return rc;
 }

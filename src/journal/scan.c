@@ -127,8 +127,7 @@ int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret
 	return rc == 0;
 }
 
-/* Is there anything of the life that NEXT announced? 1, 0, or a negative errno. */
-static int next_was_begun(struct scan *s)
+int scan_next_was_begun(struct scan *s)
 {
 	struct frame_segment found;
 	struct frame_sighting sighting = {0};
@@ -145,17 +144,18 @@ static int judge(struct scan *s, enum journal_outcome named)
 {
 	struct frame_sighting sighting = {0};
 	uint32_t from = s->at.offset == 0 ? FRAME_BLOCK_BYTES : s->at.offset + FRAME_ALIGN;
-	int rc = scan_look(s, &s->segment, from, &sighting);
 
+	/* Once is enough, however many places are damaged. */
+	if (s->at.offset < s->proof_end)
+		return JOURNAL_CORRUPT;
+	int rc = scan_look(s, &s->segment, from, &sighting);
+	if (rc == 0 && sighting.max_group_start <= s->at.offset && s->next_known)
+		rc = scan_next_was_begun(s);
 	if (rc < 0)
 		return rc;
-	if (sighting.max_group_start > s->at.offset)
+	s->proof_end = rc == 1 ? UINT32_MAX : sighting.max_group_start;
+	if (s->at.offset < s->proof_end)
 		return JOURNAL_CORRUPT;
-	if (s->next_known) {
-		rc = next_was_begun(s);
-		if (rc != 0)
-			return rc < 0 ? rc : JOURNAL_CORRUPT;
-	}
 	return sighting.of_session && (named == JOURNAL_NEVER || named == JOURNAL_STALE) ? JOURNAL_TORN : named;
 }
 
@@ -221,7 +221,7 @@ static int enter_next(struct scan *s)
 	s->before.proven = s->proven;
 	s->before.end = s->at.offset;
 	s->segment = want;
-	s->proven = 0;
+	s->proven = s->proof_end = 0;
 	s->next_known = false;
 	s->at = (struct journal_place){.segment = want.offset, .segment_no = want.no, .record_no = s->at.record_no};
 	rc = scan_read_window(s, want.offset, 0, scan_kept_memory(s, want.offset));

@@ -18,6 +18,8 @@ void segment_list_fini(struct segment_list *list);
 struct scan_mend {
 	struct frame_segment segment;
 	uint32_t offset;                 /* 0: the segment's header, which is made of the above */
+	uint32_t n_empty;                /* so many records without payload stand before it, the first of them as `empty` */
+	struct frame_record empty;
 	uint32_t len_bytes, n_zeros;     /* behind these */
 	bool names_next;                 /* a NEXT of a segment that was not begun: it gets another salt */
 	_Alignas(8) uint8_t bytes[FRAME_NEXT_BYTES];
@@ -33,6 +35,7 @@ struct scan {
 	struct journal_place at;         /* of the next record; offset 0: the segment's header */
 	uint32_t session;                /* of the record before, or of the segment's header */
 	uint32_t proven;                 /* up to where a record says that the segment was durable */
+	uint32_t proof_end;              /* up to where it is known to have been, since a place in it was damaged; UINT32_MAX: all of it */
 	struct {
 		uint64_t segment;
 		uint32_t proven, end;
@@ -83,6 +86,8 @@ int scan_check_options(const struct journal_options *o, uint64_t segment, struct
 
 /* Looks through `segment` from offset on. */
 int scan_look(struct scan *s, const struct frame_segment *segment, uint32_t offset, struct frame_sighting *sighting);
+/* Is there anything of the life that NEXT announced? 1, 0, or a negative errno. */
+int scan_next_was_begun(struct scan *s);
 int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret); /* 1; 0: there is none; or a negative errno */
 /* One of the journal's own records. JOURNAL_VALID: go on. */
 int scan_take_own(struct scan *s, uint16_t type, const void *payload);
