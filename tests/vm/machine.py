@@ -71,9 +71,9 @@ class Machine:
 
     @staticmethod
     def _raws(files, writes):
-        """The guest knows them by their serial numbers. writes: where QEMU logs what the first of them is given, as it is given: two writes side by side
+        """The guest knows them by their serial numbers, and is told of all errors. writes: where QEMU logs what the first of them is given, as it is given: two writes side by side
         stay two. (Zeros it must be given as bytes: what it logs of "write zeroes" in this version can stand within another entry.)"""
-        drives = [["-drive", f"if=none,id=raw{number},format=raw,cache=unsafe,discard=unmap,file={file}",
+        drives = [["-drive", f"if=none,id=raw{number},format=raw,cache=unsafe,discard=unmap,werror=report,file={file}",
                    "-device", f"virtio-blk-pci,drive=raw{number},serial=raw-{number}"] for number, file in enumerate(files)]
         if writes is not None:
             drives[0] = ["-blockdev", f"driver=blklogwrites,node-name=raw0,discard=unmap,"
