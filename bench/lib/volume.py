@@ -14,8 +14,10 @@ Stores are sparse files of 64 GiB, but for ageing.
   fua       the fresh volume, a flush after each write
   randread  of data four times the memory; snap50: the same through 50 snapshots, each with a fiftieth of the blocks written anew
   seq       1 MiB at depth 8, beside O_DIRECT of a file whose blocks are written already
-  ageing    a volume that is 80 % of its store, overwritten twice: bytes written to media, as the kernel counts them, over bytes written
-            by the client; uniform, and 80/20 (not with --quick)
+  ageing    a volume that is 80 % of its store's capacity, the store's own included; filled in order, then overwritten at random twice (--quick:
+            half of it, in a smaller store, and not 80/20), at depth 32: bytes written to media, as the kernel counts them, over bytes written by the client, of
+            each eighth and in all; beside it a model of cleaning that has no costs of its own (volume_model.py)
+  lone      a durable write of 4 KiB at a time, in an empty store: bytes written to media for each of the client's
   map       memory and media that a mapping of 4 KiB takes, after random writes, from what the store counts; with all of the map in memory
 """
 import contextlib
@@ -29,6 +31,7 @@ import time
 
 import anon
 import machine
+import volume_model
 from report import median, ratio, row
 
 FLOORS = {
@@ -48,12 +51,15 @@ FLOORS = {
 }
 MIB = 1 << 20
 SNAPSHOTS = 50
+AGED_PART = 0.8
+AGED_PARTS = 8  # of the curve
+HOT = (0.8, 0.2)
 QCOW2 = {"qcow2, writeback": ("--cache=writeback",), "qcow2, none": ("--cache=none", "--aio=native")}
 
 
 class Sizes:
     def __init__(self, quick):
-        self.rounds = 2 if quick else 5
+        self.rounds = 1 if quick else 5
         self.fresh = (48 if quick else 256) * MIB
         self.fresh_disk = 16 * self.fresh
         self.fua = (4 if quick else 16) * MIB
@@ -61,7 +67,9 @@ class Sizes:
         self.memory = self.data // 4
         self.read = (64 if quick else 256) * MIB
         self.seq = (128 if quick else 512) * MIB
-        self.aged_store = (384 if quick else 2048) * MIB
+        self.aged_store = (128 if quick else 2048) * MIB
+        self.overwritten = 0.5 if quick else 2  # times
+        self.lone = (1 if quick else 4) * MIB
 
 
 # ---- servers ----
@@ -117,9 +125,10 @@ def server(limit, words, socket, ready=None):
 
 
 def fio(words, directory):
-    """What the one job did: its operations a second, the flush at the end included."""
+    """What the one job did: its operations a second, the flush at the end included. (With randrepeat fio would take the same numbers whatever the
+    seed.)"""
     out = directory / "fio.json"
-    machine.command(["fio", "--name=job", "--end_fsync=1", "--randrepeat=1", "--norandommap=0", "--output-format=json",
+    machine.command(["fio", "--name=job", "--end_fsync=1", "--randrepeat=0", "--norandommap=0", "--output-format=json",
                      f"--output={out}", *words])
     job = json.loads(out.read_text())["jobs"][0]
     if job["error"] != 0:
@@ -285,25 +294,44 @@ class Contest:
 
     # ---- ageing, the map ----
 
-    def ageing(self, what, *distribution):
+    def ageing(self, what, hot=None):
         store, capacity = self.dir / "aged-store", self.sizes.aged_store
-        size = capacity * 8 // 10 // MIB * MIB
+        size = int(capacity * AGED_PART) // MIB * MIB
+        times, part = self.sizes.overwritten, int(self.sizes.overwritten * size) // AGED_PARTS // MIB * MIB
+        zones = ["--random_distribution=zoned:{0:.0f}/{1:.0f}:{2:.0f}/{3:.0f}".format(
+            100 * hot[0], 100 * hot[1], 100 - 100 * hot[0], 100 - 100 * hot[1])] if hot else []
         shutil.rmtree(store, ignore_errors=True)
         machine.command([self.quire, "init", store, "--capacity", capacity])
         self.volume("create", store, "a", "--size", size)
         with self.serve_quire(store) as daemon:
+            written, rates = [], []
             try:
                 self.nbd("a", "write", size, block="1m", depth=8)
-                before = written_bytes(daemon.pid)
-                rate = self.nbd("a", "randwrite", 2 * size, "--norandommap=1", *distribution)
+                written.append(written_bytes(daemon.pid))
+                for i in range(AGED_PARTS):
+                    rates.append(self.nbd("a", "randwrite", part, "--norandommap=1", *zones, seed=7 + i))
+                    written.append(written_bytes(daemon.pid))
             except machine.Failed as failure:
                 # No figure then; the others still count.
                 print(f"bench/run: ageing, {what}: {str(failure).splitlines()[-1]}", file=sys.stderr)
                 return
-            after = written_bytes(daemon.pid)
         shutil.rmtree(store)
-        self.sample("quire", f"aged write, {what}", rate)
-        self.sample("quire", f"amplification, {what}", (after - before) / (2 * size))
+        self.sample("quire", f"aged write, {what}", len(rates) / sum(1 / rate for rate in rates))
+        self.sample("quire", f"amplification, {what}", (written[-1] - written[0]) / (AGED_PARTS * part))
+        for i in range(AGED_PARTS):
+            self.sample("quire", f"amplification, {what}, to {(i + 1) * times / AGED_PARTS:g} × the volume", (written[i + 1] - written[i]) / part)
+        self.sample("model", f"amplification, {what}", volume_model.amplification(AGED_PART, times, hot))
+
+    def lone(self):
+        store, size = self.dir / "lone-store", self.sizes.lone
+        shutil.rmtree(store, ignore_errors=True)
+        machine.command([self.quire, "init", store, "--capacity", "1G"])
+        self.volume("create", store, "a", "--size", 16 * size)
+        with self.serve_quire(store) as daemon:
+            before = written_bytes(daemon.pid)
+            self.nbd("a", "randwrite", size, "--fsync=1", depth=1)
+            self.sample("quire", "amplification of lone durable writes", (written_bytes(daemon.pid) - before) / size)
+        shutil.rmtree(store)
 
     def mappings(self):
         store = self.dir / "map-store"
@@ -343,7 +371,9 @@ def run(build, quick):
     machine.say("ageing")
     contest.ageing("uniform")
     if not quick:
-        contest.ageing("80/20", "--random_distribution=zoned:80/20:20/80")
+        contest.ageing("80/20", HOT)
+    machine.say("lone writes")
+    contest.lone()
     machine.say("mappings")
     contest.mappings()
     machine.say_done()
@@ -355,7 +385,7 @@ def summarise(samples):
     rows, units = [], {"map": "bytes", "amplification": "×", "seqwrite": "MiB/s", "seqread": "MiB/s"}
     for (system, what), values in samples.items():
         unit = units.get(what.split(",")[0].split(" ")[0], "requests/s")
-        if not what.startswith(("map", "amplification")):
+        if not what.startswith("map"):
             rows.append(row(system, what, median(values), unit))
 
     def each(over, under):
@@ -382,5 +412,6 @@ def summarise(samples):
     for key, (what, unit) in figures.items():
         if ("quire", what) in samples or key == "write_amplification":
             ratios[key] = median(samples.get(("quire", what), [None]))
-            rows.append(row("quire", key, ratios[key], unit))
+            if what.startswith("map"):
+                rows.append(row("quire", key, ratios[key], unit))
     return rows, ratios

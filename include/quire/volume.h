@@ -1,7 +1,7 @@
 /* quire/volume.h - volumes: block devices in a store, with snapshots and clones.
  *
  * The volumes of a store that are in one class are a group, opened together: they share a log and the memory of their map. A
- * write is one record of that log, which holds data and mapping; so it is durable with a single durable write, which
+ * write is one record of that log (two, where a segment of it ends), which holds data and mapping; so it is durable with a single durable write, which
  * all share who wait for one at the time. What is read was verified against its checksum.
  *
  * Offsets and lengths are in bytes, any; the map knows blocks of QUIRE_VOLUME_BLOCK_BYTES, so a part of such a block is read,

@@ -3,9 +3,8 @@
  * The common case: nobody has the turn, the record fits into the open group. A small record is put together on the caller's
  * stack, so that his memory is read once, and without the lock: it may fault. Then, under the lock, it gets its
  * place, its number and what is the journal's to say, and is copied to its group. Many small ones go in by the stackful.
- * A larger one gets its place and number under the lock, its bytes are copied without it, and the group is not
- * submitted before all copies are done (group->n_filling).
- * Where a group is full, or long, and the other one free, it is handed on by who finds it so (commit.c).
+ * A larger one gets its place and number under the lock, its bytes are copied without it, and the group is not submitted before all
+ * copies are done (group->n_filling). Where a group is full, or long, and the other one free, it is handed on by who finds it so (commit.c).
  *
  * Everything else is for who has the turn, one at a time, in order of arrival: while somebody has it, all
  * others queue for it. He may
@@ -46,6 +45,15 @@ static bool fits_segment(struct journal *j, uint64_t bytes)
 	return !j->ending && tail(j) + bytes + reserve_bytes(j) <= j->o.segment_bytes;
 }
 
+uint32_t journal_room(struct journal *j)
+{
+	pthread_mutex_lock(&j->waits.lock);
+	uint32_t used = tail(j) + reserve_bytes(j) + JOURNAL_RECORD_HEADER_BYTES;
+	uint32_t left = j->ending || used > j->o.segment_bytes ? 0 : j->o.segment_bytes - used;
+	pthread_mutex_unlock(&j->waits.lock);
+	return left & ~(FRAME_ALIGN - 1);
+}
+
 static bool should_name_next(struct journal *j, uint64_t bytes)
 {
 	return !j->next_known && !j->next_failed && tail(j) + bytes > j->o.segment_bytes / 4 * 3;
@@ -53,9 +61,7 @@ static bool should_name_next(struct journal *j, uint64_t bytes)
 
 static uint64_t room(struct journal *j)
 {
-	struct group *g = journal_open_group(j);
-
-	return g->capacity - (g->end - g->base);
+	return journal_open_group(j)->capacity - (tail(j) - journal_open_group(j)->base);
 }
 
 /* Gives `r` what is the journal's to say, for a record at the tail. */

@@ -168,6 +168,9 @@ int64_t journal_append_many(struct journal *j, uint16_t type, const struct iovec
 int journal_sync(struct journal *j, uint64_t record_no, struct quire_op *op);
 
 uint32_t journal_max_payload(const struct journal *j);
+/* Payload of the largest record that its present segment still has room for; 0: the next record begins another segment. Holds until something is
+ * appended. */
+uint32_t journal_room(struct journal *j);
 uint64_t journal_n_durable(const struct journal *j);   /* records; any thread, one load */
 /* Records that are in memory as a whole (segment_memory), each of those before it too; any thread, one load. */
 uint64_t journal_n_visible(const struct journal *j);

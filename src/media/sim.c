@@ -235,6 +235,14 @@ uint64_t sim_n_damaged(const struct sim *s)
 	return n;
 }
 
+uint64_t sim_n_written_bytes(const struct sim *s)
+{
+	sim_lock(s);
+	uint64_t n = s->n_written_bytes;
+	sim_unlock(s);
+	return n;
+}
+
 void sim_shadow_get(const struct sim *s, struct sim_shadow *ret)
 {
 	quire_assert(s->medium.lines != NULL);

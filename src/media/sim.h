@@ -96,6 +96,9 @@ void sim_shadow_get(const struct sim *s, struct sim_shadow *ret);
 /* Writes that were lost or misdirected, reads that found a bit flipped. */
 uint64_t sim_n_damaged(const struct sim *s);
 
+/* Bytes that writes have brought to the medium; not of persistent memory. */
+uint64_t sim_n_written_bytes(const struct sim *s);
+
 /* Aborts if an invariant of the sim does not hold. Slow: looks at each block. */
 void sim_check(const struct sim *s);
 

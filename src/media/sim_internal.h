@@ -48,7 +48,7 @@ struct sim {
 	struct pmem_memory memory; /* how a batch reaches it, if it is persistent memory */
 	struct sim_faults faults;
 	uint64_t random;
-	uint64_t n_events, n_damaged, history;
+	uint64_t n_events, n_damaged, n_written_bytes, history;
 	uint64_t plan_event, plan_choice;
 	bool planned, cut;
 	struct sim_device *device;

@@ -157,6 +157,7 @@ static int carry_out_write(struct sim *s, struct device_io *io)
 		room = medium_room(m, block, n, s->faults.capacity_bytes / SIM_BLOCK_BYTES);
 	if (room != 0)
 		medium_write(m, block, room, data, io->verb == DEVICE_WRITE_DURABLE);
+	s->n_written_bytes += room * SIM_BLOCK_BYTES;
 	if (room < n)
 		return -ENOSPC;
 	sio->progress_bytes += n * SIM_BLOCK_BYTES;

@@ -279,15 +279,15 @@ static bool search_chunk(struct freemap *sp, uint64_t c, uint32_t from, struct f
 	return false;
 }
 
-static bool search_inside(struct freemap *sp, struct finding *f)
+static bool search_inside(struct freemap *sp, uint64_t from, struct finding *f)
 {
-	uint64_t first = sp->cursor / CHUNK_UNITS;
+	uint64_t first = from / CHUNK_UNITS;
 
 	if (f->want > CHUNK_UNITS || first >= sp->n_chunks)
 		first = 0;
 	if (f->want > CHUNK_UNITS)
 		return false;
-	if (search_chunk(sp, first, (uint32_t)(sp->cursor % CHUNK_UNITS), f))
+	if (search_chunk(sp, first, (uint32_t)(from % CHUNK_UNITS), f))
 		return true;
 	for (uint64_t i = 1; i <= sp->n_chunks; i++)
 		if (search_chunk(sp, (first + i) % sp->n_chunks, 0, f))
@@ -332,7 +332,8 @@ int freemap_alloc(struct freemap *sp, uint64_t want, uint64_t align, unsigned fl
 		return -ENOSPC;
 	if (sp->cursor >= sp->n_units)
 		sp->cursor = 0;
-	if (!search_inside(sp, &f))
+	bool first = (flags & FREEMAP_PRIVILEGED) != 0;
+	if (!search_inside(sp, first ? 0 : sp->cursor, &f))
 		search_all(sp, &f);
 	if (f.n == 0 || (flags & FREEMAP_WHOLE && f.n < want))
 		return -ENOSPC;
@@ -343,7 +344,7 @@ int freemap_alloc(struct freemap *sp, uint64_t want, uint64_t align, unsigned fl
 		quire_assert(sp->n_promised >= f.n);
 		sp->n_promised -= f.n;
 	}
-	sp->cursor = f.start + f.n;
+	sp->cursor = first ? sp->cursor : f.start + f.n;
 	*ret_start = f.start;
 	*ret_n = f.n;
 	return 0;

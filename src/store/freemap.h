@@ -40,7 +40,8 @@ enum freemap_flags {
 };
 
 /* A run of free units, of `want` if there is one as long, else the longest there is; the first multiple of align
- * (a power of two) in it. Behind the last one, if possible. -ENOSPC: fewer than want are free for
+ * (a power of two) in it. Behind the last one, if possible; `privileged`: the first there is, so that what comes and goes often, and is small, stays
+ * together, and long runs long. -ENOSPC: fewer than want are free for
  * the asker; -ENOMEM. */
 int freemap_alloc(struct freemap *sp, uint64_t want, uint64_t align, unsigned flags, uint64_t *ret_start,
                 uint64_t *ret_n);

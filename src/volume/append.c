@@ -2,13 +2,15 @@
  *
  * Who has something to append puts a request behind the others. If nobody appends, he does: for all whose turn comes before he
  * is done, then the next of those who wait takes over. In a coroutine he lets others run first, so that requests which were made
- * in one turn of a loop are together in one record: a block that says which blocks follow, then these, each at the beginning of
- * a block of the medium. So a write costs a block more, and many at once cost that together.
+ * in one turn of a loop, and the next, as long as there are more, are together in one record: a block that says which blocks follow, then
+ * these, each at the beginning of a block of the medium. So a write costs a block more, and many at once cost that together. What a segment has no room for as a whole is cut: the
+ * rest is in the next record, so that no segment ends before it is full.
  *
  * Whoever has the turn alone decides by the tables and the map what is to be recorded, appends, and then changes them; so the order of
  * records is that of the changes, and reading them again makes the same of them.
  */
-#include "volume_internal.h"
+#include "batch.h"
+#include "space.h"
 
 #include "../base/assert.h"
 #include "../base/canary.h"
@@ -17,19 +19,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_PARTS 512u
-
-struct batch {
-	struct quire_volumes *g;
-	struct request *all[VOLUME_MAX_ENTRIES];
-	unsigned n;
-	uint32_t n_blocks;
-	uint64_t growth; /* of all of them */
-	struct iovec parts[MAX_PARTS];
-	unsigned n_parts;
-	_Alignas(8) uint8_t head[VOLUME_HEAD_BYTES];
-};
 
 /* ---- requests ---- */
 
@@ -41,6 +30,7 @@ static void put_pending(struct quire_volumes *g, struct request *r)
 	else
 		g->last_pending->next = r;
 	g->last_pending = r;
+	g->n_pending++;
 }
 
 static struct request *take_pending(struct quire_volumes *g)
@@ -48,7 +38,19 @@ static struct request *take_pending(struct quire_volumes *g)
 	struct request *r = g->first_pending;
 
 	g->first_pending = r->next;
+	g->n_pending--;
 	return r;
+}
+
+/* Before the others: the rest of one that was cut; and upkeep, which has one request at a time, so that whoever appends for it does not
+ * cut writers' records short, which wait for each other. */
+static void put_first(struct quire_volumes *g, struct request *r)
+{
+	r->next = g->first_pending;
+	g->first_pending = r;
+	if (r->next == NULL)
+		g->last_pending = r;
+	g->n_pending++;
 }
 
 static void finish(struct request *r, int result)
@@ -90,8 +92,7 @@ static int note_place(struct quire_volumes *g, const struct journal_place *at, u
 	return 0;
 }
 
-/* Lock not held. */
-static int append_record(struct batch *b, uint16_t type, struct journal_place *ret)
+int batch_append(struct batch *b, uint16_t type, struct journal_place *ret)
 {
 	uint64_t bytes = JOURNAL_RECORD_HEADER_BYTES;
 
@@ -110,7 +111,17 @@ static int append_record(struct batch *b, uint16_t type, struct journal_place *r
 	return rc;
 }
 
-static void begin_parts(struct batch *b)
+uint32_t batch_most_blocks(const struct batch *b)
+{
+	uint32_t bytes = journal_room(b->g->journal);
+
+	if (bytes < VOLUME_HEAD_BYTES + MAP_BLOCK_BYTES)
+		bytes = journal_max_payload(b->g->journal);
+	uint32_t n = (bytes - VOLUME_HEAD_BYTES) / MAP_BLOCK_BYTES;
+	return n < GROUP_MAX_WRITE_BLOCKS ? n : GROUP_MAX_WRITE_BLOCKS;
+}
+
+void batch_begin(struct batch *b)
 {
 	memset(b->head, 0, sizeof(b->head));
 	b->parts[0] = (struct iovec){b->head, sizeof(b->head)};
@@ -156,20 +167,44 @@ static const struct volume *target_of(const struct quire_volumes *g, const struc
 	return *ret_why == 0 ? v : NULL;
 }
 
-static void add_entry(struct batch *b, struct request *r, const struct volume *v)
+/* Of a request's memory what is n blocks from its n_done'th on. */
+static void add_parts(struct batch *b, const struct request *r, uint64_t n)
+{
+	uint64_t skip = r->n_done * MAP_BLOCK_BYTES, left = n * MAP_BLOCK_BYTES;
+
+	for (unsigned i = 0; i < r->n_parts && left > 0; i++) {
+		uint64_t len = r->parts[i].iov_len, from = skip < len ? skip : len;
+		uint64_t k = len - from < left ? len - from : left;
+		if (k > 0)
+			b->parts[b->n_parts++] = (struct iovec){(uint8_t *)r->parts[i].iov_base + from, (size_t)k};
+		skip -= from;
+		left -= k;
+	}
+}
+
+/* How many of its blocks come next: all that are left, or what a record has room for. */
+static uint64_t piece_of(const struct request *r, uint32_t max_blocks)
+{
+	uint64_t left = r->n - r->n_done;
+
+	return r->kind == REQUEST_DATA && left > max_blocks ? max_blocks : left;
+}
+
+static void add_entry(struct batch *b, struct request *r, const struct volume *v, uint64_t n)
 {
 	struct entry_le le = {
-		.lba = htole64(r->lba),
-		.n = htole64(r->n),
+		.lba = htole64(r->lba + r->n_done),
+		.n = htole64(n),
 		.birth = htole64(b->g->generation),
 		.tree = htole32(v->tree),
 		.kind = r->kind == REQUEST_DATA ? ENTRY_DATA : r->kind == REQUEST_ZERO ? ENTRY_ZERO : ENTRY_HOLE,
 	};
 
 	memcpy(b->head + sizeof(struct data_le) + b->n * sizeof(le), &le, sizeof(le));
-	for (unsigned i = 0; i < r->n_parts; i++)
-		b->parts[b->n_parts++] = r->parts[i];
-	b->n_blocks += r->kind == REQUEST_DATA ? (uint32_t)r->n : 0;
+	if (r->kind == REQUEST_DATA) {
+		add_parts(b, r, n);
+		b->n_blocks += (uint32_t)n;
+	}
 	b->all[b->n++] = r;
 	b->growth += r->growth;
 }
@@ -184,12 +219,12 @@ static bool may_grow(const struct batch *b, const struct request *r)
 
 static bool has_room(const struct batch *b, const struct request *r, uint32_t max_blocks)
 {
-	uint64_t blocks = r->kind == REQUEST_DATA ? r->n : 0;
+	uint64_t blocks = r->kind == REQUEST_DATA ? r->n - r->n_done : 0;
 
 	size_t head_bytes = sizeof(struct data_le) + (b->n + 1) * sizeof(struct entry_le) + (b->n_blocks + blocks) * sizeof(uint32_t);
 
 	return b->n == 0 || (head_bytes <= VOLUME_HEAD_ROOM && b->n_blocks + blocks <= max_blocks &&
-	                     b->n_parts + r->n_parts <= MAX_PARTS);
+	                     b->n_parts + r->n_parts <= BATCH_MAX_PARTS);
 }
 
 static bool is_data(const struct request *r)
@@ -197,15 +232,11 @@ static bool is_data(const struct request *r)
 	return r->kind == REQUEST_DATA || r->kind == REQUEST_HOLE || r->kind == REQUEST_ZERO;
 }
 
-/* As many as go together. Lock held. */
-static void gather(struct batch *b)
+/* As many as go together; or part of the first, if it is larger than a record may be. Lock held. */
+static void gather(struct batch *b, uint32_t max_blocks)
 {
 	struct quire_volumes *g = b->g;
-	uint32_t max_blocks = (journal_max_payload(g->journal) - VOLUME_HEAD_BYTES) / MAP_BLOCK_BYTES;
 
-	if (max_blocks > GROUP_MAX_WRITE_BLOCKS)
-		max_blocks = GROUP_MAX_WRITE_BLOCKS;
-	begin_parts(b);
 	while (g->first_pending != NULL && is_data(g->first_pending) && has_room(b, g->first_pending, max_blocks) &&
 	       !(g->first_pending->unless_moved && overlaps(b, g->first_pending))) {
 		struct request *r = take_pending(g);
@@ -219,7 +250,7 @@ static void gather(struct batch *b)
 		if (v == NULL)
 			finish(r, why);
 		else
-			add_entry(b, r, v);
+			add_entry(b, r, v, piece_of(r, max_blocks));
 	}
 	struct data_le *data = (struct data_le *)b->head;
 	data->n_entries = htole32(b->n);
@@ -231,12 +262,18 @@ static void append_data(struct batch *b)
 	struct quire_volumes *g = b->g;
 	struct journal_place at;
 
+	batch_begin(b);
+	uint32_t max_blocks = batch_most_blocks(b);
+	bool refused = !g->upkeep_turn && !space_is_writers(g);
 	group_lock(g);
-	gather(b);
+	if (refused)
+		finish(take_pending(g), -ENOSPC);
+	else
+		gather(b, max_blocks);
 	group_unlock(g);
 	if (b->n == 0)
 		return;
-	int rc = append_record(b, VOLUME_DATA, &at);
+	int rc = batch_append(b, VOLUME_DATA, &at);
 	group_lock(g);
 	if (rc == 0)
 		rc = group_apply_data(g, b->head, place_of(g, at.segment_no, at.offset) + 1);
@@ -244,8 +281,13 @@ static void append_data(struct batch *b)
 	if (checkpoint_is_due(g))
 		worker_kick(&g->checkpointer);
 	for (unsigned i = 0; i < b->n; i++) {
-		b->all[i]->record_no = at.record_no;
-		finish(b->all[i], rc);
+		struct request *r = b->all[i];
+		r->record_no = at.record_no;
+		r->n_done += rc == 0 ? piece_of(r, max_blocks) : 0;
+		if (rc == 0 && r->n_done < r->n)
+			put_first(g, r);
+		else
+			finish(r, rc);
 	}
 	group_unlock(g);
 }
@@ -257,11 +299,13 @@ static int append_pages(struct batch *b, struct request *r)
 	struct quire_volumes *g = b->g;
 	struct journal_place at;
 
-	begin_parts(b);
+	batch_begin(b);
+	uint32_t most = batch_most_blocks(b);
+	r->n = r->n < most ? r->n : most;
 	struct data_le *data = (struct data_le *)b->head;
 	data->n_blocks = htole32((uint32_t)r->n);
-	b->parts[b->n_parts++] = r->parts[0];
-	int rc = append_record(b, VOLUME_PAGES, &at);
+	b->parts[b->n_parts++] = (struct iovec){r->parts[0].iov_base, (size_t)r->n * MAP_NODE_BYTES};
+	int rc = batch_append(b, VOLUME_PAGES, &at);
 	if (rc < 0)
 		return rc;
 	r->place = place_of(g, at.segment_no, at.offset) + 1;
@@ -270,117 +314,6 @@ static int append_pages(struct batch *b, struct request *r)
 	segment_find(g, at.segment_no)->n_merged += (int64_t)r->n;
 	group_unlock(g);
 	return 0;
-}
-
-/* A hole, by itself. */
-static int append_hole(struct batch *b, struct request *r)
-{
-	struct quire_volumes *g = b->g;
-	struct journal_place at;
-
-	begin_parts(b);
-	group_lock(g);
-	add_entry(b, r, volume_find(g, r->volume));
-	group_unlock(g);
-	((struct data_le *)b->head)->n_entries = htole32(1);
-	int rc = append_record(b, VOLUME_DATA, &at);
-	if (rc < 0)
-		return rc;
-	group_lock(g);
-	rc = group_apply_data(g, b->head, 0);
-	group_unlock(g);
-	return rc;
-}
-
-/* Is a piece still where it is to be moved from, and nobody else's? Lock held. */
-static bool may_move(const struct quire_volumes *g, const struct move *m)
-{
-	if (m->tree != VOLUME_MOVED_TREE && tree_has_children(g, m->tree))
-		return false;
-	for (uint64_t lba = m->lba; lba < m->lba + m->n;) {
-		struct map_extent now;
-		struct map_root root;
-		uint64_t end;
-		if (group_look_young(g, m->tree, lba, m->lba + m->n, &now, &end, &root))
-			return false;
-		lba = end;
-	}
-	return true;
-}
-
-static int append_moves(struct batch *b, struct request *r)
-{
-	struct quire_volumes *g = b->g;
-	const struct move *moves = r->arg;
-	struct journal_place at;
-
-	begin_parts(b);
-	group_lock(g);
-	for (unsigned i = 0; i < r->n_moves; i++) {
-		bool may = may_move(g, &moves[i]);
-		/* A single block that was changed lies there no more. */
-		*moves[i].left |= !may && (moves[i].n > 1 || tree_has_children(g, moves[i].tree));
-		struct entry_le le = {
-			.lba = htole64(moves[i].lba),
-			.n = htole64(moves[i].n),
-			.birth = htole64(moves[i].birth),
-			.tree = htole32(moves[i].tree),
-			.kind = !may && !CANARY(cleaner_brings_back_old) ? ENTRY_NONE : moves[i].first ? ENTRY_FIRST : ENTRY_DATA,
-		};
-		memcpy(b->head + sizeof(struct data_le) + i * sizeof(le), &le, sizeof(le));
-	}
-	group_unlock(g);
-	((struct data_le *)b->head)->n_entries = htole32(r->n_moves);
-	((struct data_le *)b->head)->n_blocks = htole32((uint32_t)r->n);
-	b->parts[b->n_parts++] = r->parts[0];
-	int rc = append_record(b, VOLUME_DATA, &at);
-	if (rc < 0)
-		return rc;
-	group_lock(g);
-	rc = group_apply_data(g, b->head, place_of(g, at.segment_no, at.offset) + 1);
-	group_unlock(g);
-	return rc;
-}
-
-/* What is to be a hole, then the tables. */
-static int record_change(struct batch *b, struct request *r, const uint8_t *head)
-{
-	struct journal_place at;
-	int rc = r->growth > 0 ? promise_ask(b->g, r->growth) : 0;
-
-	if (rc == 0 && r->n > 0)
-		rc = append_hole(b, r);
-	begin_parts(b);
-	memcpy(b->head, head, sizeof(b->head));
-	if (rc == 0)
-		rc = append_record(b, VOLUME_TABLE, &at);
-	if (rc == 0)
-		r->record_no = at.record_no;
-	return rc;
-}
-
-static int append_change(struct batch *b, struct request *r)
-{
-	struct quire_volumes *g = b->g;
-	_Alignas(struct table_le) uint8_t head[VOLUME_HEAD_BYTES] = {0};
-	struct table_le *table = (struct table_le *)head;
-
-	group_lock(g);
-	table->generation = htole64(g->generation);
-	table->next_id = htole32(g->next_id);
-	int rc = r->change(r, table);
-	group_unlock(g);
-	if (rc == 0)
-		rc = record_change(b, r, head);
-	group_lock(g);
-	g->n_asked = 0;
-	if (rc == 0) {
-		rc = table_apply(g, table, sizeof(b->head));
-		promise_count(g);
-	}
-	group_unlock(g);
-	promise_settle(g);
-	return rc;
 }
 
 static void append_next(struct batch *b)
@@ -416,6 +349,20 @@ static void append_next(struct batch *b)
 
 /* ---- the turn ---- */
 
+/* As long as each turn of the loop brings some more. */
+static void let_others_come(struct quire_volumes *g)
+{
+	unsigned n = 0, before;
+
+	do {
+		before = n;
+		(void)quire_co_yield();
+		group_lock(g);
+		n = g->n_pending;
+		group_unlock(g);
+	} while (n > before && n < VOLUME_MAX_ENTRIES);
+}
+
 static void lead(struct quire_volumes *g, struct request *mine)
 {
 	struct batch *b = malloc(sizeof(*b));
@@ -424,7 +371,7 @@ static void lead(struct quire_volumes *g, struct request *mine)
 	if (rc == 0)
 		b->g = g;
 	if (quire_in_coroutine())
-		(void)quire_co_yield();
+		let_others_come(g);
 	group_lock(g);
 	while (!mine->done) {
 		if (rc < 0) {
@@ -445,7 +392,10 @@ int group_append(struct request *r)
 	struct quire_volumes *g = r->group;
 
 	group_lock(g);
-	put_pending(g, r);
+	if (r->kind == REQUEST_MOVE || r->kind == REQUEST_PAGES)
+		put_first(g, r);
+	else
+		put_pending(g, r);
 	group_unlock(g);
 	int rc = wait_for(&g->waits, WAIT_APPENDED, (uint64_t)(uintptr_t)r, NULL);
 	quire_assert(rc >= 0); /* callers may wait */

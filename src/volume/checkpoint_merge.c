@@ -17,20 +17,18 @@
 int group_write_pages(struct map_owner *owner, const void *pages, unsigned n, uint64_t *ret_places)
 {
 	struct quire_volumes *g = ((struct group_owner *)owner)->group;
-	/* Of small segments a record may not hold them all. */
-	unsigned most = (journal_max_payload(g->journal) - VOLUME_HEAD_BYTES) / MAP_NODE_BYTES;
 	int rc = 0;
 
-	for (unsigned i = 0, k; rc == 0 && i < n; i += k) {
-		k = n - i < most ? n - i : most;
-		struct iovec part = {(uint8_t *)(uintptr_t)pages + (size_t)i * MAP_NODE_BYTES, (size_t)k * MAP_NODE_BYTES};
-		struct request r = {.kind = REQUEST_PAGES, .group = g, .n = k, .parts = &part, .n_parts = 1,
+	for (unsigned i = 0; rc == 0 && i < n;) {
+		struct iovec part = {(uint8_t *)(uintptr_t)pages + (size_t)i * MAP_NODE_BYTES, (size_t)(n - i) * MAP_NODE_BYTES};
+		struct request r = {.kind = REQUEST_PAGES, .group = g, .n = n - i, .parts = &part, .n_parts = 1,
 		                    .is_upkeep = true};
 		rc = group_append(&r);
-		for (unsigned p = 0; rc == 0 && p < k; p++)
+		for (unsigned p = 0; rc == 0 && p < r.n; p++)
 			ret_places[i + p] = r.place + p;
 		if (rc == 0)
 			g->checkpoint->next_no = r.record_no + 1;
+		i += (unsigned)r.n;
 	}
 	return rc;
 }

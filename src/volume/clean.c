@@ -29,8 +29,7 @@
 #include <string.h>
 
 #define PIECE_BLOCKS 256u   /* of a segment, read at once */
-#define MOST_MOVES ((VOLUME_HEAD_ROOM - (uint32_t)sizeof(struct data_le) - GROUP_MAX_WRITE_BLOCKS * (uint32_t)sizeof(uint32_t)) / (uint32_t)sizeof(struct entry_le))
-#define SLACK_SEGMENTS 4u   /* that are left, for what the last one takes, and what is appended meanwhile */
+#define MOST_MOVES VOLUME_MAX_ENTRIES
 
 struct cleaning {
 	struct quire_volumes *g;
@@ -91,6 +90,15 @@ static int flush(struct cleaning *c)
 	return rc;
 }
 
+/* How many more blocks go into the record with one more move; 0: none. */
+static uint64_t room_in_batch(const struct cleaning *c)
+{
+	size_t used = sizeof(struct data_le) + (c->n_moves + 1) * sizeof(struct entry_le) + c->n_blocks * sizeof(uint32_t);
+	uint64_t n = used < VOLUME_HEAD_ROOM ? (VOLUME_HEAD_ROOM - used) / sizeof(uint32_t) : 0;
+
+	return n < c->most_blocks - c->n_blocks ? n : c->most_blocks - c->n_blocks;
+}
+
 static int move(struct cleaning *c, uint32_t tree, uint64_t lba, uint64_t n, uint64_t birth, uint64_t place, bool first)
 {
 	int rc = 0;
@@ -100,9 +108,9 @@ static int move(struct cleaning *c, uint32_t tree, uint64_t lba, uint64_t n, uin
 		return 0;
 	}
 	while (rc == 0 && n > 0) {
-		if (c->n_moves == MOST_MOVES || c->n_blocks == c->most_blocks)
+		if (room_in_batch(c) == 0)
 			rc = flush(c);
-		uint64_t k = n < c->most_blocks - c->n_blocks ? n : c->most_blocks - c->n_blocks;
+		uint64_t k = n < room_in_batch(c) ? n : room_in_batch(c);
 		if (rc == 0)
 			rc = read_blocks(c, place, (uint32_t)k, c->batch + (size_t)c->n_blocks * MAP_BLOCK_BYTES);
 		if (rc < 0)
@@ -384,15 +392,19 @@ static int remove_emptied(struct cleaning *c, unsigned n, unsigned *ret_n)
 
 /* ---- the whole ---- */
 
-/* What this makes is to be merged by the checkpoint that follows, in deltas and in space. */
-static bool is_enough(struct quire_volumes *g)
+/* Blocks that may be moved before something is freed: what the next checkpoint takes stays, and a segment for what is appended meanwhile. Where no
+ * more than that is left, or less, one is risked all the same: cleaning gives back more than it takes, and without it no checkpoint would ever find more. */
+static uint64_t room_to_move(struct quire_volumes *g)
 {
-	if (!group_has_spares(g, space_for_checkpoint(g) + SLACK_SEGMENTS))
-		return true;
+	uint64_t kept = space_for_checkpoint(g) + 1;
+
+	(void)group_has_spares(g, kept + CLEAN_MAX_VICTIMS);
 	group_lock(g);
+	uint64_t n = group_n_spares(g);
 	bool enough = map_delta_bytes(&g->active) + map_delta_bytes(&g->touched) >= group_delta_limit(g);
 	group_unlock(g);
-	return enough;
+	n = n > kept ? n - kept : n > 0;
+	return enough ? 0 : n * group_holds(g);
 }
 
 static int clean_victim(struct cleaning *c, struct victim *v)
@@ -417,8 +429,11 @@ static int clean_some(struct cleaning *c, unsigned *ret_n)
 	group_lock(c->g);
 	c->n_victims = victims_choose(c->g, c->victims);
 	group_unlock(c->g);
-	for (; rc == 0 && n < c->n_victims && !is_enough(c->g); n++)
+	uint64_t room = c->n_victims > 0 ? room_to_move(c->g) : 0;
+	for (; rc == 0 && n < c->n_victims && c->victims[n].n_live <= room; n++) {
+		room -= c->victims[n].n_live;
 		rc = clean_victim(c, &c->victims[n]);
+	}
 	if (rc == 0)
 		rc = flush(c);
 	for (unsigned i = 0; rc == 0 && i < n; i++) /* once more: hardly anything is left */

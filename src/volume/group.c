@@ -1,6 +1,6 @@
 /* group.c - a group of volumes: all of one store, in one class; its life.
  *
- * What it consists of. map_* (which block lies where), look (asked of all there is), append (what goes into the log, in turns), apply (what that does to the map),
+ * What it consists of. map_* (which block lies where), look (asked of all there is), append and append_* (what goes into the log, in turns), apply (what that does to the map),
  * segments (the log's space), space (who gets it, and waits for it), victims and clean (some becomes free), table (volumes and trees), checkpoint and checkpoint_file (the map becomes pages, and is
  * durable), open and redo (reading it all again), head (what is known of damage there), change (snapshots, clones, …), partial (what is made in several steps), handle, io (reading and
  * writing), call (with an op, and without), status and diff (what blocks are, and which are other than before), property (what else is known of a

@@ -20,7 +20,7 @@
 #include <errno.h>
 
 #define LEAST_LEAF_EXTENTS 100u
-#define OPEN_SEGMENTS (GROUP_MAX_UNSEALED + 3u)
+#define OPEN_SEGMENTS 3u /* that records go into, that comes next, and that which is sealed; what waits to be is as full as others */
 
 /* ---- what a tree has ---- */
 

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LEAST_GAIN_PART 16u /* a segment is left alone unless so much less is live in it than a cleaned one holds */
+#define LEAST_GAIN_PART 32u /* a segment is left alone unless so much less is live in it than a cleaned one holds */
 
 static struct budget *budget_of(struct quire_volumes *g)
 {
@@ -248,6 +248,7 @@ static int prepare_spare(struct quire_volumes *g)
 	if (rc == 0 && segment_new(g, &got) == NULL)
 		rc = -ENOMEM;
 	g->preparing = false;
+	g->class_has_none = rc == -ENOSPC;
 	group_unlock_and_wake(g);
 	group_lock(g);
 	return rc;
@@ -283,7 +284,7 @@ int group_segment_get(void *owner, uint64_t *ret_offset)
 {
 	struct quire_volumes *g = owner;
 	bool upkeep = g->upkeep_turn;
-	uint64_t n = upkeep ? g->n_left_spares : space_kept(g);
+	uint64_t kept = space_kept(g), n = upkeep ? g->n_left_spares : kept;
 	int rc = 0;
 
 	promise_settle(g);
@@ -306,6 +307,7 @@ int group_segment_get(void *owner, uint64_t *ret_offset)
 		rc = segment_need_image(g, seg);
 	if (rc == 0) {
 		seg->state = SEGMENT_NEXT;
+		seg->of_kept = group_n_spares(g) < kept;
 		*ret_offset = seg->offset;
 		g->n_got += !upkeep;
 	}
@@ -402,12 +404,18 @@ void group_seal(struct quire_volumes *g)
 
 /* ---- what is live ---- */
 
-/* One that is filled with what was moved has its header, NEXT and LINK, and a head for each record. */
+/* It has its header, NEXT and LINK, and heads of records of single blocks, with an entry and a checksum for each. */
+uint64_t group_holds(const struct quire_volumes *g)
+{
+	uint64_t each = (VOLUME_HEAD_ROOM - sizeof(struct data_le)) / (sizeof(struct entry_le) + sizeof(uint32_t));
+	uint64_t n = g->segment_blocks - 3;
+
+	return n - (n + each) / (each + 1);
+}
+
 uint64_t group_most_live(const struct quire_volumes *g)
 {
-	uint64_t most = (journal_max_payload(g->journal) - VOLUME_HEAD_BYTES) / MAP_BLOCK_BYTES;
-	uint64_t each = most < GROUP_MAX_WRITE_BLOCKS ? most : GROUP_MAX_WRITE_BLOCKS;
-	uint64_t holds = (g->segment_blocks - 3) * each / (each + 1);
+	uint64_t holds = group_holds(g);
 
 	return holds - holds / LEAST_GAIN_PART - 1;
 }

@@ -19,10 +19,10 @@
 
 #include <errno.h>
 
-#define CLEANING_SEGMENTS 10u   /* that writers leave for it */
-#define AHEAD_SEGMENTS 4u       /* above what is kept, when cleaning begins; and this part of the class: */
+#define CLEANING_SEGMENTS 4u    /* that writers leave for it, besides what the checkpoint takes that comes after it */
+#define AHEAD_SEGMENTS 2u       /* above what is kept, when cleaning begins; and this part of the class: */
 #define AHEAD_PART 512u
-#define TIMELY_PART 16u         /* of the class that is written between checkpoints when space is little: what they find dead need not be moved */
+#define TIMELY_PART 8u         /* of the class that is written between checkpoints when space is little: what they find dead need not be moved */
 #define LEAST_LEAF_EXTENTS 100u
 #define TRIES 16u                     /* rounds in vain */
 
@@ -39,7 +39,7 @@ uint64_t space_free(struct quire_volumes *g, uint64_t *ret_all)
 	uint64_t left = stat.classes[g->settings.class_no].log_bytes;
 	left = left > GROUP_LEFT_BYTES ? left - GROUP_LEFT_BYTES : 0;
 	group_lock(g);
-	uint64_t n = left / each_bytes(g) + group_n_spares(g);
+	uint64_t n = (g->class_has_none ? 0 : left / each_bytes(g)) + group_n_spares(g);
 	group_unlock(g);
 	*ret_all = stat.classes[g->settings.class_no].bytes / each_bytes(g);
 	return n;
@@ -78,17 +78,36 @@ uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents)
 	return 2 + (n + n / 4) / each;
 }
 
-uint64_t space_for_checkpoint(struct quire_volumes *g)
+static uint64_t n_extents(struct quire_volumes *g)
 {
 	group_lock(g);
-	uint64_t n_extents = g->active.n_extents + g->frozen.n_extents + g->touched.n_extents;
+	uint64_t n = g->active.n_extents + g->frozen.n_extents + g->touched.n_extents;
 	group_unlock(g);
-	return space_for_merge(g, n_extents);
+	return n;
 }
 
+uint64_t space_for_checkpoint(struct quire_volumes *g)
+{
+	return space_for_merge(g, n_extents(g));
+}
+
+/* Also for what cleaning makes before it. */
 uint64_t space_kept(struct quire_volumes *g)
 {
-	return space_for_checkpoint(g) + CLEANING_SEGMENTS;
+	return space_for_merge(g, n_extents(g) + (uint64_t)CLEAN_MAX_VICTIMS * g->segment_blocks) + CLEANING_SEGMENTS;
+}
+
+/* What cleaning gains is what a victim's blocks leave of the segment that they fill: if writers had that, all that is kept would go, little by
+ * little, and with it whatever could free some. */
+bool space_is_writers(struct quire_volumes *g)
+{
+	bool of_kept = false;
+
+	group_lock(g);
+	for (unsigned i = 0; i < g->n_young; i++)
+		of_kept |= g->young[i]->of_kept && (g->young[i] == g->at || g->young[i]->state == SEGMENT_NEXT);
+	group_unlock(g);
+	return !of_kept || group_has_spares(g, space_kept(g));
 }
 
 bool space_is_low(struct quire_volumes *g)
@@ -198,8 +217,9 @@ int space_find(struct request *r)
 			return rc;
 		r->done = false;
 		rc = group_append(r);
-		if (rc != -ENOSPC || journal_error(g->journal) < 0 || store_error(g->store) < 0)
-			return rc;
+		int error = journal_error(g->journal) < 0 ? journal_error(g->journal) : store_error(g->store);
+		if (rc != -ENOSPC || error < 0)
+			return rc == -ENOSPC ? error : rc;
 		rc = wait_for_news(g, &h);
 		if (rc < 0)
 			return rc;

@@ -11,6 +11,7 @@ bool space_store_is_full(struct quire_volumes *g);             /* the store need
 uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents); /* segments that one of so many may take */
 uint64_t space_for_checkpoint(struct quire_volumes *g);        /* the next one */
 uint64_t space_kept(struct quire_volumes *g);                  /* that writers leave for it, and for cleaning */
+bool space_is_writers(struct quire_volumes *g);                /* what the log's segment has left, or the next one, is not upkeep's */
 bool space_is_low(struct quire_volumes *g);                    /* it is time to clean */
 bool space_wants_checkpoint(struct quire_volumes *g, bool is_stuck); /* to find dead what cleaning can't free by itself */
 void space_clean_in_time(struct quire_volumes *g);             /* before anybody has to wait for that */

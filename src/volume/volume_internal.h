@@ -48,6 +48,7 @@ struct segment {
 	bool missed;             /* there was no memory for its image when a part of it was read: none is made of the rest */
 	struct store_log_footer footer; /* OPEN, as far as it was walked */
 	uint64_t emptied_for;    /* what was live in it was moved before that checkpoint, counted from 1, which will find it dead; 0: it was not */
+	bool of_kept;            /* it was got out of what is kept for upkeep: what upkeep leaves of it is no writer's, until as much is kept again */
 	bool has_moved;          /* of some of its blocks the tree of what was moved says where they are */
 	int64_t n_live;          /* blocks that some tree has */
 	int64_t n_live_frozen;   /* when the checkpoint that is being made began */
@@ -89,7 +90,7 @@ enum request_kind {
 	REQUEST_DATA,   /* bytes for blocks of a volume */
 	REQUEST_HOLE,
 	REQUEST_ZERO,
-	REQUEST_PAGES,  /* of trees */
+	REQUEST_PAGES,  /* of trees; as many as a record has room for: n */
 	REQUEST_MOVE,   /* bytes that are elsewhere already; arg: n_moves of struct move */
 	REQUEST_CHANGE, /* of volumes and trees: `change` says what, when its turn has come */
 	REQUEST_FREEZE, /* a checkpoint begins */
@@ -109,6 +110,7 @@ struct request {
 	struct request *next;
 	uint32_t volume;
 	uint64_t lba, n;
+	uint64_t n_done;           /* of these n: they are in records */
 	const struct iovec *parts; /* n blocks in all; or pages */
 	unsigned n_parts, n_moves;
 	bool is_upkeep;            /* it may take the segments that are kept for what frees others */
@@ -170,6 +172,7 @@ struct quire_volumes {
 	uint64_t next_no;         /* number of the next record of the log */
 	struct head_before before; /* of the last one; who has the turn to append */
 	bool preparing;
+	bool class_has_none;      /* no segment could be had when one was asked for: what is free is in pieces, or others' */
 	bool releasing;           /* spares go back to the store: nobody gets new ones */
 
 	struct idmap volumes, trees;
@@ -188,6 +191,7 @@ struct quire_volumes {
 	uint64_t n_asked;         /* blocks: by a change that is under way, whose promise is not recorded */
 
 	struct request *first_pending, *last_pending;
+	unsigned n_pending;
 	bool appending, upkeep_turn; /* upkeep_turn: what is appended now may take what is kept for it */
 	bool space_wanted, somebody_waits; /* a writer was refused some, and waits; did when the worker's round began */
 	uint64_t n_space_news, n_rounds, n_useful_rounds; /* see space.c; the last: number of the last one of use */
@@ -268,6 +272,7 @@ static inline uint64_t place_of(const struct quire_volumes *g, uint64_t segment_
 	return (segment_no + 1) * g->segment_blocks + offset / MAP_BLOCK_BYTES;
 }
 
+uint64_t group_holds(const struct quire_volumes *g); /* blocks of one that is filled by cleaning; without the lock, too */
 uint64_t group_most_live(const struct quire_volumes *g); /* blocks of a segment that is worth cleaning; without the lock, too */
 void group_count_live(struct quire_volumes *g, uint64_t place, int64_t n_blocks);
 

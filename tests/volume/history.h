@@ -19,9 +19,9 @@
 #define BLOCK_SECTORS (BLOCK / SECTOR)
 #define MAX_BLOCKS 48u
 #define N_SECTORS (MAX_BLOCKS * BLOCK_SECTORS)
-#define MAX_STATES 128u
+#define MAX_STATES 1024u
 #define MAX_FAMILIES 3u
-#define WRITE_BLOCKS 12u /* that one record of a segment of 64 KiB holds at most */
+#define WRITE_BLOCKS 1u /* each may be the last of its segment, and what follows in the next record: only blocks are whole, but they come in order */
 
 struct object {
 	bool there, snapshot;

@@ -39,7 +39,7 @@ void env_init(struct env *e, uint64_t seed, uint64_t n_units, const struct sim_f
 	struct quire_loop_options opts = {.size = sizeof(opts), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1};
 	struct quire_cache_options cache = {.size = sizeof(cache), .budget_bytes = 64u << 20, .reserve_bytes = 1u << 30};
 
-	*e = (struct env){.seed = seed};
+	*e = (struct env){.seed = seed, .segment_bytes = SEGMENT};
 	assert_int_equal(quire_loop_create(&opts, &e->loop, NULL), 0);
 	assert_int_equal(quire_cache_open(&cache, &e->cache, NULL), 0);
 	assert_int_equal(sim_create(n_units * FORMAT_UNIT_BYTES, seed, faults, &e->sim), 0);
@@ -88,7 +88,7 @@ int env_open(struct env *e)
 {
 	struct store_media media = open_media(e);
 	struct store_config config = config_of(e);
-	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = SEGMENT, .map_bytes = 1u << 20,
+	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = e->segment_bytes, .map_bytes = 1u << 20,
 	                                  .checkpoint_bytes = e->checkpoint_bytes};
 
 	memset(&e->err, 0, sizeof(e->err));

@@ -25,6 +25,7 @@ struct env {
 	struct quire_volumes *volumes; /* open, or NULL */
 	uint64_t seed;                 /* another for each open */
 	uint64_t checkpoint_bytes;
+	uint32_t segment_bytes;        /* 64 KiB; 0: what the library makes of the class */
 	struct quire_error err;        /* of the last open */
 };
 
