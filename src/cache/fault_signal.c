@@ -320,7 +320,7 @@ static int fault_here(struct quire_cache *c, struct arena *a, uint64_t page)
 	count(&c->counters.n_faults, 1);
 	count(&r->n_faults, 1);
 	probation_earn(r);
-	if (loop != NULL && loop_suspends_faults(loop) && coro_may_suspend()) {
+	if (loop != NULL && loop_suspends_faults(loop) && quire_in_coroutine()) {
 		struct iovec at = {arena_address(a, page), 1};
 
 		rc = want_submit(r, &at, 1, WANT_FAULT, NULL);

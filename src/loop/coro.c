@@ -12,7 +12,8 @@
  *      sigreturn restores what was set when the signal came, which is "none", too.
  *   2. The handler does not change the thread's signal mask, since the mask is the thread's and would
  *      stay with whoever runs next (coro_install_fault_handler).
- *   3. The code that faulted is not this library's own: see coro_forbid_suspend.
+ *   3. The code that faulted holds no lock and no place of this library's: memory of a caller (a record to append, a page to
+ *      put, a buffer to fill) is read and written by it without any, on workspaces that a call has for itself.
  * errno belongs to the thread as well and is kept here.
  */
 #include "coro.h"
@@ -29,22 +30,6 @@ struct coro *coro_self(void)
 bool quire_in_coroutine(void)
 {
 	return loop_tls.coro != NULL;
-}
-
-void coro_forbid_suspend(void)
-{
-	loop_tls.n_forbid++;
-}
-
-void coro_allow_suspend(void)
-{
-	quire_assert(loop_tls.n_forbid != 0);
-	loop_tls.n_forbid--;
-}
-
-bool coro_may_suspend(void)
-{
-	return loop_tls.coro != NULL && loop_tls.n_forbid == 0;
 }
 
 /* ---- switching ---- */
@@ -79,7 +64,6 @@ static void coro_entry(struct fcontext_transfer from)
 
 static void finish(struct quire_loop *loop, struct coro *co)
 {
-	quire_assert(loop_tls.n_forbid == 0);
 	stack_note_fiber_destroy(co->fiber);
 	loop->n_coros--;
 	stack_pool_put(&loop->stacks, co);
@@ -120,7 +104,7 @@ unsigned coros_run(struct quire_loop *loop)
 void coro_suspend(void)
 {
 	struct coro *co = loop_tls.coro;
-	quire_assert(coro_may_suspend());
+	quire_assert(quire_in_coroutine());
 	if (co->permit) {
 		co->permit = false;
 		return;
@@ -162,7 +146,6 @@ int quire_co_yield(void)
 	struct coro *co = loop_tls.coro;
 	if (co == NULL)
 		return -EPERM;
-	quire_assert(loop_tls.n_forbid == 0);
 	int saved_errno = errno;
 	make_ready(co->loop, co);
 	switch_out(co);

@@ -26,9 +26,4 @@ int coro_install_fault_handler(int sig, void (*handler)(int, siginfo_t *, void *
 /* Makes it runnable again. On the loop's thread, or from any other (posts). Once per suspend. */
 void coro_wake(struct coro *co);
 
-/* Critical part of the library: a fault in it may not suspend. Nests. For asserts. */
-void coro_forbid_suspend(void);
-void coro_allow_suspend(void);
-bool coro_may_suspend(void);
-
 #endif

@@ -17,7 +17,6 @@
 struct loop_tls {
 	struct quire_loop *loop; /* whose turn it is; NULL outside of turns */
 	struct coro *coro;       /* NULL while the loop itself runs */
-	unsigned n_forbid;
 };
 extern __thread struct loop_tls loop_tls __attribute__((tls_model("initial-exec")));
 

@@ -145,26 +145,6 @@ static void wakes_come_from_other_threads(void **state)
 	destroy(loop);
 }
 
-static void forbid_nests(void *arg)
-{
-	assert_true(coro_may_suspend());
-	coro_forbid_suspend();
-	coro_forbid_suspend();
-	coro_allow_suspend();
-	assert_false(coro_may_suspend());
-	coro_allow_suspend();
-	assert_true(coro_may_suspend());
-}
-
-static void suspending_can_be_forbidden(void **state)
-{
-	struct quire_loop *loop = loop_of(state, NULL);
-	assert_false(coro_may_suspend());
-	spawn(loop, forbid_nests, NULL);
-	run(loop);
-	destroy(loop);
-}
-
 /* ---- stacks ---- */
 
 static uintptr_t stack_pages[4];
@@ -208,6 +188,11 @@ static long mapped_bytes(void)
 	return kib << 10;
 }
 
+static void come_and_go(void *arg)
+{
+	quire_co_yield();
+}
+
 /* After a crowd has gone, only so many stacks stay mapped. */
 static void idle_stacks_are_bounded(void **state)
 {
@@ -220,7 +205,7 @@ static void idle_stacks_are_bounded(void **state)
 	long before = mapped_bytes();
 	n_order = 0;
 	for (intptr_t i = 0; i < 2000; i++)
-		spawn(loop, forbid_nests, NULL);
+		spawn(loop, come_and_go, NULL);
 	long crowd = mapped_bytes();
 	run(loop);
 	long after = mapped_bytes();
@@ -344,7 +329,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 {
 	char *addr = info->si_addr;
 	char here;
-	if (addr < cold || addr >= cold + n_cold * page_bytes || !coro_may_suspend())
+	if (addr < cold || addr >= cold + n_cold * page_bytes || !quire_in_coroutine())
 		abort();
 	handler_on_coroutine = &here < signal_stack || &here >= signal_stack + sizeof(signal_stack);
 	n_faults++;
@@ -437,7 +422,6 @@ int main(void)
 		ON_BOTH(each_has_its_errno_and_rounding),
 		ON_BOTH(a_wake_before_the_suspend_is_kept),
 		ON_BOTH(wakes_come_from_other_threads),
-		ON_BOTH(suspending_can_be_forbidden),
 		ON_BOTH(stacks_are_used_again),
 		ON_BOTH(idle_stacks_are_bounded),
 		ON_BOTH(stack_size_is_an_option),
