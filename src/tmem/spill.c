@@ -148,6 +148,11 @@ void tmem_spill_fill_spares(struct quire_tmem *t)
 
 	while (sp->n_spares < SPILL_MOST_MOVED) {
 		uint32_t place = storage_alloc(&t->storage, sizeof(struct slot_head) + sizeof(struct away));
+		if (place == PLACE_NONE) {
+			/* What has come free may lie idle where slots of another size were. */
+			storage_trim(&t->storage, true);
+			place = storage_alloc(&t->storage, sizeof(struct slot_head) + sizeof(struct away));
+		}
 		if (place == PLACE_NONE)
 			break;
 		*head_at(t, place) = (struct slot_head){.kind = SLOT_SPARE, .span = sp->n_spares, .codec = CODEC_AWAY};
