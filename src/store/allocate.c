@@ -66,13 +66,13 @@ int store_alloc_list(struct store *s, unsigned class_no, uint64_t n_units, unsig
 	return 0;
 }
 
-int store_promise(struct store *s, unsigned class_no, uint64_t n_units)
+int store_promise(struct store *s, unsigned class_no, uint64_t n_units, unsigned flags)
 {
 	int rc;
 
 	do {
 		store_lock(s);
-		rc = freemap_promise(&s->classes[class_no].space, n_units);
+		rc = freemap_promise(&s->classes[class_no].space, n_units, flags);
 		store_unlock(s);
 	} while (rc == -ENOSPC && reclaim_wait_round(s));
 	return rc;

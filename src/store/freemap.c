@@ -350,9 +350,9 @@ int freemap_alloc(struct freemap *sp, uint64_t want, uint64_t align, unsigned fl
 	return 0;
 }
 
-int freemap_promise(struct freemap *sp, uint64_t n)
+int freemap_promise(struct freemap *sp, uint64_t n, unsigned flags)
 {
-	if (freemap_available(sp, 0) < n)
+	if (freemap_available(sp, flags) < n)
 		return -ENOSPC;
 	sp->n_promised += n;
 	return 0;

@@ -46,8 +46,8 @@ enum freemap_flags {
 int freemap_alloc(struct freemap *sp, uint64_t want, uint64_t align, unsigned flags, uint64_t *ret_start,
                 uint64_t *ret_n);
 
-/* n more units are promised: later allocations of that many with FREEMAP_PROMISED find them. -ENOSPC. */
-int freemap_promise(struct freemap *sp, uint64_t n);
+/* n more units are promised: later allocations of that many with FREEMAP_PROMISED find them. Flags as for those. -ENOSPC. */
+int freemap_promise(struct freemap *sp, uint64_t n, unsigned flags);
 void freemap_unpromise(struct freemap *sp, uint64_t n);
 
 uint64_t freemap_available(const struct freemap *sp, unsigned flags);

@@ -64,7 +64,7 @@ unsigned store_log_segments(struct store_log *log, struct store_log_segment *ret
 /* One more, the newest; its bytes are anything. Durable when it returns. -ENOSPC. */
 int store_log_add(struct store_log *log, struct store_log_segment *ret);
 /* Space of its class for so many more is kept from others, until it is said anew; of a log of volumes, one in each class. Also of what is not free
- * yet. In memory alone. */
+ * yet. Objects with volumes' tag may have of it, too. In memory alone. */
 void store_log_pledge(struct store_log *log, uint64_t n_segments);
 /* The n oldest are no more. Durable when it returns. */
 int store_log_remove(struct store_log *log, unsigned n);

@@ -201,7 +201,7 @@ int store_alloc_list(struct store *s, unsigned class_no, uint64_t n_units, unsig
                      struct extent_list *list);
 void store_give_locked(struct store *s, unsigned class_no, uint64_t start, uint64_t n);
 void store_give_list_locked(struct store *s, unsigned class_no, struct extent_list *list, uint64_t n_left);
-int store_promise(struct store *s, unsigned class_no, uint64_t n_units);
+int store_promise(struct store *s, unsigned class_no, uint64_t n_units, unsigned flags);
 int store_zero(struct device *d, uint64_t offset, uint64_t len_bytes);
 
 /* ---- reclaim.c ---- */

@@ -56,6 +56,12 @@ void writer_destroy_locked(struct writer *w)
 
 /* ---- space ---- */
 
+/* What is kept for volumes is for their checkpoints as well. */
+static unsigned whose_space(const struct writer *w)
+{
+	return w->tag == FORMAT_TAG_VOLUMES ? FREEMAP_PLEDGED : 0;
+}
+
 /* Promised units become extents, and there are n_units of them in all. */
 static int grow_extents(struct writer *w, uint64_t n_units, uint64_t spare)
 {
@@ -72,8 +78,8 @@ static int grow_extents(struct writer *w, uint64_t n_units, uint64_t spare)
 	}
 	if (missing == 0)
 		return 0;
-	rc = spare > missing ? store_alloc_list(s, w->class_no, spare, 0, &w->extents) : -ENOSPC;
-	return rc == -ENOSPC ? store_alloc_list(s, w->class_no, missing, 0, &w->extents) : rc;
+	rc = spare > missing ? store_alloc_list(s, w->class_no, spare, whose_space(w), &w->extents) : -ENOSPC;
+	return rc == -ENOSPC ? store_alloc_list(s, w->class_no, missing, whose_space(w), &w->extents) : rc;
 }
 
 /* Space for an object of len_bytes; growing: more will follow, so take some ahead. */
@@ -84,7 +90,7 @@ static int ensure_space(struct writer *w, uint64_t len_bytes, bool growing)
 	if (writer_is_small(w) && len_bytes <= WRITER_SMALL_BYTES) {
 		if (n_units <= w->n_promised)
 			return 0;
-		int rc = store_promise(w->store, w->class_no, n_units - w->n_promised);
+		int rc = store_promise(w->store, w->class_no, n_units - w->n_promised, whose_space(w));
 		if (rc == 0)
 			w->n_promised = n_units;
 		return rc;

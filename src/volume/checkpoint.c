@@ -151,8 +151,7 @@ static int make_durable(struct checkpoint *c)
 	uint8_t *bytes = checkpoint_encode(c, &len_bytes);
 	group_unlock(g);
 	rc = bytes == NULL ? -ENOMEM : checkpoint_store(g, bytes, len_bytes);
-	if (rc == -ENOSPC) /* whatever else is kept: without this nothing is freed */
-		store_log_pledge(g->space, 0);
+	/* Without a checkpoint nothing is freed: for it a spare is given up, if there is no other way. */
 	set_releasing(g, rc == -ENOSPC);
 	while (rc == -ENOSPC && group_release_spare(g))
 		rc = checkpoint_store(g, bytes, len_bytes);

@@ -166,6 +166,31 @@ static void keep_from_others(struct env *e, void *arg)
 	assert_int_equal(env_close(e), 0);
 }
 
+/* A checkpoint's list has its part of what is kept: no segment has to be given up for it, which others would take. */
+static void checkpoint_what_is_full(struct env *e, void *arg)
+{
+	uint64_t ids[64], n = 0;
+
+	(void)arg;
+	begin(e);
+	create(e, "r", 1000 * BLOCK, true);
+	for (uint64_t bytes = 4096 * BLOCK; bytes >= BLOCK; bytes /= 2)
+		while (n < 63 && object_begin(e->store, 0, bytes, 0, 1, &ids[n]) == 0)
+			n++;
+	assert_int_equal(object_begin(e->store, 0, BLOCK, 0, 1, &ids[n]), -ENOSPC);
+	assert_int_equal(object_begin(e->store, 0, BLOCK, 0, FORMAT_TAG_VOLUMES, &ids[n]), 0);
+	n++;
+	for (; n > 0; n--)
+		assert_int_equal(object_abort(e->store, ids[n - 1]), 0);
+	assert_int_equal(env_close(e), 0);
+}
+
+static void a_checkpoint_has_its_part_of_what_is_kept(void **state)
+{
+	(void)state;
+	run(checkpoint_what_is_full);
+}
+
 static void promise_what_others_took(struct env *e, void *arg)
 {
 	struct quire_volume_options o = {.size = sizeof(o), .size_bytes = 1000 * BLOCK, .reserve = true};
@@ -299,6 +324,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_promised_is_refused),
 		cmocka_unit_test(what_is_allocated_can_be_overwritten),
 		cmocka_unit_test(what_is_promised_is_kept_from_objects),
+		cmocka_unit_test(a_checkpoint_has_its_part_of_what_is_kept),
 		cmocka_unit_test(what_objects_have_taken_is_not_promised),
 		cmocka_unit_test(stat_tells_unique_shared_and_reserved),
 		cmocka_unit_test(a_promoted_clone_has_the_snapshots),
