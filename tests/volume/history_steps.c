@@ -186,6 +186,69 @@ static void verify(struct family *f)
 		family_verify(f, i);
 }
 
+/* ---- differences ---- */
+
+/* A block of one object, as it is in another. 1: it was written in one of them since they had the same content; 0: it was not; -1: not to be
+ * told by what it holds, since zeros may be written over zeros. */
+static int block_differs(const uint32_t *was, const uint32_t *is)
+{
+	bool has_zeros = false;
+
+	for (unsigned k = 0; k < BLOCK_SECTORS; k++) {
+		if (was[k] != is[k])
+			return 1;
+		has_zeros |= is[k] == 0;
+	}
+	return has_zeros ? -1 : 0;
+}
+
+/* Blocks of objects are told, or not, as they differ; what is told as other than data holds zeros. */
+static void compare_told(struct family *f, unsigned from, unsigned to, const struct quire_volume_extent *told, unsigned n)
+{
+	const struct object *was = &family_now(f)->objects[from], *is = &family_now(f)->objects[to];
+	unsigned i = 0;
+
+	for (unsigned block = 0; block < is->n_blocks; block++) {
+		uint64_t at = (uint64_t)block * BLOCK;
+		while (i < n && told[i].offset + told[i].len_bytes <= at)
+			i++;
+		bool is_told = i < n && told[i].offset <= at;
+		const uint32_t *now = is->sectors + (size_t)block * BLOCK_SECTORS;
+		int differs = block_differs(was->sectors + (size_t)block * BLOCK_SECTORS, now);
+		want(f->h, differs < 0 || is_told == (differs == 1));
+		for (unsigned k = 0; k < BLOCK_SECTORS && is_told && told[i].kind != QUIRE_VOLUME_DATA; k++)
+			want(f->h, now[k] == 0);
+	}
+}
+
+/* Of any two. */
+static void diff(struct family *f)
+{
+	unsigned from = pick(f, true, -1), to = pick(f, true, -1), n_told = 0;
+	struct quire_volume_extent told[MAX_BLOCKS + 1]; /* of a block each at least */
+	struct history *h = f->h;
+	struct quire_volume_diff *d;
+	int64_t n;
+
+	if (from == N_OBJECTS)
+		return;
+	struct quire_volume *was = open_object(f, from), *is = open_object(f, to);
+	want_done(h, quire_volume_diff_begin(was, is, 0, &d));
+	while ((n = quire_volume_diff_next(d, told + n_told, MAX_BLOCKS + 1 - n_told)) > 0) {
+		n_told += (unsigned)n;
+		want(h, n_told <= MAX_BLOCKS);
+	}
+	quire_volume_diff_end(d);
+	quire_volume_close(was);
+	quire_volume_close(is);
+	if (n < 0 && power_is_gone(h))
+		h->dead = true;
+	else if (n < 0)
+		want(h, h->faulty);
+	else
+		compare_told(f, from, to, told, n_told);
+}
+
 /* ---- volumes ---- */
 
 /* What these calls do is durable. */
@@ -370,7 +433,7 @@ void volume_step(struct family *f)
 		unsigned weight;
 		void (*step)(struct family *f);
 	} kinds[] = {
-		{30, write_some}, {4, write_both_parts}, {8, zero_some}, {4, flush},        {8, verify},       {3, create},     {4, snapshot_one},
+		{30, write_some}, {4, write_both_parts}, {8, zero_some}, {4, flush},        {8, verify},       {4, diff},       {3, create},     {4, snapshot_one},
 		{3, clone_one},   {3, remove_one}, {1, rollback_one}, {2, resize_one}, {2, checkpoint}, {2, pause},
 		{1, promote_one}, {1, reserve_one},
 	};
