@@ -48,7 +48,7 @@ struct store_config env_config(struct env *e);
 
 /* What objects of the model are begun with, by their class. */
 #define ENV_SHIFT(cls) (12 + 2 * (cls))
-#define ENV_TAG(cls) (uint8_t)(255 - (cls))
+#define ENV_TAG(cls) (uint8_t)(FORMAT_TAG_VOLUMES - 1 - (cls))
 
 /* Bytes of object id from offset on. */
 void env_fill(uint64_t id, uint64_t offset, void *buf, uint64_t len_bytes);
