@@ -114,7 +114,7 @@ bool note_returned(struct history *h, struct note *n, int64_t rc, uint64_t lsn, 
 /* Is this a record that may have this number? Then it has. */
 void expect(struct history *h, const struct quire_log_record *r);
 
-/* It was once appended, whatever its number. One that is too short to say who it is may be any. */
+/* It was once appended, with that number as far as is known. One that is too short to say who it is may be any. */
 bool log_history_has(const struct history *h, const struct quire_log_record *r);
 
 /* That is said to be the newest of those with the key below `end`, which were there before it was asked for; NO_LSN: there is none. */

@@ -266,7 +266,10 @@ bool log_history_has(const struct history *h, const struct quire_log_record *r)
 	if (r->len_bytes < sizeof(own))
 		return true;
 	memcpy(&own, r->data, sizeof(own));
-	return (uint32_t)own < h->n_ids && is_same(&h->notes[(uint32_t)own], r);
+	if ((uint32_t)own >= h->n_ids)
+		return false;
+	const struct note *n = &h->notes[(uint32_t)own];
+	return is_same(n, r) && (n->lsn == NO_LSN || n->lsn == r->lsn);
 }
 
 /* One after the other until there is none. -ESTALE: its place was trimmed. */

@@ -6,8 +6,49 @@
  */
 #include "damage.h"
 
+#include "../../src/store/format.h"
+
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
+
+#define FOOTER_USED_BYTES offsetof(struct log_footer_le, zeros)
+
+static void flip(struct world *w, struct sim *sim, uint64_t bit)
+{
+	uint8_t byte;
+
+	sim_peek(sim, bit / 8, &byte, 1);
+	byte ^= (uint8_t)(1u << bit % 8);
+	sim_poke(sim, bit / 8, &byte, 1);
+	w->sums[SUM_DAMAGED]++;
+}
+
+/* They are read when the store is opened, which is before I/O damages what it reads; and of bits taken anywhere hardly one would be theirs. */
+static void rot_footers(struct world *w, struct sim *sim, uint64_t bytes, uint64_t *random)
+{
+	uint8_t magic[sizeof(FORMAT_LOG_FOOTER_MAGIC) - 1];
+
+	for (uint64_t at = 0; at < bytes; at += PAGE) {
+		sim_peek(sim, at, magic, sizeof(magic));
+		if (memcmp(magic, FORMAT_LOG_FOOTER_MAGIC, sizeof(magic)) == 0 && random_below(random, 4) == 0)
+			flip(w, sim, at * 8 + random_below(random, FOOTER_USED_BYTES * 8));
+	}
+}
+
+void damage_at_rest(struct world *w)
+{
+	uint64_t random = w->life->random;
+
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
+		struct sim *sim = w->e.sims[i];
+		uint64_t bytes = sim == NULL ? 0 : world_bytes(w, i);
+		for (unsigned n = i != QUIRE_CLASS_PMEM || sim == NULL ? 0 : 1 + (unsigned)random_below(&random, 20); n > 0; n--)
+			flip(w, sim, random_below(&random, bytes * 8));
+		rot_footers(w, sim, bytes, &random);
+	}
+}
 
 /* As quire/store.h has them for an open. */
 static bool is_a_reason(int rc)

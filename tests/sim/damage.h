@@ -4,6 +4,9 @@
 
 #include "world.h"
 
+/* Bits flip while nobody has the store open: in what is mapped, and in footers of segments. */
+void damage_at_rest(struct world *w);
+
 /* In a coroutine; arg: the world. The store is closed, and is so again. */
 void damage_look(struct env *e, void *arg);
 

@@ -10,6 +10,7 @@
 #define LOG_NAME "events"
 #define SEGMENT_BYTES 65536u
 #define MAX_RECORD 61000u
+#define MOST_SEGMENTS 128u /* more than the media have room for */
 
 struct log_state {
 	struct history h;
@@ -171,12 +172,37 @@ static bool step(struct world *w, unsigned worker, uint64_t random)
 	return !world_power_is_gone(w);
 }
 
-/* Records that are there are such as were appended. */
+/* What its segments are told to have, while the log is read from its beginning. */
+struct told {
+	struct quire_log_segment segments[MOST_SEGMENTS];
+	unsigned n, at;
+	uint64_t latest_ns; /* of those of segments[at] that were read */
+};
+
+static void must_be_as_told(struct world *w, struct told *t, const struct quire_log_record *r)
+{
+	while (t->at < t->n && t->segments[t->at].end_lsn <= r->lsn)
+		t->at++;
+	const struct quire_log_segment *s = &t->segments[t->at];
+	if (t->at == t->n || !s->sealed)
+		return;
+	must(w, s->first_lsn <= r->lsn);
+	if (r->lsn == s->first_lsn) {
+		must(w, r->time_ns == s->first_time_ns);
+		t->latest_ns = 0;
+	}
+	t->latest_ns = r->time_ns > t->latest_ns ? r->time_ns : t->latest_ns;
+	must(w, t->latest_ns <= s->last_time_ns);
+	must(w, r->lsn + 1 != s->end_lsn || t->latest_ns == s->last_time_ns);
+}
+
+/* Records that are there are such as were appended, and segments have of them what they are told to have. */
 static unsigned look(struct world *w)
 {
 	struct history *h = &state_of(w)->h;
 	struct quire_log_cursor *c;
 	struct quire_log_record r;
+	struct told told = {.n = 0};
 	int64_t rc = quire_log_open(store_public(w->e.store), LOG_NAME, NULL, &h->log, &w->e.err);
 
 	if (rc < 0) {
@@ -184,9 +210,13 @@ static unsigned look(struct world *w)
 		h->log = NULL;
 		return 1;
 	}
+	told.n = quire_log_segments(h->log, told.segments, MOST_SEGMENTS);
+	must(w, told.n <= MOST_SEGMENTS);
 	must(w, quire_log_cursor_open(h->log, QUIRE_LOG_VISIBLE, &c) == 0);
-	while ((rc = quire_log_next(c, &r, NULL)) == 1)
+	while ((rc = quire_log_next(c, &r, NULL)) == 1) {
 		must(w, log_history_has(h, &r));
+		must_be_as_told(w, &told, &r);
+	}
 	quire_log_cursor_close(c);
 	(void)quire_log_close(h->log);
 	h->log = NULL;

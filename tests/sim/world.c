@@ -43,6 +43,11 @@ const char *const sum_names[N_SUMS] = {
 	"images saved",  "hang-ups",
 };
 
+uint64_t world_bytes(const struct world *w, unsigned class_no)
+{
+	return image_units[w->plan.image][class_no] * PAGE;
+}
+
 static bool takes_part(const struct world *w, unsigned face)
 {
 	return (w->plan.faces & 1u << face) != 0;
@@ -179,21 +184,6 @@ static void set_faults(struct world *w, const struct plan_life *life, bool damag
 			sim_set_faults(w->e.sims[i], &f);
 	}
 	memory_refuse(life != NULL && (life->faults & 1u << FAULT_MEMORY) != 0 ? 40 : 0, w->plan.seed);
-}
-
-static void rot(struct world *w)
-{
-	struct sim *sim = w->e.sims[QUIRE_CLASS_PMEM];
-	uint64_t random = w->life->random, bytes = image_units[w->plan.image][QUIRE_CLASS_PMEM] * PAGE;
-
-	for (unsigned n = sim == NULL ? 0 : 1 + (unsigned)random_below(&random, 20); n > 0; n--) {
-		uint64_t at = random_below(&random, bytes);
-		uint8_t byte;
-		sim_peek(sim, at, &byte, 1);
-		byte ^= (uint8_t)(1u << random_below(&random, 8));
-		sim_poke(sim, at, &byte, 1);
-		w->sums[SUM_DAMAGED]++;
-	}
 }
 
 static bool has_errors(unsigned faults)
@@ -365,7 +355,7 @@ static void live(struct world *w, const struct plan_life *life)
 		cut(w); /* it was not used as much as that */
 	pass_on(w);
 	if ((life->faults & 1u << FAULT_ROT) != 0)
-		rot(w);
+		damage_at_rest(w);
 }
 
 /* ---- a history ---- */

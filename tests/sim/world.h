@@ -75,6 +75,9 @@ void world_run(struct world *w, const struct plan *plan);
 
 const struct face_ops *world_face(unsigned face);
 
+/* Of a medium, as it was formatted. */
+uint64_t world_bytes(const struct world *w, unsigned class_no);
+
 /* Of one medium: then of all, from now on. arg: the world. */
 bool world_power_is_gone(void *arg);
 /* The media go on from here, with what the process had under way; it has no power any more. arg: the world. */
