@@ -67,5 +67,5 @@ int main(void)
 	env_make(&e, 40, 5, &none);
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	env_end(&e);
-	return rc;
+	return rc != 0 || quire_loop_destroy(e.loop) != 0;
 }
