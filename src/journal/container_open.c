@@ -67,6 +67,14 @@ static void inspect(struct container *c, unsigned index, struct container_log_st
 	state->rc = rc < 0 ? rc : 0;
 }
 
+#define UNREAD 2u /* it may be right */
+
+/* Of two logs that can't be opened what is graver is told: what could not be read before what is damaged, and that before what is absent. */
+static unsigned gravity(int rc)
+{
+	return rc == 0 || rc == -EUCLEAN ? 0 : rc == -EBADMSG ? 1 : UNREAD;
+}
+
 /* Which of two logs is the active one: its index, or a negative errno. */
 static int choose(struct container *c, struct container_log_state states[2], struct quire_error *err)
 {
@@ -92,8 +100,7 @@ static int choose(struct container *c, struct container_log_state states[2], str
 		return states[1].generation > states[0].generation;
 	if (good[0] || good[1])
 		return good[1];
-	/* What is worse than being absent is told first. */
-	unsigned which = states[1].rc != 0 && states[1].rc != -EUCLEAN && states[0].rc != -EBADMSG;
+	unsigned which = gravity(states[1].rc) > gravity(states[0].rc);
 	if (states[which].rc == 0)
 		return quire_fail(err, -EUCLEAN, "%s: no log of the container is complete", c->o.journal.device->name);
 	if (err != NULL)
@@ -113,7 +120,10 @@ static int open_active(struct container *c, unsigned index, struct container_log
 	state->complete = false;
 	int rc = journal_open(&o, log->first_segment, c->read_only, container_deliver, d, ret, &log->journal, err);
 	/* Beside a writer the log may have been given up meanwhile: see invariant 3. */
-	if (c->read_only && (probe(c, index, &now, NULL) != 0 || !frame_segment_same(&now, &state->first)))
+	int again = c->read_only ? probe(c, index, &now, err) : 0;
+	if (gravity(again) == UNREAD)
+		return again;
+	if (c->read_only && (again != 0 || !frame_segment_same(&now, &state->first)))
 		return quire_fail(err, -ESTALE, "%s: the container was compacted while it was read", o.device->name);
 	if (rc < 0)
 		return rc;

@@ -352,6 +352,30 @@ static void run_beside_writer(void *arg)
 	container_close(writer);
 }
 
+/* The active log could not be read, and the other is absent: nothing is known to be damaged. */
+static void run_unreadable(void *arg)
+{
+	static const struct sim_faults often = {.cut_ends_io = true, .eio_read = 1u << 31}, none = {.cut_ends_io = true};
+	struct container_options o = options();
+	unsigned n_failed = 0;
+
+	(void)arg;
+	writer = create();
+	append(writer, 0, 10);
+	container_close(writer);
+	sim_set_faults(e.sim, &often);
+	for (unsigned i = 0; i < 64; i++) {
+		struct container *c;
+		int rc = container_open(&o, first, true, NULL, NULL, NULL, &c, NULL);
+		assert_true(rc == 0 || rc == -EIO);
+		n_failed += rc < 0;
+		if (rc == 0)
+			container_close(c);
+	}
+	assert_true(n_failed > 0);
+	sim_set_faults(e.sim, &none);
+}
+
 /* ---- ---- */
 
 static int set_up(void **state)
@@ -396,6 +420,7 @@ IN_COROUTINE(put_only_when_erased)
 IN_COROUTINE(other_damaged)
 IN_COROUTINE(active_damaged)
 IN_COROUTINE(beside_writer)
+IN_COROUTINE(unreadable)
 
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 
@@ -403,7 +428,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(read_again), T(reopened_every_32), T(compacted), T(given_up), T(too_full), T(four_side_by_side),
-		T(not_erased), T(put_only_when_erased), T(other_damaged), T(active_damaged), T(beside_writer),
+		T(not_erased), T(put_only_when_erased), T(other_damaged), T(active_damaged), T(beside_writer), T(unreadable),
 	};
 	return cmocka_run_group_tests(tests, NULL, end);
 }

@@ -154,8 +154,7 @@ static void more_is_held_than_memory_has(void **state)
 /* What goes leaves its memory idle in blocks of large slots; what is to be known of it in memory is small. */
 static void pages_that_do_not_compress_go_for_as_long_as_there_is_room(void **state)
 {
-	const uint64_t budget_bytes = 8 * MIB;
-	const uint32_t n_pages = 4 * budget_bytes / 4096;
+	const uint32_t budget_bytes = 8u << 20, n_pages = 4 * budget_bytes / 4096;
 	struct made m;
 	uint8_t page[4096], got[4096];
 
