@@ -1,5 +1,6 @@
 /* journal_env.c - see journal_env.h. */
 #include "journal_env.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ uint64_t env_below(struct env *e, uint64_t n)
 uint64_t random_seed(void)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
-	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : mix((uint64_t)time(NULL));
+	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : mix(random_beginning());
 
 	return seed != 0 ? seed : 1;
 }

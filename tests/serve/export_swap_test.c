@@ -2,6 +2,7 @@
  * error until it is written or discarded, and nothing else is. Random; QUIRE_TEST_SEED repeats. */
 #include "export_env.h"
 #include "serve/export.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <quire/tmem.h>
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BLOCK 4096u
@@ -41,7 +41,7 @@ static struct world *new_world(uint64_t budget_bytes)
 	struct world *w = calloc(1, sizeof(*w));
 	const char *seed = getenv("QUIRE_TEST_SEED");
 
-	w->seed = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 20;
+	w->seed = seed != NULL ? strtoull(seed, NULL, 0) : random_beginning();
 	print_message("seed %llu\n", (unsigned long long)w->seed);
 	assert_int_equal(quire_tmem_create(&t, &w->tmem, NULL), 0);
 	assert_int_equal(quire_tmem_pool_create(w->tmem, &p, &w->pool, NULL), 0);

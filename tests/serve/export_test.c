@@ -2,6 +2,7 @@
  * zeros is. Random; QUIRE_TEST_SEED repeats. */
 #include "export_env.h"
 #include "serve/export.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SIZE_BYTES 300001u /* no multiple of anything */
@@ -120,7 +120,7 @@ static struct world *new_world(void)
 	struct world *w = calloc(1, sizeof(*w));
 	const char *seed = getenv("QUIRE_TEST_SEED");
 
-	w->seed = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 20;
+	w->seed = seed != NULL ? strtoull(seed, NULL, 0) : random_beginning();
 	print_message("seed %llu\n", (unsigned long long)w->seed);
 	return w;
 }

@@ -5,6 +5,7 @@
  * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_HISTORIES says how many; QUIRE_TEST_LONG: 100,000.
  */
 #include "history.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -140,7 +141,7 @@ static void test_histories(void **state)
 	static struct history sum;
 	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
 	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 100000 : getenv("QUIRE_SANITIZED") != NULL ? 800 : 2500);
-	uint64_t seed = number("QUIRE_TEST_SEED", (uint64_t)time(NULL) << 20);
+	uint64_t seed = number("QUIRE_TEST_SEED", random_beginning() << 20);
 	struct timespec begin, end;
 
 	if (getenv("QUIRE_TEST_SEED") != NULL && getenv("QUIRE_TEST_HISTORIES") == NULL)

@@ -1,6 +1,7 @@
 /* Copies of pools that are in use: the receiver has, at the end, what the pool has. */
 #include "fake_backing.h"
 #include "model.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT (256u << 10)
@@ -242,7 +242,7 @@ static void same(struct quire_tmem_pool *a, struct quire_tmem_pool *b, uint32_t 
 static void copies_made_among_random_calls_are_right(void **state)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
-	struct model m = {.random = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL), .spills = true};
+	struct model m = {.random = given != NULL ? strtoull(given, NULL, 0) : random_beginning(), .spills = true};
 	struct quire_tmem *big = make(128 * MIB);
 	struct fake_backing f;
 	unsigned n_copies = getenv("QUIRE_TEST_LONG") != NULL ? 2000 : 25;

@@ -6,6 +6,7 @@
 #include "sums.h"
 #include "../../src/tmem/tmem.h"
 #include "../../src/tmem/tmem_internal.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define KINDS 3u
@@ -143,7 +143,7 @@ static void go_through(void)
 
 static void each_single_refusal_is_no_more_than_that(void **state)
 {
-	uint64_t step = getenv("QUIRE_TEST_LONG") != NULL ? 1 : 4, first = 1 + (uint64_t)time(NULL) % step, n = 0;
+	uint64_t step = getenv("QUIRE_TEST_LONG") != NULL ? 1 : 4, first = 1 + random_beginning() % step, n = 0;
 
 	do {
 		failing_nth(first + step * n++);
@@ -159,7 +159,7 @@ static void each_single_refusal_is_no_more_than_that(void **state)
 static uint64_t seed_of_run(void)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
-	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : random_beginning();
 
 	printf("seed %llu\n", (unsigned long long)seed);
 	return seed;

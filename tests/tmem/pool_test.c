@@ -2,6 +2,7 @@
 #include "model.h"
 #include "sums.h"
 #include "../../src/tmem/tmem_internal.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -375,7 +375,7 @@ static void add_up(struct quire_tmem *t)
 static uint64_t seed_of_run(void)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
-	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : random_beginning();
 
 	printf("seed %llu\n", (unsigned long long)seed);
 	return seed;

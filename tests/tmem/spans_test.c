@@ -1,5 +1,6 @@
 /* The index: tables in each of their forms, and as they go from one to the other. */
 #include "../../src/tmem/spans.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define LOWS 65536u
 
@@ -126,7 +126,7 @@ static void the_order_in_which_pages_come_does_not_matter(void **state)
 static void random_pages_come_and_go(void **state)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
-	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 0) : (unsigned)time(NULL);
+	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 0) : (unsigned)random_beginning();
 	struct fixture *f = make();
 
 	printf("seed %u\n", seed);

@@ -3,6 +3,7 @@
 #include "model.h"
 #include "sums.h"
 #include "../../src/tmem/spill.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +11,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT (256u << 10)
@@ -36,7 +36,7 @@ static uint64_t seed_of(void)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
 
-	return given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+	return given != NULL ? strtoull(given, NULL, 0) : random_beginning();
 }
 
 static void random_calls(unsigned n_steps, unsigned fail_one_in)

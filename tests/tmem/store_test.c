@@ -4,12 +4,12 @@
 #include "../store/store_env.h"
 #include "../../src/blob/tmem_store.h"
 #include "../../src/tmem/backing.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define UNITS 4096u
@@ -32,7 +32,7 @@ static uint64_t seed_of(void)
 {
 	const char *given = getenv("QUIRE_TEST_SEED");
 
-	return given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+	return given != NULL ? strtoull(given, NULL, 0) : random_beginning();
 }
 
 struct job {

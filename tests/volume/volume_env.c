@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SEGMENT 65536u
 
@@ -18,7 +17,7 @@ uint64_t env_random(uint64_t *state)
 uint64_t random_seed(void)
 {
 	const char *text = getenv("QUIRE_TEST_SEED");
-	uint64_t state = (uint64_t)time(NULL);
+	uint64_t state = random_beginning();
 	/* Few digits, to be typed again. */
 	uint64_t seed = text != NULL && *text != 0 ? strtoull(text, NULL, 0) : env_random(&state) % 1000000000u;
 
