@@ -320,8 +320,8 @@ struct put {
 	bool at_once;         /* it waits for nobody: see beside.c */
 };
 
-/* Without the lock; reads the page. */
-int tmem_put_finish(struct put *p, const void *page, struct workspace *w); /* w as before */
+/* A put that is prepared is entered; the lock is held, but released while room is made. page and w as it was prepared with. */
+int tmem_put_finish(struct put *p, const void *page, struct workspace *w);
 int tmem_put(struct quire_tmem_pool *pool, const struct quire_tmem_key *key, const void *page, bool at_once); /* all of it */
 
 struct get {
