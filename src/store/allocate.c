@@ -12,14 +12,16 @@
 int store_alloc(struct store *s, unsigned class_no, uint64_t want, uint64_t align, unsigned flags,
                 uint64_t *ret_start, uint64_t *ret_n)
 {
+	uint64_t n_rounds;
 	int rc;
 
 	do {
+		n_rounds = reclaim_n_rounds(s);
 		store_lock(s);
 		rc = freemap_alloc(&s->classes[class_no].space, want, align, flags, ret_start, ret_n);
 		store_charge_locked(s);
 		store_unlock(s);
-	} while (rc == -ENOSPC && reclaim_wait_round(s));
+	} while (rc == -ENOSPC && reclaim_wait_round(s, n_rounds));
 	return rc;
 }
 
@@ -68,13 +70,15 @@ int store_alloc_list(struct store *s, unsigned class_no, uint64_t n_units, unsig
 
 int store_promise(struct store *s, unsigned class_no, uint64_t n_units, unsigned flags)
 {
+	uint64_t n_rounds;
 	int rc;
 
 	do {
+		n_rounds = reclaim_n_rounds(s);
 		store_lock(s);
 		rc = freemap_promise(&s->classes[class_no].space, n_units, flags);
 		store_unlock(s);
-	} while (rc == -ENOSPC && reclaim_wait_round(s));
+	} while (rc == -ENOSPC && reclaim_wait_round(s, n_rounds));
 	return rc;
 }
 

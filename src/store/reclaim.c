@@ -172,15 +172,24 @@ void reclaim_enqueue(struct store *s, struct reclaim *r)
 	loop_post(s->config.service, &q->task);
 }
 
-bool reclaim_wait_round(struct store *s)
+uint64_t reclaim_n_rounds(struct store *s)
 {
 	struct reclaimer *r = &s->reclaimer;
 
 	pthread_mutex_lock(&r->waits.lock);
-	bool running = r->running;
 	uint64_t n_rounds = r->n_rounds;
 	pthread_mutex_unlock(&r->waits.lock);
-	return running && wait_for(&r->waits, WAIT_ROUND, n_rounds, NULL) == 0;
+	return n_rounds;
+}
+
+bool reclaim_wait_round(struct store *s, uint64_t n_rounds)
+{
+	struct reclaimer *r = &s->reclaimer;
+
+	pthread_mutex_lock(&r->waits.lock);
+	bool ended = r->n_rounds > n_rounds, running = r->running;
+	pthread_mutex_unlock(&r->waits.lock);
+	return ended || (running && wait_for(&r->waits, WAIT_ROUND, n_rounds, NULL) == 0);
 }
 
 void reclaim_settle(struct store *s)

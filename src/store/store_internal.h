@@ -209,8 +209,11 @@ int store_zero(struct device *d, uint64_t offset, uint64_t len_bytes);
 void reclaimer_init(struct store *s);
 void reclaimer_fini(struct store *s);
 void reclaim_enqueue(struct store *s, struct reclaim *r); /* takes it; s->lock not held */
-bool reclaim_wait_round(struct store *s);                 /* until some space came back; false: none is to come */
-void reclaim_settle(struct store *s);                     /* until all of it has */
+uint64_t reclaim_n_rounds(struct store *s);
+/* Until a round ends behind the first n_rounds, which were counted before the caller looked for space: one that ended
+ * since is not waited for. False: none is running, and none ended: what was not there is not to come. */
+bool reclaim_wait_round(struct store *s, uint64_t n_rounds);
+void reclaim_settle(struct store *s); /* until all of it has come back */
 
 /* ---- catalogue.c, replay.c, compact.c ---- */
 

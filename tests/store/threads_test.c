@@ -1,8 +1,10 @@
 /* threads_test.c - a store on a real file and who uses it at the same time: plain threads and a loop's coroutines, all at
- * once, what each did being there after a reopen; two loops, one waiting for what the other reads. */
+ * once, what each did being there after a reopen; who misses a round of reclaiming; two loops, one waiting for what
+ * the other reads. */
 #include "store_env.h"
 
 #include "../../src/loop/loop.h"
+#include "../../src/store/store_internal.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -131,6 +133,26 @@ static void test_threads_and_coroutines(void **state)
 	end(&s);
 }
 
+/* ---- space on its way back ---- */
+
+/* Who counted the rounds, then found no space, looks again if one ended meanwhile. */
+static void test_a_round_that_ended_is_not_missed(void **state)
+{
+	static struct shared s;
+
+	begin(&s);
+	uint64_t id = (uint64_t)env_put(&s.e, 0, 10 * PAGE);
+	store_settle(s.e.store);
+	uint64_t n_rounds = reclaim_n_rounds(s.e.store);
+	assert_false(reclaim_wait_round(s.e.store, n_rounds));
+	assert_int_equal(store_apply(s.e.store, NULL, 0, &id, 1), 0);
+	store_settle(s.e.store);
+	assert_true(reclaim_wait_round(s.e.store, n_rounds));
+	assert_false(reclaim_wait_round(s.e.store, reclaim_n_rounds(s.e.store)));
+	assert_int_equal(store_close(s.e.store), 0);
+	end(&s);
+}
+
 /* ---- two loops ---- */
 
 struct reader {
@@ -219,6 +241,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads_and_coroutines),
+		cmocka_unit_test(test_a_round_that_ended_is_not_missed),
 		cmocka_unit_test(test_a_loop_that_waits_for_another_s_read_can_not_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
