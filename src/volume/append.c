@@ -392,6 +392,7 @@ int group_append(struct request *r)
 	struct quire_volumes *g = r->group;
 
 	group_lock(g);
+	r->done = false;
 	if (r->kind == REQUEST_MOVE || r->kind == REQUEST_PAGES)
 		put_first(g, r);
 	else

@@ -83,10 +83,11 @@ static int write_part(struct quire_volume *h, uint64_t lba, uint32_t skip, uint3
 	memset(new, 0, len);
 	if (c != NULL)
 		copy_in(c, new, len);
+	struct request r = {.kind = REQUEST_DATA, .group = g, .volume = h->id, .lba = lba, .n = 1, .parts = &part,
+	                    .n_parts = 1, .unless_moved = true};
 	do {
-		struct request r = {.kind = REQUEST_DATA, .group = g, .volume = h->id, .lba = lba, .n = 1, .parts = &part,
-		                    .n_parts = 1, .unless_moved = true, .growth = 1};
 		bool gap;
+		r.growth = 1;
 		rc = group_look(g, volume_tree(h), lba, lba + 1, 0, &r.was, &gap, &r.was_epoch);
 		if (rc == 0)
 			rc = read_old(h, lba, &r.was, r.was_epoch, gap, block);

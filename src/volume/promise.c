@@ -105,7 +105,8 @@ bool promise_has_room(const struct quire_volumes *g, uint64_t n_blocks)
 	return n_blocks <= MAP_MAX_BLOCKS + MAP_MAX_BLOCKS / 8 && group_n_committed(g) + (int64_t)n_blocks <= g->most_blocks;
 }
 
-/* First what the store is to keep, then what is free: others take none of it in between. */
+/* First what the store is to keep, then what is free: others take none of it in between. What the store itself must have, or no writer gets
+ * anything (space.c), is part of each promise. */
 void promise_settle(struct quire_volumes *g)
 {
 	uint64_t each = (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
@@ -114,9 +115,10 @@ void promise_settle(struct quire_volumes *g)
 
 	group_lock(g);
 	uint64_t has = g->segments.n + g->n_young - group_n_unsealed(g);
-	uint64_t needed = ((uint64_t)group_n_committed(g) + g->n_asked + holds - 1) / holds + kept;
+	uint64_t n_committed = (uint64_t)group_n_committed(g) + g->n_asked;
 	group_unlock(g);
-	store_log_pledge(g->space, needed > has ? needed - has : 0);
+	uint64_t needed = (n_committed + holds - 1) / holds + kept, left = n_committed > 0 ? (GROUP_LEFT_BYTES + each - 1) / each : 0;
+	store_log_pledge(g->space, (needed > has ? needed - has : 0) + left);
 	store_stat(g->store, &stat);
 	const struct store_class_stat *c = &stat.classes[g->settings.class_no];
 	uint64_t n_free = c->log_bytes + c->pending_bytes;
@@ -132,8 +134,10 @@ int promise_ask(struct quire_volumes *g, uint64_t n_blocks)
 	g->n_asked = n_blocks;
 	group_unlock(g);
 	promise_settle(g);
+	store_settle(g->store);
+	bool is_full = space_store_is_full(g);
 	group_lock(g);
-	int rc = promise_has_room(g, n_blocks) ? 0 : -ENOSPC;
+	int rc = promise_has_room(g, n_blocks) && !is_full ? 0 : -ENOSPC;
 	group_unlock(g);
 	return rc;
 }

@@ -156,12 +156,6 @@ void space_round_ended(struct quire_volumes *g, uint64_t n_got_before)
 	group_unlock_and_wake(g);
 }
 
-/* What is known of the worker's rounds. */
-struct hearing {
-	uint64_t n_news;
-	uint64_t since; /* the round before the first that was in vain */
-};
-
 /* Something was freed, or a round is over; -ENOSPC: too many of these were in vain; or why what there may be could not be cleaned. */
 static int wait_for_news(struct quire_volumes *g, struct hearing *h)
 {
@@ -206,21 +200,20 @@ static int count_anew(struct request *r)
 int space_find(struct request *r)
 {
 	struct quire_volumes *g = r->group;
-	int rc = -ENOSPC;
 
 	group_lock(g);
-	struct hearing h = {g->n_space_news, g->n_rounds};
+	if (!r->heard.begun)
+		r->heard = (struct hearing){true, g->n_space_news, g->n_rounds};
 	group_unlock(g);
 	for (;;) {
-		rc = count_anew(r);
+		int rc = count_anew(r);
 		if (rc < 0)
 			return rc;
-		r->done = false;
 		rc = group_append(r);
 		int error = journal_error(g->journal) < 0 ? journal_error(g->journal) : store_error(g->store);
 		if (rc != -ENOSPC || error < 0)
 			return rc == -ENOSPC ? error : rc;
-		rc = wait_for_news(g, &h);
+		rc = wait_for_news(g, &r->heard);
 		if (rc < 0)
 			return rc;
 	}

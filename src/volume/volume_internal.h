@@ -104,6 +104,13 @@ struct move {
 	bool *left; /* borrowed: set, if it was not moved, and may be there still in part */
 };
 
+/* What a request that waits for space knows of the worker's rounds (space.c). Zeros: it did not wait yet. */
+struct hearing {
+	bool begun;
+	uint64_t n_news;
+	uint64_t since; /* the round before the first that was in vain */
+};
+
 struct request {
 	enum request_kind kind;
 	struct quire_volumes *group;
@@ -121,6 +128,7 @@ struct request {
 	uint64_t growth;           /* blocks that the volume may have more then, for which no space is promised; of a change: that it promises */
 	int (*change)(struct request *r, struct table_le *to); /* lock held; may set volume, lba and n: to be punched before it */
 	void *arg;
+	struct hearing heard;      /* kept by who tries again (-EAGAIN): his patience is one, however often the block moves */
 	/* What came of it: */
 	bool done;
 	int result;

@@ -140,7 +140,7 @@ static void test_histories(void **state)
 {
 	static struct history sum;
 	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
-	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 100000 : getenv("QUIRE_SANITIZED") != NULL ? 800 : 2500);
+	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 100000 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000);
 	uint64_t seed = number("QUIRE_TEST_SEED", random_beginning() << 20);
 	struct timespec begin, end;
 
