@@ -166,23 +166,100 @@ static void keep_from_others(struct env *e, void *arg)
 	assert_int_equal(env_close(e), 0);
 }
 
+#define N_OTHERS 256u
+
+/* What objects of others can have beyond the n that they are; how many they are then. */
+static unsigned others_take_all(struct env *e, uint64_t ids[N_OTHERS], unsigned n)
+{
+	for (uint64_t bytes = 4096 * BLOCK; bytes >= BLOCK; bytes /= 2)
+		while (n < N_OTHERS - 1 && object_begin(e->store, 0, bytes, 0, 1, &ids[n]) == 0)
+			n++;
+	assert_int_equal(object_begin(e->store, 0, BLOCK, 0, 1, &ids[n]), -ENOSPC);
+	return n;
+}
+
+static void give_back(struct env *e, const uint64_t *ids, unsigned n)
+{
+	for (; n > 0; n--)
+		assert_int_equal(object_abort(e->store, ids[n - 1]), 0);
+}
+
 /* A checkpoint's list has its part of what is kept: no segment has to be given up for it, which others would take. */
 static void checkpoint_what_is_full(struct env *e, void *arg)
 {
-	uint64_t ids[64], n = 0;
+	uint64_t ids[N_OTHERS];
 
 	(void)arg;
 	begin(e);
 	create(e, "r", 1000 * BLOCK, true);
-	for (uint64_t bytes = 4096 * BLOCK; bytes >= BLOCK; bytes /= 2)
-		while (n < 63 && object_begin(e->store, 0, bytes, 0, 1, &ids[n]) == 0)
-			n++;
-	assert_int_equal(object_begin(e->store, 0, BLOCK, 0, 1, &ids[n]), -ENOSPC);
+	unsigned n = others_take_all(e, ids, 0);
 	assert_int_equal(object_begin(e->store, 0, BLOCK, 0, FORMAT_TAG_VOLUMES, &ids[n]), 0);
-	n++;
-	for (; n > 0; n--)
-		assert_int_equal(object_abort(e->store, ids[n - 1]), 0);
+	give_back(e, ids, n + 1);
 	assert_int_equal(env_close(e), 0);
+}
+
+static void overwrite_parts(struct quire_volume *v, unsigned n_blocks, unsigned n)
+{
+	uint64_t state = n;
+
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(put(v, env_random(&state) % (n_blocks * 8) * 512, 512, i, 0), 0);
+}
+
+/* Its segments are there, and others take all that it does not need any more: what the store itself needs must be left as well. */
+static void write_beside_others(struct env *e, void *arg)
+{
+	uint64_t ids[N_OTHERS];
+
+	(void)arg;
+	begin(e);
+	create(e, "r", 16 * BLOCK, true);
+	struct quire_volume *v = open_volume(e, "r");
+	assert_int_equal(put(v, 0, 16 * BLOCK, 1, 0), 0);
+	overwrite_at_random(v, 16, 1000, 3);
+	unsigned n = 0;
+	for (unsigned i = 0; i < 8; i++) {
+		n = others_take_all(e, ids, n);
+		assert_int_equal(quire_volumes_checkpoint(e->volumes), 0);
+		store_settle(e->store);
+	}
+	overwrite_at_random(v, 16, 3000, 7);
+	overwrite_parts(v, 16, 3000);
+	give_back(e, ids, n);
+	quire_volume_close(v);
+	assert_int_equal(env_close(e), 0);
+}
+
+static void a_reserved_volume_can_be_written_in_a_store_full_of_objects(void **state)
+{
+	(void)state;
+	run(write_beside_others);
+}
+
+/* Before anything was promised: whoever writes then is told so, also if it is a part of a block, which cleaning may move while he waits. */
+static void write_where_nothing_is_left(struct env *e, void *arg)
+{
+	uint64_t ids[N_OTHERS], i = 0;
+	int rc;
+
+	(void)arg;
+	begin(e);
+	struct quire_volume *v = open_volume(e, "a");
+	unsigned n = others_take_all(e, ids, 0);
+	do
+		rc = put(v, i % 64 * 512, 512, i + 1, 0);
+	while (rc == 0 && ++i < 100000);
+	assert_int_equal(rc, -ENOSPC);
+	give_back(e, ids, n);
+	assert_int_equal(put(v, 0, 512, 1, 0), 0);
+	quire_volume_close(v);
+	assert_int_equal(env_close(e), 0);
+}
+
+static void a_part_of_a_block_is_refused_where_nothing_is_left(void **state)
+{
+	(void)state;
+	run(write_where_nothing_is_left);
 }
 
 static void a_checkpoint_has_its_part_of_what_is_kept(void **state)
@@ -325,6 +402,8 @@ int main(void)
 		cmocka_unit_test(what_is_allocated_can_be_overwritten),
 		cmocka_unit_test(what_is_promised_is_kept_from_objects),
 		cmocka_unit_test(a_checkpoint_has_its_part_of_what_is_kept),
+		cmocka_unit_test(a_reserved_volume_can_be_written_in_a_store_full_of_objects),
+		cmocka_unit_test(a_part_of_a_block_is_refused_where_nothing_is_left),
 		cmocka_unit_test(what_objects_have_taken_is_not_promised),
 		cmocka_unit_test(stat_tells_unique_shared_and_reserved),
 		cmocka_unit_test(a_promoted_clone_has_the_snapshots),
