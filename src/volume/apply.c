@@ -42,8 +42,7 @@ int group_apply_data(struct quire_volumes *g, const uint8_t *head, uint64_t plac
 		                       le64toh(le.birth)};
 		uint32_t tree = le32toh(le.tree);
 		bool has_blocks = le.kind != ENTRY_HOLE && le.kind != ENTRY_ZERO;
-		if (e.n == 0 || e.n > MAP_MAX_BLOCKS || e.lba > MAP_MAX_LBA - e.n || le.kind > ENTRY_FIRST ||
-		    (has_blocks && e.n > n_blocks) || e.birth > g->generation || tree_find(g, tree) == NULL)
+		if (!map_is_possible(&e, g->generation) || le.kind > ENTRY_FIRST || (has_blocks && e.n > n_blocks) || tree_find(g, tree) == NULL)
 			return -EUCLEAN;
 		if (has_blocks && le.kind != ENTRY_NONE) {
 			e.place = place;

@@ -167,7 +167,7 @@ static int take_extent(struct quire_volumes *g, const struct checkpoint_extent_l
 {
 	struct map_extent e = {le64toh(le->lba), le64toh(le->n), le64toh(le->place), le64toh(le->birth)};
 
-	if (e.n == 0 || e.n > MAP_DELTA_MAX_N || e.lba > MAP_MAX_LBA - e.n || tree_find(g, le32toh(le->tree)) == NULL)
+	if (e.n > MAP_DELTA_MAX_N || !map_is_possible(&e, g->generation) || tree_find(g, le32toh(le->tree)) == NULL)
 		return -EUCLEAN;
 	return map_delta_set(&g->active, le32toh(le->tree), &e, NULL, NULL);
 }

@@ -2,7 +2,7 @@
  * such a tree yet. See docs/volume.md for why it is built so.
  *
  * Blocks are of 4 KiB. A *place* is a block of the group's log: the number of a segment in the log's life, plus one, times
- * the blocks of a segment, plus the block in it. It is never given out twice. Places below MAP_FIRST_PLACE are none:
+ * the blocks of a segment, plus the block in it. It is never given out twice, and below MAP_MAX_LBA. Places below MAP_FIRST_PLACE are none:
  * MAP_HOLE reads as zeros and takes no space; MAP_ZERO too, but is space that was promised.
  *
  * A *tree* is the content of a volume or of a snapshot, at one time: an immutable B+tree of pages, by its root, and over it
@@ -46,6 +46,12 @@ static inline bool map_is_data(uint64_t place)
 static inline uint64_t map_place_at(uint64_t place, uint64_t n_blocks)
 {
 	return map_is_data(place) ? place + n_blocks : place;
+}
+
+/* Of what was read: it may stand in a tree of that generation. Whatever may, fits into pages together with anything else that may. */
+static inline bool map_is_possible(const struct map_extent *e, uint64_t generation)
+{
+	return e->n > 0 && e->n <= MAP_MAX_BLOCKS && e->lba <= MAP_MAX_LBA - e->n && e->place <= MAP_MAX_LBA - e->n && e->birth <= generation;
 }
 
 /* The part of e in [from, end), which overlap it. */

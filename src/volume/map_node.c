@@ -150,11 +150,11 @@ static bool is_sane(const struct map_node_le *node, unsigned level)
 		return false;
 	for (uint32_t i = 0; i < map_node_n(node); i++) {
 		struct map_extent e = map_node_get(node, i);
-		uint64_t n = level == 0 ? e.n : 1;
-		if (e.lba < end || n == 0 || n > MAP_MAX_BLOCKS || e.lba > MAP_MAX_LBA - n || e.birth > le64toh(node->birth) ||
-		    (level > 0 && !map_is_data(e.place)))
+		if (level > 0)
+			e.n = 1;
+		if (e.lba < end || !map_is_possible(&e, le64toh(node->birth)) || (level > 0 && !map_is_data(e.place)))
 			return false;
-		end = e.lba + n;
+		end = map_end(&e);
 	}
 	return true;
 }

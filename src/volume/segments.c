@@ -147,6 +147,9 @@ struct segment *segment_find(const struct quire_volumes *g, uint64_t no)
 
 int segment_bind(struct quire_volumes *g, struct segment *seg, uint64_t no)
 {
+	/* Its places are below MAP_MAX_LBA; no log lives to see that. */
+	if (no >= MAP_MAX_LBA / g->segment_blocks - 1)
+		return -EUCLEAN;
 	int rc = idmap_add(&g->segments, &seg->node, no);
 
 	if (rc == 0 && seg->state != SEGMENT_SEALED)

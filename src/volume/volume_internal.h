@@ -266,7 +266,7 @@ struct segment *segment_find(const struct quire_volumes *g, uint64_t no);
 int segment_need_image(struct quire_volumes *g, struct segment *seg);
 void image_put(struct quire_volumes *g, struct image *image); /* NULL allowed */
 void group_free_images(struct quire_volumes *g); /* that are kept */
-int segment_bind(struct quire_volumes *g, struct segment *seg, uint64_t no); /* it is in the chain from now on. -ENOMEM */
+int segment_bind(struct quire_volumes *g, struct segment *seg, uint64_t no); /* it is in the chain from now on. -ENOMEM, -EUCLEAN */
 void segment_is_sealed(struct quire_volumes *g, struct segment *seg);        /* not young any more */
 void segment_free(struct quire_volumes *g, struct segment *seg);             /* of no list */
 int group_segment_get(void *owner, uint64_t *ret_offset); /* for the journal */
