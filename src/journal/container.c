@@ -306,7 +306,7 @@ static int log_sync_all(struct container_log *log)
 int container_read(struct container *c, journal_record_fn fn, void *arg)
 {
 	struct container_log_state state = {0};
-	struct container_delivery d = {.state = &state, .fn = fn, .arg = arg};
+	struct container_delivery d = {.container = c, .state = &state, .fn = fn, .arg = arg};
 
 	lock(c);
 	struct container_log *log = enter(c, c->active);

@@ -48,7 +48,9 @@ struct container_log_state {
 };
 
 struct container_delivery {
+	const struct container *container; /* borrowed */
 	struct container_log_state *state;
+	struct quire_error *err;           /* borrowed; NULL */
 	journal_record_fn fn; /* or NULL */
 	void *arg;
 };

@@ -7,6 +7,12 @@
 #include <errno.h>
 #include <string.h>
 
+static int out_of_place(const struct container_delivery *d, const struct journal_place *at)
+{
+	return quire_fail(d->err, -EUCLEAN, "%s: a container's log with a record that can't stand where it does, in the segment at %llu, offset %u",
+	                  d->container->o.journal.device->name, (unsigned long long)at->segment, at->offset);
+}
+
 /* Each record of a log: ours are taken in, the others handed on. */
 int container_deliver(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
 {
@@ -17,10 +23,10 @@ int container_deliver(void *arg, const struct journal_place *at, uint16_t type, 
 	bool first = state->n_seen++ == 0;
 
 	if (first != (type == FRAME_CONTAINER_START))
-		return -EUCLEAN;
+		return out_of_place(d, at);
 	if (first) {
 		if (len_bytes != sizeof(start))
-			return -EUCLEAN;
+			return out_of_place(d, at);
 		memcpy(&start, payload, sizeof(start));
 		state->generation = le64toh(start.generation);
 		state->complete = start.complete != 0;
@@ -29,10 +35,10 @@ int container_deliver(void *arg, const struct journal_place *at, uint16_t type, 
 	}
 	if (type == FRAME_CONTAINER_END) {
 		if (len_bytes != sizeof(end) || state->complete)
-			return -EUCLEAN;
+			return out_of_place(d, at);
 		memcpy(&end, payload, sizeof(end));
 		if (le64toh(end.generation) != state->generation)
-			return -EUCLEAN;
+			return out_of_place(d, at);
 		state->complete = true;
 		state->n_own++;
 		return 0;
@@ -57,7 +63,7 @@ static int probe(struct container *c, unsigned index, struct frame_segment *ret,
 static void inspect(struct container *c, unsigned index, struct container_log_state *state, struct quire_error *err)
 {
 	struct journal_options o = container_log_options(c, index);
-	struct container_delivery d = {.state = state};
+	struct container_delivery d = {.container = c, .state = state, .err = err};
 	struct scan s;
 	int rc = scan_init(&s, &o, c->logs[index].first_segment, false, err);
 
@@ -155,7 +161,7 @@ int container_open(const struct container_options *o, const uint64_t first[2], b
 	}
 	if (rc >= 0) {
 		unsigned active = (unsigned)rc, other = !active;
-		struct container_delivery d = {.state = &states[active], .fn = fn, .arg = arg};
+		struct container_delivery d = {.container = c, .state = &states[active], .err = err, .fn = fn, .arg = arg};
 		rc = open_active(c, active, &states[active], states[other].rc, &d, ret, err);
 		if (rc == 0 && !read_only) {
 			rc = container_erase_header(c, other);

@@ -107,6 +107,23 @@ static void test_a_segment_header_of_another_log_or_place_is_refused(void **stat
 	assert_int_equal(frame_segment_decode(&other, segment.offset, &block, &back, NULL), -EUCLEAN);
 }
 
+static void test_a_segment_header_of_a_later_version_is_refused(void **state)
+{
+	struct frame_segment_le block;
+	struct frame_segment back;
+	struct quire_error err;
+
+	(void)state;
+	frame_segment_encode(&options, &segment, &block);
+	block.version = htole32(FRAME_VERSION + 1);
+	assert_int_equal(frame_segment_decode(&options, segment.offset, &block, &back, &err), -EBADMSG);
+	/* Its checksum covers all behind it. */
+	size_t from = offsetof(struct frame_segment_le, crc) + sizeof(block.crc);
+	block.crc = htole32(crc32c(0, (const uint8_t *)&block + from, sizeof(block) - from));
+	assert_int_equal(frame_segment_decode(&options, segment.offset, &block, &back, &err), -EUCLEAN);
+	assert_non_null(strstr(err.text, "format version 2"));
+}
+
 static void test_record_is_as_documented(void **state)
 {
 	struct frame_record_le header;
@@ -280,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_segment_header_comes_back),
 		cmocka_unit_test(test_every_flipped_bit_of_a_segment_header_is_noticed),
 		cmocka_unit_test(test_a_segment_header_of_another_log_or_place_is_refused),
+		cmocka_unit_test(test_a_segment_header_of_a_later_version_is_refused),
 		cmocka_unit_test(test_record_is_as_documented),
 		cmocka_unit_test(test_record_comes_back),
 		cmocka_unit_test(test_every_flipped_bit_of_a_record_header_is_noticed),
