@@ -1,5 +1,6 @@
 /* cut_test.c - a script of some hundred transactions, with compactions, a class that is added and two that grow, cut at
- * every event of either device, with one of three choices of what is left; QUIRE_TEST_LONG: with each; under a sanitizer: at each second. */
+ * every event of either device, with one of three choices of what is left; QUIRE_TEST_LONG: with each; under a sanitizer: at each second. And again, as
+ * one I/O fails, or all from one on; then what it left is opened and read, as one read fails. */
 #include "model.h"
 
 #include <errno.h>
@@ -8,6 +9,10 @@
 
 #define N_STEPS 200u
 #define CAPACITY_UNITS 1200u
+#define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 50u : 100u) /* of each kind */
+
+#define READS (1u << DEVICE_READ)
+#define CHANGES (1u << DEVICE_WRITE | 1u << DEVICE_WRITE_DURABLE | 1u << DEVICE_FLUSH | 1u << DEVICE_DISCARD)
 
 struct run {
 	struct env e;
@@ -17,6 +22,8 @@ struct run {
 	uint64_t n_events[2], n_compactions, n_transactions;
 	uint64_t seed;
 	uint64_t staging_event, choice; /* where staging will be cut */
+	struct failing failing;
+	uint64_t n_refused, n_unread;
 };
 
 /* ---- the script; false: the power is gone ---- */
@@ -67,7 +74,7 @@ static bool change_classes(struct run *r, unsigned i)
 	if (i == 60) {
 		assert_int_equal(sim_clone(r->initial[1], r->seed, &r->e.sims[1]), 0);
 		sim_cut_at(r->e.sims[1], r->staging_event, r->choice);
-		assert_int_equal(sim_open(r->e.sims[1], r->e.loop, &d), 0);
+		d = env_open_device(&r->e, 1);
 		int rc = store_class_add(r->e.store, 1, d, 0, NULL);
 		if (rc < 0)
 			device_close(d);
@@ -116,6 +123,14 @@ static void look(struct env *e, void *arg)
 
 /* ---- once for each cut ---- */
 
+static void drop(struct run *r)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		sim_destroy(r->e.sims[i]);
+		r->e.sims[i] = NULL;
+	}
+}
+
 /* Cuts device `which` at an event; UINT64_MAX: never. */
 static void run_script(struct run *r, unsigned which, uint64_t event, uint64_t choice)
 {
@@ -139,10 +154,7 @@ static void run_script(struct run *r, unsigned which, uint64_t event, uint64_t c
 			sim_cut(e->sims[i], choice);
 	}
 	env_run(e, look, r);
-	for (unsigned i = 0; i < 2; i++) {
-		sim_destroy(e->sims[i]);
-		e->sims[i] = NULL;
-	}
+	drop(r);
 }
 
 static void format(struct env *e, void *arg)
@@ -193,6 +205,103 @@ static void cut_everywhere(unsigned which)
 	run_fini(&r);
 }
 
+/* ---- once for each I/O that fails ---- */
+
+static uint64_t step_of(uint64_t n_ios)
+{
+	return n_ios / N_FAILURES + 1;
+}
+
+/* The nth fails, 0: none, or all behind it as well; and in one of three the power goes then. How many there were. */
+static uint64_t run_failing(struct run *r, unsigned verbs, uint64_t n, bool lasting)
+{
+	struct env *e = &r->e;
+
+	e->seed = 77;
+	e->failing = &r->failing;
+	r->staging_event = UINT64_MAX;
+	model_init(&r->m);
+	assert_int_equal(sim_clone(r->initial[0], r->seed, &e->sims[0]), 0);
+	failing_begin(&r->failing, verbs, n, lasting);
+	env_run(e, script, r);
+	bool failed = failing_end(&r->failing);
+	assert_true(r->ended || failed);
+	assert_int_equal(failed, n != 0);
+	for (unsigned i = 0; i < 2 && n % 3 == 0 && n != 0; i++)
+		if (e->sims[i] != NULL)
+			sim_cut(e->sims[i], n);
+	env_run(e, look, r);
+	return atomic_load(&r->failing.n_ios);
+}
+
+static void test_each_io_fails(void **state)
+{
+	static const unsigned kinds[] = {CHANGES, READS};
+	static struct run r;
+
+	(void)state;
+	run_init(&r, 2);
+	for (unsigned k = 0; k < 2; k++) {
+		uint64_t n_ios = run_failing(&r, kinds[k], 0, false);
+		drop(&r);
+		for (uint64_t n = 1; n <= n_ios; n += step_of(n_ios)) {
+			run_failing(&r, kinds[k], n, n / step_of(n_ios) % 2 != 0);
+			drop(&r);
+		}
+	}
+	run_fini(&r);
+}
+
+/* What can't be read now: it is told, and nothing else is wrong. */
+static void read_all(struct env *e, void *arg)
+{
+	struct run *r = arg;
+	int rc = env_open(e);
+
+	if (rc < 0) {
+		assert_int_equal(rc, -EIO);
+		assert_true(e->err.text[0] != '\0');
+		r->n_refused++;
+		return;
+	}
+	for (unsigned i = 0; i < r->m.n; i++) {
+		const struct model_object *o = &r->m.objects[i];
+		rc = o->state == MODEL_COMMITTED ? env_verify(e, o->id, o->len_bytes) : 0;
+		assert_true(rc == 0 || rc == -EIO);
+		r->n_unread += rc < 0;
+	}
+	r->n_unread += env_check(e, false) != 0;
+	env_close(e);
+}
+
+static void test_each_read_fails(void **state)
+{
+	static struct run r;
+
+	(void)state;
+	run_init(&r, 2);
+	(void)run_failing(&r, CHANGES, 0, false);
+	failing_begin(&r.failing, READS, 0, false);
+	env_run(&r.e, read_all, &r);
+	assert_true(!failing_end(&r.failing) && r.n_refused + r.n_unread == 0);
+	uint64_t n_ios = atomic_load(&r.failing.n_ios);
+	for (uint64_t n = 1; n <= n_ios; n += step_of(n_ios)) {
+		uint64_t n_told = r.n_refused + r.n_unread;
+		bool lasting = n / step_of(n_ios) % 2 != 0;
+		failing_begin(&r.failing, READS, n, lasting);
+		env_run(&r.e, read_all, &r);
+		assert_true(failing_end(&r.failing));
+		/* What failed once may be there a second time, or be read again, page by page. */
+		assert_true(!lasting || r.n_refused + r.n_unread > n_told);
+		env_run(&r.e, look, &r);
+	}
+	assert_true(r.n_refused > 0 && r.n_unread > 0);
+	drop(&r);
+	run_fini(&r);
+}
+
+/* ---- the tests ---- */
+
 static void test_cut_at_every_event_of_capacity(void **state)
 {
 	cut_everywhere(0);
@@ -208,6 +317,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cut_at_every_event_of_capacity),
 		cmocka_unit_test(test_cut_at_every_event_of_staging),
+		cmocka_unit_test(test_each_io_fails),
+		cmocka_unit_test(test_each_read_fails),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

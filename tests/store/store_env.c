@@ -60,13 +60,23 @@ struct store_config env_config(struct env *e)
 	};
 }
 
+struct device *env_open_device(struct env *e, unsigned class_no)
+{
+	struct device *d;
+
+	assert_int_equal(sim_open(e->sims[class_no], e->loop, &d), 0);
+	if (e->failing != NULL)
+		failing_put(e->failing, &d);
+	return d;
+}
+
 static struct store_media open_media(struct env *e)
 {
 	struct store_media media = {{NULL}};
 
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
 		if (e->sims[i] != NULL)
-			assert_int_equal(sim_open(e->sims[i], e->loop, &media.classes[i]), 0);
+			media.classes[i] = env_open_device(e, i);
 	return media;
 }
 

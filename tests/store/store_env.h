@@ -11,6 +11,7 @@
 #include "../../src/media/sim.h"
 #include "../../src/store/format.h"
 #include "../../src/store/store.h"
+#include "../support/failing_device.h"
 
 #define PAGE FORMAT_UNIT_BYTES
 
@@ -24,6 +25,7 @@ struct env {
 	uint32_t segment_bytes; /* 0: the smallest */
 	struct quire_cache *cache; /* borrowed, with its budget, in the place of the one here; NULL */
 	void *face;             /* borrowed; of the store's config */
+	struct failing *failing; /* borrowed: in front of each sim from the next open on; NULL: nothing is */
 	struct quire_error err; /* of the last env_open */
 };
 
@@ -36,6 +38,7 @@ bool env_is_cut(const struct env *e); /* one of its devices is */
 int env_format(struct env *e);
 int env_open(struct env *e);
 int env_open_read_only(struct env *e);
+struct device *env_open_device(struct env *e, unsigned class_no); /* of a class that is to be added */
 void env_close(struct env *e); /* must succeed */
 /* Findings of a check; each is printed if `print`. */
 int64_t env_check(struct env *e, bool print);
