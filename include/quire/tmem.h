@@ -100,7 +100,8 @@ int quire_tmem_pool_open(struct quire_tmem *tmem, const uint8_t uuid[16], struct
 void quire_tmem_pool_destroy(struct quire_tmem_pool *pool);
 
 /* What an ephemeral pool holds beyond it is evicted. -EBUSY, nothing changed but for that: persistent pages, or contents that pools of
- * its domain share with it, take more; or it is frozen. A content is charged to the pool that brought it, until nobody has it. */
+ * its domain share with it, take more; or the pool by itself does, whose order of leaving has four of the system's pages at least; or it is
+ * frozen. A content is charged to the pool that brought it, until nobody has it. */
 int quire_tmem_pool_set_cap(struct quire_tmem_pool *pool, uint64_t cap_bytes);
 int quire_tmem_pool_set_weight(struct quire_tmem_pool *pool, uint32_t weight); /* 1 to 1,000,000; -EINVAL */
 

@@ -1,6 +1,7 @@
 /* Copies of pools that are in use: the receiver has, at the end, what the pool has. */
 #include "fake_backing.h"
 #include "model.h"
+#include "with_pages.h"
 #include "../support/random.h"
 
 #include <setjmp.h>
@@ -249,7 +250,7 @@ static void copies_made_among_random_calls_are_right(void **state)
 
 	printf("seed %llu\n", (unsigned long long)m.random);
 	m.page = malloc(2 << 20);
-	m.tmem = make(2 * MIB + MIB / 2);
+	m.tmem = make(with_pages(2 * MIB + MIB / 2, BEGUN_PAGES));
 	fake_backing_init(&f, 40, SEGMENT);
 	assert_int_equal(fake_backing_set(&f, m.tmem, 16384), 0);
 	for (unsigned i = 0; i < MODEL_POOLS; i++)

@@ -1,5 +1,6 @@
 /* model.c - random calls, and what they must have done. */
 #include "model.h"
+#include "with_pages.h"
 #include "../support/random.h"
 
 #include <setjmp.h>
@@ -82,7 +83,7 @@ void model_make_pool(struct model *m, unsigned pool)
 		.page_bytes = sizes[model_random(m, 4)],
 		.weight = 1 + (uint32_t)model_random(m, 200),
 		.domain = model_random(m, 3) != 0 ? 0 : 7,
-		.cap_bytes = model_random(m, 3) != 0 ? 0 : 50000 + model_random(m, 400000),
+		.cap_bytes = model_random(m, 3) != 0 ? 0 : with_pages(50000 + model_random(m, 400000), POOL_PAGES),
 	};
 	if (model_random(m, 4) == 0)
 		o->flags |= QUIRE_TMEM_NO_DEDUP;
@@ -103,7 +104,7 @@ void model_make_pool(struct model *m, unsigned pool)
 	if (m->spills && o->kind == QUIRE_TMEM_PERSISTENT && model_random(m, 4) != 0) {
 		o->flags = (o->flags & ~QUIRE_TMEM_COLD) | QUIRE_TMEM_SPILL;
 		if (model_random(m, 2) == 0)
-			o->cap_bytes = 60000 + model_random(m, 150000);
+			o->cap_bytes = with_pages(60000 + model_random(m, 150000), POOL_PAGES);
 	}
 	if (m->remotes && o->kind == QUIRE_TMEM_EPHEMERAL && model_random(m, 4) != 0)
 		o->flags |= QUIRE_TMEM_REMOTE;
@@ -320,7 +321,7 @@ static void settings(struct model *m)
 		assert_int_equal(quire_tmem_pool_set_weight(m->pools[pool], 1 + (uint32_t)model_random(m, 1000)), 0);
 		break;
 	default: {
-		uint64_t cap = model_random(m, 2) == 0 ? 0 : 30000 + model_random(m, 600000);
+		uint64_t cap = model_random(m, 2) == 0 ? 0 : with_pages(30000 + model_random(m, 600000), POOL_PAGES);
 		int rc = quire_tmem_pool_set_cap(m->pools[pool], cap);
 		bool may_refuse = m->failing || m->frozen[pool] || m->options[pool].kind == QUIRE_TMEM_PERSISTENT || m->options[pool].domain != 0;
 		assert_true(rc == 0 || (rc == -EBUSY && may_refuse));

@@ -1,6 +1,7 @@
 /* Pools: the promises of quire/tmem.h, one by one, then all at random against a model. */
 #include "model.h"
 #include "sums.h"
+#include "with_pages.h"
 #include "../../src/tmem/tmem_internal.h"
 #include "../support/random.h"
 
@@ -105,7 +106,8 @@ static void put_put_get_gives_the_second_or_nothing(void **state)
 
 static void what_persistent_pools_hold_stays_whatever_comes(void **state)
 {
-	struct quire_tmem *t = make(2 * MIB);
+	uint64_t budget = with_pages(2 * MIB, BEGUN_PAGES);
+	struct quire_tmem *t = make(budget);
 	struct quire_tmem_pool *kept = make_pool(t, QUIRE_TMEM_PERSISTENT, 0), *other = make_pool(t, QUIRE_TMEM_EPHEMERAL, 0);
 	uint32_t n = 0;
 	uint64_t least = 0;
@@ -116,10 +118,10 @@ static void what_persistent_pools_hold_stays_whatever_comes(void **state)
 	assert_true(n > 300);
 	for (uint32_t i = 0; i < 2000; i++)
 		(void)put(other, i, 5000001 + i * 7);
-	assert_int_equal(quire_tmem_set_budget(t, MIB, &least), -EBUSY);
-	assert_true(least > MIB && least <= 2 * MIB);
+	assert_int_equal(quire_tmem_set_budget(t, budget / 2, &least), -EBUSY);
+	assert_true(least > budget / 2 && least <= budget);
 	quire_tmem_stat(t, &s);
-	assert_true(s.held_bytes <= 2 * MIB);
+	assert_true(s.held_bytes <= budget);
 	for (uint32_t i = 0; i < n; i++)
 		assert_int_equal(get(kept, i, 100001 + i * 7, QUIRE_TMEM_GET_USUAL), 1);
 	quire_tmem_destroy(t);
@@ -394,7 +396,7 @@ static void random_calls_agree_with_the_model(void **state)
 	while (done < n_calls) {
 		/* Every other one has room for recompression. */
 		uint64_t least = seed % 2 == 0 ? MIB : 4 * MIB;
-		struct quire_tmem *t = make(least + seed * 977 * 4096 % (4 * MIB));
+		struct quire_tmem *t = make(with_pages(least + seed * 977 * 4096 % (4 * MIB), BEGUN_PAGES));
 		struct model *m = model_create(t, seed++);
 		for (unsigned i = 0; i < 15000; i++) {
 			model_step(m);
@@ -429,7 +431,7 @@ static void *run_model(void *arg)
 static void threads_agree_with_their_models(void **state)
 {
 	uint64_t seed = seed_of_run();
-	struct quire_tmem *t = make(3 * MIB);
+	struct quire_tmem *t = make(with_pages(3 * MIB, N_THREADS * BEGUN_PAGES));
 	struct model *models[N_THREADS];
 	pthread_t threads[N_THREADS];
 

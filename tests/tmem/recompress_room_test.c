@@ -1,6 +1,7 @@
 /* Recompression when memory is short: in puts, and where it finds none for itself. */
 #include "cold.h"
 #include "failing.h"
+#include "with_pages.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,14 +12,15 @@
 /* How many pages a persistent pool takes. */
 static uint32_t n_accepted(uint32_t flags)
 {
-	struct quire_tmem *t = cold_make(7 * MIB / 2);
+	uint64_t budget = with_pages(7 * MIB / 2, BEGUN_PAGES);
+	struct quire_tmem *t = cold_make(budget);
 	struct quire_tmem_pool *pool = cold_make_pool(t, QUIRE_TMEM_PERSISTENT, flags);
 	uint32_t n = 0;
 
 	while (cold_put(pool, n, n) == 0)
 		n++;
 	cold_get_all(pool, n);
-	assert_true(cold_stat(t).held_bytes <= 7 * MIB / 2);
+	assert_true(cold_stat(t).held_bytes <= budget);
 	quire_tmem_destroy(t);
 	return n;
 }
@@ -47,7 +49,7 @@ static void a_cap_is_recompressed_for_as_well(void **state)
 	for (unsigned k = 0; k < 2; k++) {
 		struct quire_tmem_pool *pool = cold_make_pool(t, QUIRE_TMEM_EPHEMERAL, k == 0 ? 0 : QUIRE_TMEM_COLD);
 		struct quire_tmem_pool_stat s;
-		assert_int_equal(quire_tmem_pool_set_cap(pool, MIB / 2), 0);
+		assert_int_equal(quire_tmem_pool_set_cap(pool, with_pages(MIB / 2, POOL_PAGES)), 0);
 		cold_put_all(pool, n[0] + n[0] / 4);
 		quire_tmem_pool_stat(pool, &s);
 		assert_true(k == 0 ? s.n_evicted > 0 : s.n_evicted == 0);

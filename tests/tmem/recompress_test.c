@@ -1,6 +1,7 @@
 /* What went cold is packed anew: it takes less, is there still, and none of the promises suffers. */
 #include "cold.h"
 #include "model.h"
+#include "with_pages.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -195,10 +196,15 @@ static void a_budget_of_work_is_kept_and_goes_on_there(void **state)
 
 	cold_put_all(pool, 100);
 	cold_rounds(t, 1);
-	for (unsigned i = 0; i < 9; i++)
-		assert_int_equal(quire_tmem_recompress(t, 10), 10);
-	assert_int_equal(quire_tmem_recompress(t, 1000), 10);
+	/* Where pages of memory are large, contents lie loosely: some move from before the hand to behind it, and are left to the next round. */
+	bool loosely = with_pages(0, 1) > 0;
+	unsigned n_calls = 0;
+	for (int64_t n = 0, rc; n < 100; n += rc, n_calls++) {
+		rc = quire_tmem_recompress(t, 10);
+		assert_true(loosely ? rc >= 0 && rc <= 10 && n_calls < 50 : rc == 10);
+	}
 	assert_int_equal(cold_stat(t).n_repacked, 100);
+	assert_int_equal(quire_tmem_recompress(t, 1000), 0);
 	quire_tmem_destroy(t);
 }
 
@@ -295,7 +301,8 @@ static void ephemeral_pages_of_units_leave(void **state)
 	cold_put_all(pool, 480);
 	cold_rounds(t, 4);
 	quire_tmem_pool_stat(pool, &s);
-	assert_int_equal(quire_tmem_pool_set_cap(pool, s.held_bytes / 2), 0);
+	/* Half of its pages', and its queues. */
+	assert_int_equal(quire_tmem_pool_set_cap(pool, s.held_bytes / 2 + with_pages(0, POOL_PAGES) / 2), 0);
 	quire_tmem_pool_stat(pool, &s);
 	assert_true(s.n_evicted > 150 && s.n_pages > 150);
 	(void)cold_stat(t);

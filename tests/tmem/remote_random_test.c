@@ -2,6 +2,7 @@
 #include "fake_remote.h"
 #include "model.h"
 #include "sums.h"
+#include "with_pages.h"
 #include "../../src/tmem/remote_tier.h"
 #include "../support/random.h"
 
@@ -68,7 +69,7 @@ static void end_remote(struct fake_remote *f)
 static void squeeze(struct model *m)
 {
 	for (unsigned i = 0; i < 3; i++)
-		(void)quire_tmem_pool_set_cap(m->pools[i], 24 * 1024 + 16 * (uint64_t)m->options[i].page_bytes);
+		(void)quire_tmem_pool_set_cap(m->pools[i], with_pages(24 * 1024 + 16 * (uint64_t)m->options[i].page_bytes, POOL_PAGES));
 }
 
 static void random_calls(unsigned bad_one_in)
@@ -78,7 +79,7 @@ static void random_calls(unsigned bad_one_in)
 
 	printf("seed %llu\n", (unsigned long long)m.random);
 	m.page = malloc(2 << 20);
-	m.tmem = make(2 * MIB + MIB / 2);
+	m.tmem = make(with_pages(2 * MIB + MIB / 2, BEGUN_PAGES));
 	struct fake_remote *f = make_remote(m.tmem, m.random, bad_one_in);
 	for (unsigned i = 0; i < MODEL_POOLS; i++)
 		do
@@ -134,7 +135,7 @@ static void *run(void *arg)
 static void threads_agree_with_their_models(void **state)
 {
 	struct runner *r = calloc(4, sizeof(*r));
-	struct quire_tmem *t = make(5 * MIB);
+	struct quire_tmem *t = make(with_pages(5 * MIB, 4 * BEGUN_PAGES));
 	uint64_t seed = seed_of();
 	struct fake_remote *f = make_remote(t, seed, 4);
 
