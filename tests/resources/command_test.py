@@ -190,7 +190,7 @@ class Doors(WithStore):
         client, peer = self.client().greet(), self.peer()
         client.write(4096, b"a" * 4096)
         self.assertEqual(peer.stdout.readline(), b"good\n")
-        follower = self.started("log", "follow", self.store, "l")
+        follower = self.started("log", "follow", self.store, "l", "--from", "0")
         self.good("log", "append", self.store, "l", input=b"before\n")
         self.assertIn(b"before", follower.stdout.readline())
 
