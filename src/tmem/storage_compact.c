@@ -58,20 +58,21 @@ static struct block *emptiest(const struct storage_class *c)
 	return best;
 }
 
-/* A block that has a hole: another than `from`, or it before `slot`; if there is one, where the hole's pages are there. NULL: none. */
+/* A block that has a hole: another than `from` where the hole's pages are there; else it itself, before `slot`; else another, for which pages must
+ * come. NULL: none. */
 static struct block *block_with_hole(const struct storage *s, const struct storage_class *c, struct block *from,
                                      uint32_t slot)
 {
-	struct block *with = block_lowest_free(from) < slot ? from : NULL;
+	struct block *with = NULL;
 
 	for (struct block *b = c->first; b != NULL; b = b->next) {
 		if (b == from || b->n_used == 0)
 			continue;
-		with = b;
 		if (block_n_missing(s, b, block_lowest_free(b)) == 0)
-			break;
+			return b;
+		with = b;
 	}
-	return with;
+	return block_lowest_free(from) < slot ? from : with;
 }
 
 /* Up to n slots of the class; returns how many were moved. */

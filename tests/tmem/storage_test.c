@@ -195,6 +195,33 @@ static void what_is_left_lies_dense_though_pages_in_between_are_gone(void **stat
 	end(t);
 }
 
+/* Where one hole's page would have to come, another's is there. */
+static void holes_are_filled_though_no_page_may_come(void **state)
+{
+	struct scene *t = begin(UINT64_MAX);
+	uint32_t n = 360; /* two blocks and most of a third */
+
+	for (uint32_t i = 0; i < n; i++)
+		assert_true(put(t, i, 1000));
+	for (; (t->place[n] = storage_alloc_resident(&t->s, 1000)) != PLACE_NONE; n++) {
+		t->n_bytes[n] = 1000;
+		fill(t, n);
+	}
+	uint32_t first = t->place[0] >> PLACE_SLOT_BITS;
+	for (uint32_t i = 1; i < n; i += 2)
+		if (t->place[i] >> PLACE_SLOT_BITS == first)
+			drop(t, i);
+	budget_set_limit(&t->budget, budget_used(&t->budget));
+	while (storage_compact(&t->s, 16, moved, t))
+		;
+	assert_true(t->s.resident_bytes <= t->s.live_bytes + (UINT64_C(3) << t->s.page_shift));
+	assert_true(storage_check(&t->s));
+	for (uint32_t i = 0; i < n; i++)
+		if (t->place[i] != PLACE_NONE)
+			assert_filled(t, i);
+	end(t);
+}
+
 /* Of locked memory, too, what nobody uses goes back to the kernel. */
 static void locked_or_not_it_gives_back_what_is_idle(void **state)
 {
@@ -248,6 +275,7 @@ int main(void)
 		cmocka_unit_test(the_budget_holds),
 		cmocka_unit_test(memory_comes_back_by_compaction),
 		cmocka_unit_test(what_is_left_lies_dense_though_pages_in_between_are_gone),
+		cmocka_unit_test(holes_are_filled_though_no_page_may_come),
 		cmocka_unit_test(locked_or_not_it_gives_back_what_is_idle),
 		cmocka_unit_test(what_is_pinned_stays),
 	};
