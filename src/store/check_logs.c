@@ -321,7 +321,10 @@ static const struct segment *newest_unsealed(struct log_check *l)
 	for (unsigned i = 0; i < l->n; i++) {
 		const struct segment *seg = &l->segments[i];
 		struct frame_segment header;
-		if (seg->sealed || device_read(o.device, seg->offset, l->c->buf, FORMAT_UNIT_BYTES) < 0 ||
+		int rc = seg->sealed ? 0 : device_read(o.device, seg->offset, l->c->buf, FORMAT_UNIT_BYTES);
+		if (rc < 0)
+			found(l, rc, seg, 0, "the header of a segment that is not sealed");
+		if (seg->sealed || rc < 0 ||
 		    frame_segment_decode(&o, seg->offset, (const struct frame_segment_le *)l->c->buf, &header, NULL) < 0 || header.no < least)
 			continue;
 		least = header.no;

@@ -70,6 +70,8 @@ static struct store_media open_media(struct env *e)
 	struct store_media media = {{NULL}};
 
 	assert_int_equal(sim_open(e->sim, e->loop, &media.classes[QUIRE_CLASS_CAPACITY]), 0);
+	if (e->failing != NULL)
+		failing_put(e->failing, &media.classes[QUIRE_CLASS_CAPACITY]);
 	return media;
 }
 

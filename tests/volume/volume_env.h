@@ -12,6 +12,7 @@
 #include "../../src/media/sim.h"
 #include "../../src/store/format.h"
 #include "../../src/store/store.h"
+#include "../support/failing_device.h"
 
 #include <quire/volume.h>
 
@@ -26,6 +27,7 @@ struct env {
 	uint64_t seed;                 /* another for each open */
 	uint64_t checkpoint_bytes;
 	uint32_t segment_bytes;        /* 64 KiB; 0: what the library makes of the class */
+	struct failing *failing;       /* borrowed: in front of the sim from the next open on; NULL: nothing is */
 	struct quire_error err;        /* of the last open */
 };
 
