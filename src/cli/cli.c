@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <quire/quire.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +88,21 @@ bool cli_parse_bytes(const char *text, uint64_t *ret_bytes)
 		return false;
 	*ret_bytes = (uint64_t)n << shift;
 	return true;
+}
+
+size_t cli_name_bytes(const char *word)
+{
+	size_t n = strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	_Static_assert(QUIRE_LOG_NAME_MAX == QUIRE_VOLUME_NAME_MAX, "one rule for both");
+	return n <= QUIRE_LOG_NAME_MAX && word[0] != '.' && word[0] != '-' ? n : 0;
+}
+
+bool cli_is_name(const char *word)
+{
+	size_t n = cli_name_bytes(word);
+
+	return n > 0 && word[n] == '\0';
 }
 
 bool cli_parse_count(const char *text, uint64_t max, uint64_t *ret_count)

@@ -55,6 +55,9 @@ bool cli_parse_bytes(const char *text, uint64_t *ret_bytes);
 
 /* Whole positive number up to max. */
 bool cli_parse_count(const char *text, uint64_t max, uint64_t *ret_count);
+/* What logs, volumes and snapshots may be called: the bytes of a name that the word begins with; 0: of none. */
+size_t cli_name_bytes(const char *word);
+bool cli_is_name(const char *word); /* the whole word */
 
 /* "1.0 GiB" into a buffer of at least CLI_BYTES_TEXT; returns text. */
 #define CLI_BYTES_TEXT 24

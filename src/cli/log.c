@@ -11,13 +11,11 @@
 #define MAX_SEGMENT_BYTES (1u << 30)
 
 static const struct log_verb {
-	const char *word;
 	int (*run)(struct session *s, const struct log_args *args);
 	bool writes;
-	const char *options; /* letters, of those in `longs` */
-	const char *help;
+	struct session_word is;
 } verbs[LOG_N_WHATS] = {
-	[LOG_CREATE] = {"create", log_create, true, "csbtnkDK",
+	[LOG_CREATE] = {log_create, true, {"create", "csbtnkDK",
 		"usage: quire log create STORE NAME [--class CLASS] [--segment-size BYTES] [--keys]\n"
 		"                        [--retain-bytes BYTES] [--retain-time TIME] [--retain-records N]\n"
 		"                        [--destage CLASS [--destage-keep BYTES]]\n\n"
@@ -29,13 +27,13 @@ static const struct log_verb {
 		"  --retain-records N    the same by number\n"
 		"  --keys                records may have keys, by which the newest is found\n"
 		"  --destage CLASS       sealed segments move to that class in the background\n"
-		"  --destage-keep BYTES  but for so much of the newest\n"},
-	[LOG_LS] = {"ls", log_ls, false, "lj",
+		"  --destage-keep BYTES  but for so much of the newest\n"}},
+	[LOG_LS] = {log_ls, false, {"ls", "lj",
 		"usage: quire log ls STORE [--long] [--json]\n\n"
 		"Names of the logs.\n\n"
 		"  -l, --long  with class, bytes of a segment, segments, bytes on the medium\n"
-		"  --json      all that is known without opening them\n"},
-	[LOG_APPEND] = {"append", log_append, true, "0wejy",
+		"  --json      all that is known without opening them\n"}},
+	[LOG_APPEND] = {log_append, true, {"append", "0wejy",
 		"usage: quire log append STORE NAME [--null | --whole] [--keyed] [--each] [--json] < LINES\n\n"
 		"Appends a record for each line of the input. They are made durable in groups, as they come; at the end it\n"
 		"prints how many are durable, and the number of the last.\n\n"
@@ -43,8 +41,8 @@ static const struct log_verb {
 		"  --whole  the input is one record\n"
 		"  --keyed  what is before the first tab is the record's key\n"
 		"  --each   print the number of each record, as soon as it is durable\n"
-		"  --json   what it prints as JSON\n"},
-	[LOG_CAT] = {"cat", log_cat, false, "0wfStoNrjq",
+		"  --json   what it prints as JSON\n"}},
+	[LOG_CAT] = {log_cat, false, {"cat", "0wfStoNrjq",
 		"usage: quire log cat STORE NAME [--from LSN | --since TIME | --key KEY] [--to LSN] [--last N] [--reverse]\n"
 		"                     [--null | --whole | --json]\n\n"
 		"Writes records that are durable, a line each.\n\n"
@@ -56,8 +54,8 @@ static const struct log_verb {
 		"  --reverse     the newest first\n"
 		"  --null        end each with a zero byte\n"
 		"  --whole       end them with nothing\n"
-		"  --json        a line each: lsn, time, key, and text, or base64 of what is no UTF-8\n"},
-	[LOG_FOLLOW] = {"follow", log_follow, false, "0wfSNvdj",
+		"  --json        a line each: lsn, time, key, and text, or base64 of what is no UTF-8\n"}},
+	[LOG_FOLLOW] = {log_follow, false, {"follow", "0wfSNvdj",
 		"usage: quire log follow STORE NAME [--from LSN | --since TIME] [--last N] [--durable | --visible]\n"
 		"                        [--null | --whole | --json]\n\n"
 		"Writes records as they come, until it is interrupted. Through `quire serve` at once; where another process\n"
@@ -69,16 +67,16 @@ static const struct log_verb {
 		"  --visible     what is not durable yet, too\n"
 		"  --null        end each with a zero byte\n"
 		"  --whole       end them with nothing\n"
-		"  --json        a line each: lsn, time, and text, or base64 of what is no UTF-8\n"},
-	[LOG_TRIM] = {"trim", log_trim, true, "Bj",
+		"  --json        a line each: lsn, time, and text, or base64 of what is no UTF-8\n"}},
+	[LOG_TRIM] = {log_trim, true, {"trim", "Bj",
 		"usage: quire log trim STORE NAME --below LSN [--json]\n\n"
-		"Frees sealed segments of which all records are below that number, and says how many there were.\n"},
-	[LOG_STAT] = {"stat", log_stat, false, "j",
+		"Frees sealed segments of which all records are below that number, and says how many there were.\n"}},
+	[LOG_STAT] = {log_stat, false, {"stat", "j",
 		"usage: quire log stat STORE NAME [--json]\n\n"
-		"What the log is and holds; as JSON with all its segments.\n"},
-	[LOG_RM] = {"rm", log_rm, true, "",
+		"What the log is and holds; as JSON with all its segments.\n"}},
+	[LOG_RM] = {log_rm, true, {"rm", "",
 		"usage: quire log rm STORE NAME\n\n"
-		"Removes a log that nobody uses, with all its records.\n"},
+		"Removes a log that nobody uses, with all its records.\n"}},
 };
 
 static const char help[] =
@@ -217,73 +215,52 @@ static int take(struct session *s, void *arg, int option)
 
 /* ---- words ---- */
 
-/* LOG_N_WHATS: it is no verb. */
-static enum log_what what_of(const char *word)
-{
-	unsigned what = 0;
-
-	while (what < LOG_N_WHATS && (word == NULL || strcmp(word, verbs[what].word) != 0))
-		what++;
-	return (enum log_what)what;
-}
-
-static bool is_name(const char *word)
-{
-	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-	size_t n = strlen(word);
-
-	return n > 0 && n <= QUIRE_LOG_NAME_MAX && strspn(word, good) == n && word[0] != '.' && word[0] != '-';
-}
-
 static int check_words(struct session *s, int n, char **rest, struct log_args *args)
 {
 	const struct log_verb *verb = &verbs[args->what];
 
 	if (n < 1)
-		return session_usage(s, verb->word, "which store?");
+		return session_usage(s, verb->is.word, "which store?");
 	if (n != (args->what == LOG_LS ? 1 : 2))
-		return session_usage(s, verb->word, args->what == LOG_LS ? "of one store" : "a store, and the name of one log");
+		return session_usage(s, verb->is.word, args->what == LOG_LS ? "of one store" : "a store, and the name of one log");
 	args->name = n > 1 ? rest[1] : NULL;
-	if (n > 1 && !is_name(args->name))
+	if (n > 1 && !cli_is_name(args->name))
 		return session_usage(s, args->name, "no name of a log: letters, digits, . _ -, up to %d", QUIRE_LOG_NAME_MAX);
 	if (args->null + args->whole + (args->what == LOG_APPEND ? false : args->json) > 1)
-		return session_usage(s, verb->word, "one of %s", args->what == LOG_APPEND ? "--null, --whole" : "--null, --whole, --json");
+		return session_usage(s, verb->is.word, "one of %s", args->what == LOG_APPEND ? "--null, --whole" : "--null, --whole, --json");
 	if ((args->has_from || args->from_oldest) && args->has_since)
-		return session_usage(s, verb->word, "--from or --since");
+		return session_usage(s, verb->is.word, "--from or --since");
 	if (args->what == LOG_TRIM && !args->has_below)
-		return session_usage(s, verb->word, "--below which record?");
+		return session_usage(s, verb->is.word, "--below which record?");
 	return CLI_DONE;
 }
 
 static int parse_log(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	struct log_args *args = arg;
-	const char *word = session_first_word(argc, argv, SHORTS, longs);
-	enum log_what what = what_of(word);
-	const struct log_verb *verb = &verbs[what < LOG_N_WHATS ? what : 0];
-	const struct session_syntax syntax = {
+	const struct session_words words = {
+		.name = "log",
+		.first = &verbs[0].is,
+		.row_bytes = sizeof(verbs[0]),
+		.n = LOG_N_WHATS,
+		.which = "create, ls, append, cat, follow, trim, stat or rm",
 		.shorts = SHORTS,
 		.longs = longs,
-		.help = word != NULL ? verb->help : help,
-		.word = verb->word,
-		.letters = word != NULL ? verb->options : NULL,
+		.help = help,
 	};
+	unsigned what;
 
 	args->create.size = sizeof(args->create);
-	if (word != NULL && what == LOG_N_WHATS)
-		return session_usage(s, word, "create, ls, append, cat, follow, trim, stat or rm");
-	args->what = what;
-	int rc = session_options(s, argc, argv, &syntax, take, args);
+	int rc = session_word_options(s, argc, argv, &words, take, args, &what);
 	if (rc != CLI_GO_ON)
 		return rc;
-	if (word == NULL)
-		return session_usage(s, "log", "create, ls, append, cat, follow, trim, stat or rm");
+	args->what = (enum log_what)what;
 	rc = check_words(s, argc - optind - 1, argv + optind + 1, args);
 	if (rc != CLI_DONE)
 		return rc;
 	s->until_interrupted = what == LOG_FOLLOW;
 	*ret_path = argv[optind + 1];
-	*ret_writes = verb->writes;
+	*ret_writes = verbs[what].writes;
 	return CLI_DONE;
 }
 

@@ -67,20 +67,21 @@ int session_bad_option(struct session *s, int argc, char **argv, int option)
 	return session_usage(s, word, option == ':' ? "a value is missing" : "no such option");
 }
 
-int session_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax,
-                    int (*take)(struct session *s, void *args, int option), void *args)
+/* word: what these options are of, if not of all; NULL. */
+static int take_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax, const struct session_word *word,
+                        int (*take)(struct session *s, void *args, int option), void *args)
 {
 	int option, rc;
 
 	while ((option = getopt_long(argc, argv, syntax->shorts, syntax->longs, NULL)) != -1) {
 		if (option == 'h') {
-			fputs(syntax->help, s->out);
+			fputs(word != NULL ? word->help : syntax->help, s->out);
 			return CLI_DONE;
 		}
 		if (option == '?' || option == ':')
 			return session_bad_option(s, argc, argv, option);
-		if (syntax->letters != NULL && strchr(syntax->letters, option) == NULL)
-			return session_usage(s, argv[optind - 1], "no option of %s", syntax->word);
+		if (word != NULL && strchr(word->options, option) == NULL)
+			return session_usage(s, argv[optind - 1], "no option of %s", word->word);
 		rc = take(s, args, option);
 		if (rc != CLI_DONE)
 			return rc;
@@ -88,13 +89,43 @@ int session_options(struct session *s, int argc, char **argv, const struct sessi
 	return CLI_GO_ON;
 }
 
-const char *session_first_word(int argc, char **argv, const char *shorts, const struct option *longs)
+int session_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax,
+                    int (*take)(struct session *s, void *args, int option), void *args)
 {
-	while (getopt_long(argc, argv, shorts, longs, NULL) != -1)
+	return take_options(s, argc, argv, syntax, NULL, take, args);
+}
+
+/* NULL: there is none. */
+static const char *first_word(int argc, char **argv, const struct session_words *words)
+{
+	while (getopt_long(argc, argv, words->shorts, words->longs, NULL) != -1)
 		;
 	const char *word = optind < argc ? argv[optind] : NULL;
 	optind = 0;
 	return word;
+}
+
+static const struct session_word *word_of_row(const struct session_words *words, unsigned row)
+{
+	return (const struct session_word *)((const char *)words->first + row * words->row_bytes);
+}
+
+int session_word_options(struct session *s, int argc, char **argv, const struct session_words *words,
+                         int (*take)(struct session *s, void *args, int option), void *args, unsigned *ret_row)
+{
+	const struct session_syntax syntax = {.shorts = words->shorts, .longs = words->longs, .help = words->help};
+	const char *word = first_word(argc, argv, words);
+	unsigned row = 0;
+
+	while (word != NULL && row < words->n && strcmp(word, word_of_row(words, row)->word) != 0)
+		row++;
+	if (row == words->n)
+		return session_usage(s, word, "%s", words->which);
+	int rc = take_options(s, argc, argv, &syntax, word != NULL ? word_of_row(words, row) : NULL, take, args);
+	if (rc == CLI_GO_ON && word == NULL)
+		return session_usage(s, words->name, "%s", words->which);
+	*ret_row = row;
+	return rc;
 }
 
 int session_finish_output(struct session *s)

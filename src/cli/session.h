@@ -48,14 +48,32 @@ struct session_syntax {
 	const char *shorts;         /* as of getopt_long */
 	const struct option *longs;
 	const char *help;           /* what --help writes */
-	const char *word, *letters; /* not NULL: of `word` these options alone */
 };
 int session_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax,
                     int (*take)(struct session *s, void *args, int option), void *args);
 
-/* Of a verb of verbs: the first word that is neither an option nor the value of one; NULL: there is none. Options stand before the
- * words afterwards, as they do when they come from a client; they are parsed from the start. */
-const char *session_first_word(int argc, char **argv, const char *shorts, const struct option *longs);
+/* Of a verb of verbs: one of these, which is a part of a row of its table. */
+struct session_word {
+	const char *word;
+	const char *options; /* letters, of those in `longs` */
+	const char *help;
+};
+
+struct session_words {
+	const char *name;                 /* the verb's own */
+	const struct session_word *first; /* of the first row; borrowed */
+	size_t row_bytes;
+	unsigned n;
+	const char *which;                /* all of them, as they are asked for */
+	const char *shorts;
+	const struct option *longs;
+	const char *help;                 /* without a word */
+};
+
+/* As session_options, for the row that the first word names which is neither an option nor the value of one. Options stand before the
+ * words then, as they do when they come from a client. CLI_GO_ON: ret_row is set. */
+int session_word_options(struct session *s, int argc, char **argv, const struct session_words *words,
+                         int (*take)(struct session *s, void *args, int option), void *args, unsigned *ret_row);
 
 /* strerror of a negative errno; but of what ended because the verb is canceled: that. */
 const char *session_why(const struct session *s, int error);

@@ -11,14 +11,12 @@
 #include <string.h>
 
 static const struct volume_verb {
-	const char *word;
 	int (*run)(struct session *s, const struct volume_args *args, struct quire_volumes *group);
 	bool writes, makes; /* the store changes; a group of volumes is made, if there is none */
 	int least, most; /* words behind the store's */
-	const char *options; /* letters, of those in `longs` */
-	const char *help;
+	struct session_word is;
 } verbs[VOLUME_N_WHATS] = {
-	[VOLUME_CREATE] = {"create", volume_create, true, true, 1, 1, "csdro",
+	[VOLUME_CREATE] = {volume_create, true, true, 1, 1, {"create", "csdro",
 		"usage: quire volume create STORE NAME --size BYTES [--durable] [--reserve] [--over BASE] [--class CLASS]\n\n"
 		"Makes a volume that reads as zeros and takes no space. Its name: up to 63 letters, digits, `.`, `_`, `-`, the\n"
 		"first no `.` and no `-`.\n\n"
@@ -29,73 +27,73 @@ static const struct volume_verb {
 		"                 the base is never written. FILE: an image, which has to stay as it is; blob:ID: a blob of the\n"
 		"                 store; volume:NAME, volume:NAME@SNAPSHOT: a clone, perhaps a larger one. (A file of such a\n"
 		"                 name: ./blob:ID)\n"
-		"  --class CLASS  capacity (default), staging, pmem; the same for all verbs\n"},
-	[VOLUME_LS] = {"ls", volume_ls, false, false, 0, 0, "clj",
+		"  --class CLASS  capacity (default), staging, pmem; the same for all verbs\n"}},
+	[VOLUME_LS] = {volume_ls, false, false, 0, 0, {"ls", "clj",
 		"usage: quire volume ls STORE [--long] [--json] [--class CLASS]\n\n"
 		"Names of the volumes, and of the snapshots, as VOLUME@SNAPSHOT.\n\n"
 		"  -l, --long  with bytes, generation and what it is\n"
-		"  --json      all that is known\n"},
-	[VOLUME_RM] = {"rm", volume_rm, true, false, 1, 1, "c",
+		"  --json      all that is known\n"}},
+	[VOLUME_RM] = {volume_rm, true, false, 1, 1, {"rm", "c",
 		"usage: quire volume rm STORE VOLUME[@SNAPSHOT] [--class CLASS]\n\n"
-		"Removes a volume that has no snapshots, or a snapshot. What others have of it stays.\n"},
-	[VOLUME_SNAPSHOT] = {"snapshot", volume_snapshot, true, false, 1, 1, "c",
+		"Removes a volume that has no snapshots, or a snapshot. What others have of it stays.\n"}},
+	[VOLUME_SNAPSHOT] = {volume_snapshot, true, false, 1, 1, {"snapshot", "c",
 		"usage: quire volume snapshot STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
-		"Keeps the volume's content as it is now, under that name.\n"},
-	[VOLUME_CLONE] = {"clone", volume_clone, true, false, 2, 2, "c",
+		"Keeps the volume's content as it is now, under that name.\n"}},
+	[VOLUME_CLONE] = {volume_clone, true, false, 2, 2, {"clone", "c",
 		"usage: quire volume clone STORE VOLUME[@SNAPSHOT] NAME [--class CLASS]\n\n"
-		"Makes a volume that begins with the content of another one.\n"},
-	[VOLUME_PROMOTE] = {"promote", volume_promote, true, false, 1, 1, "c",
+		"Makes a volume that begins with the content of another one.\n"}},
+	[VOLUME_PROMOTE] = {volume_promote, true, false, 1, 1, {"promote", "c",
 		"usage: quire volume promote STORE CLONE [--class CLASS]\n\n"
-		"Gives a clone the snapshots that it has in common with the volume it comes from, which is a clone of it then.\n"},
-	[VOLUME_ROLLBACK] = {"rollback", volume_rollback, true, false, 1, 1, "c",
+		"Gives a clone the snapshots that it has in common with the volume it comes from, which is a clone of it then.\n"}},
+	[VOLUME_ROLLBACK] = {volume_rollback, true, false, 1, 1, {"rollback", "c",
 		"usage: quire volume rollback STORE VOLUME@SNAPSHOT [--class CLASS]\n\n"
-		"Gives the volume the snapshot's content and size again. What was written since is gone.\n"},
-	[VOLUME_RESIZE] = {"resize", volume_resize, true, false, 2, 2, "c",
+		"Gives the volume the snapshot's content and size again. What was written since is gone.\n"}},
+	[VOLUME_RESIZE] = {volume_resize, true, false, 2, 2, {"resize", "c",
 		"usage: quire volume resize STORE NAME BYTES [--class CLASS]\n\n"
-		"Makes it larger, by zeros, or smaller: what is beyond is gone. Clients see it when they connect again.\n"},
-	[VOLUME_RESERVE] = {"reserve", volume_reserve, true, false, 2, 2, "c",
+		"Makes it larger, by zeros, or smaller: what is beyond is gone. Clients see it when they connect again.\n"}},
+	[VOLUME_RESERVE] = {volume_reserve, true, false, 2, 2, {"reserve", "c",
 		"usage: quire volume reserve STORE NAME on|off [--class CLASS]\n\n"
-		"Space for all of the volume is kept for it, or no more.\n"},
-	[VOLUME_STAT] = {"stat", volume_stat, false, false, 0, 1, "cj",
+		"Space for all of the volume is kept for it, or no more.\n"}},
+	[VOLUME_STAT] = {volume_stat, false, false, 0, 1, {"stat", "cj",
 		"usage: quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json] [--class CLASS]\n\n"
-		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n"},
-	[VOLUME_MAP] = {"map", volume_map, false, false, 1, 1, "cj",
+		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n"}},
+	[VOLUME_MAP] = {volume_map, false, false, 1, 1, {"map", "cj",
 		"usage: quire volume map STORE VOLUME[@SNAPSHOT] [--json] [--class CLASS]\n\n"
-		"Its extents: offset, bytes, data or zero or hole, shared or own, the generation it was written in.\n"},
-	[VOLUME_DIFF] = {"diff", volume_diff, false, false, 1, 2, "cSj",
+		"Its extents: offset, bytes, data or zero or hole, shared or own, the generation it was written in.\n"}},
+	[VOLUME_DIFF] = {volume_diff, false, false, 1, 2, {"diff", "cSj",
 		"usage: quire volume diff STORE FROM[@SNAPSHOT] TO[@SNAPSHOT] [--json] [--class CLASS]\n"
 		"       quire volume diff STORE VOLUME[@SNAPSHOT] --since GENERATION|@SNAPSHOT [--json] [--class CLASS]\n\n"
 		"The extents of TO, as `map` writes them, that were written in either since both had the same content last: exact\n"
 		"to the block of 4096 bytes, also after a crash. If neither comes from what the other comes from: all that is not\n"
-		"a hole in both. Or those of VOLUME that were written since a generation, or since a snapshot of it.\n"},
-	[VOLUME_SEND] = {"send", volume_send, false, false, 1, 1, "cFT",
+		"a hole in both. Or those of VOLUME that were written since a generation, or since a snapshot of it.\n"}},
+	[VOLUME_SEND] = {volume_send, false, false, 1, 1, {"send", "cFT",
 		"usage: quire volume send STORE VOLUME@SNAPSHOT [--from VOLUME@SNAPSHOT] [--resume TOKEN] [--class CLASS] > STREAM\n\n"
 		"Writes the snapshot as a stream, for `quire volume receive`.\n\n"
 		"  --from VOLUME@SNAPSHOT  only what is other than there; the receiver has to have it\n"
-		"  --resume TOKEN          the rest of a stream that was cut off; `quire volume receive --token` says the token\n"},
-	[VOLUME_RECEIVE] = {"receive", volume_receive, true, true, 1, 1, "ctj",
+		"  --resume TOKEN          the rest of a stream that was cut off; `quire volume receive --token` says the token\n"}},
+	[VOLUME_RECEIVE] = {volume_receive, true, true, 1, 1, {"receive", "ctj",
 		"usage: quire volume receive STORE NAME [--class CLASS] < STREAM\n"
 		"       quire volume receive STORE NAME --token [--class CLASS]\n\n"
 		"Makes a volume and its snapshot of a stream, or the next snapshot of a volume. If the stream is cut off what has\n"
 		"come is kept, and the same stream goes on from there, or one of the rest; `quire volume rm STORE .NAME` drops it.\n\n"
 		"  --token  nothing is received: writes the token for `quire volume send --resume`, which says of which stream\n"
-		"           something came, and how much of it\n"},
-	[VOLUME_SCRUB] = {"scrub", volume_scrub, false, false, 1, 1, "cRj",
+		"           something came, and how much of it\n"}},
+	[VOLUME_SCRUB] = {volume_scrub, false, false, 1, 1, {"scrub", "cRj",
 		"usage: quire volume scrub STORE VOLUME[@SNAPSHOT] [--rate BYTES] [--json] [--class CLASS]\n\n"
 		"Reads all of it and verifies checksums, while it is in use. What is damaged is listed: offset, bytes, error; exit\n"
 		"code 1 then.\n\n"
-		"  --rate BYTES  a second, at most\n"},
-	[VOLUME_CHECKPOINT] = {"checkpoint", volume_checkpoint, true, false, 0, 0, "c",
+		"  --rate BYTES  a second, at most\n"}},
+	[VOLUME_CHECKPOINT] = {volume_checkpoint, true, false, 0, 0, {"checkpoint", "c",
 		"usage: quire volume checkpoint STORE [--class CLASS]\n\n"
-		"Makes a checkpoint now: little is read again after a crash then, and space that was given up is free.\n"},
-	[VOLUME_IMPORT] = {"import", volume_import, true, true, 2, 2, "cfd",
+		"Makes a checkpoint now: little is read again after a crash then, and space that was given up is free.\n"}},
+	[VOLUME_IMPORT] = {volume_import, true, true, 2, 2, {"import", "cfd",
 		"usage: quire volume import STORE NAME FILE [--format FORMAT] [--durable] [--class CLASS]\n\n"
 		"Makes a volume with the content of an image. Holes and zeros stay holes.\n\n"
-		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
-	[VOLUME_EXPORT] = {"export", volume_export, false, false, 2, 2, "cf",
+		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"}},
+	[VOLUME_EXPORT] = {volume_export, false, false, 2, 2, {"export", "cf",
 		"usage: quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT] [--class CLASS]\n\n"
 		"Writes an image, a new file. Holes and zeros become holes.\n\n"
-		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"},
+		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"}},
 };
 
 static const char help[] =
@@ -135,26 +133,11 @@ static const struct option longs[] = {
 
 /* ---- words ---- */
 
-static size_t name_bytes(const char *word)
-{
-	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-	size_t n = strspn(word, good);
-
-	return n <= QUIRE_VOLUME_NAME_MAX && word[0] != '.' && word[0] != '-' ? n : 0;
-}
-
-static bool is_name(const char *word)
-{
-	size_t n = name_bytes(word);
-
-	return n > 0 && word[n] == '\0';
-}
-
 static bool is_snapshot(const char *word)
 {
-	size_t n = name_bytes(word);
+	size_t n = cli_name_bytes(word);
 
-	return n > 0 && word[n] == '@' && is_name(word + n + 1);
+	return n > 0 && word[n] == '@' && cli_is_name(word + n + 1);
 }
 
 static int check_name(struct session *s, enum volume_what what, const char *word)
@@ -163,11 +146,11 @@ static int check_name(struct session *s, enum volume_what what, const char *word
 	bool of_volume = what == VOLUME_CREATE || what == VOLUME_RESIZE || what == VOLUME_IMPORT || what == VOLUME_PROMOTE ||
 	                 what == VOLUME_RESERVE || what == VOLUME_RECEIVE;
 
-	if (what == VOLUME_RM && word[0] == '.' && is_name(word + 1))
+	if (what == VOLUME_RM && word[0] == '.' && cli_is_name(word + 1))
 		return CLI_DONE; /* what is left of one that was being received */
 	if (of_snapshot)
 		return is_snapshot(word) ? CLI_DONE : session_usage(s, word, "not VOLUME@SNAPSHOT");
-	if (is_name(word) || (!of_volume && is_snapshot(word)))
+	if (cli_is_name(word) || (!of_volume && is_snapshot(word)))
 		return CLI_DONE;
 	return session_usage(s, word, "no name of a volume: letters, digits, . _ -, up to %d", QUIRE_VOLUME_NAME_MAX);
 }
@@ -188,7 +171,7 @@ static int check_over(struct session *s, const char *word, struct volume_args *a
 		args->over_volume = word + 7;
 		if (args->reserve)
 			return session_usage(s, "--reserve", "not of a clone at once: `quire volume reserve`, afterwards");
-		return is_name(args->over_volume) || is_snapshot(args->over_volume)
+		return cli_is_name(args->over_volume) || is_snapshot(args->over_volume)
 		               ? CLI_DONE
 		               : session_usage(s, "--over", "%s: no name of a volume or snapshot", word);
 	}
@@ -204,7 +187,7 @@ static int check_since(struct session *s, const struct volume_args *args)
 		return args->since != NULL ? session_usage(s, "--since", "there are two volumes to compare") : check_name(s, args->what, args->other);
 	if (args->since == NULL)
 		return session_usage(s, "diff", "with which volume or snapshot, or --since which generation or @SNAPSHOT?");
-	bool good = args->since[0] == '@' ? is_name(args->since + 1) : cli_parse_count(args->since, UINT64_MAX, &generation);
+	bool good = args->since[0] == '@' ? cli_is_name(args->since + 1) : cli_parse_count(args->since, UINT64_MAX, &generation);
 	return good ? CLI_DONE : session_usage(s, args->since, "neither a generation nor @SNAPSHOT");
 }
 
@@ -213,14 +196,14 @@ static int check_words(struct session *s, const struct volume_verb *verb, int n,
 	int rc = CLI_DONE;
 
 	if (n < 1)
-		return session_usage(s, verb->word, "which store?");
+		return session_usage(s, verb->is.word, "which store?");
 	if (n - 1 < verb->least || n - 1 > verb->most)
-		return session_usage(s, verb->word, "%d words behind the store's, not %d", n - 1 < verb->least ? verb->least : verb->most, n - 1);
+		return session_usage(s, verb->is.word, "%d words behind the store's, not %d", n - 1 < verb->least ? verb->least : verb->most, n - 1);
 	args->name = n > 1 ? rest[1] : NULL;
 	args->other = n > 2 ? rest[2] : NULL;
 	if (args->name != NULL)
 		rc = check_name(s, args->what, args->name);
-	if (rc == CLI_DONE && args->what == VOLUME_CLONE && !is_name(args->other))
+	if (rc == CLI_DONE && args->what == VOLUME_CLONE && !cli_is_name(args->other))
 		rc = check_name(s, VOLUME_CREATE, args->other);
 	if (rc == CLI_DONE && args->what == VOLUME_RESIZE)
 		rc = check_size(s, args->other, &args->size_bytes);
@@ -232,7 +215,7 @@ static int check_words(struct session *s, const struct volume_verb *verb, int n,
 	if (rc == CLI_DONE && args->what == VOLUME_CREATE && args->over != NULL)
 		rc = check_over(s, args->over, args);
 	else if (rc == CLI_DONE && args->what == VOLUME_CREATE && args->size_bytes == 0)
-		rc = session_usage(s, verb->word, "--size of how many bytes?");
+		rc = session_usage(s, verb->is.word, "--size of how many bytes?");
 	if (rc == CLI_DONE && args->what == VOLUME_DIFF)
 		rc = check_since(s, args);
 	if (rc == CLI_DONE && args->what == VOLUME_RECEIVE && args->json && !args->token)
@@ -272,40 +255,27 @@ static int take(struct session *s, void *arg, int option)
 	return CLI_DONE;
 }
 
-/* VOLUME_N_WHATS: it is no verb. */
-static enum volume_what what_of(const char *word)
-{
-	unsigned what = 0;
-
-	while (what < VOLUME_N_WHATS && (word == NULL || strcmp(word, verbs[what].word) != 0))
-		what++;
-	return (enum volume_what)what;
-}
-
-static const char which[] = "create, ls, rm, snapshot, clone, promote, rollback, resize, reserve, stat, map, diff, send, receive, scrub, checkpoint, import or export";
-
 static int parse_volume(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	struct volume_args *args = arg;
-	const char *word = session_first_word(argc, argv, SHORTS, longs);
-	enum volume_what what = what_of(word);
-	const struct volume_verb *verb = &verbs[what < VOLUME_N_WHATS ? what : 0];
-	const struct session_syntax syntax = {
+	const struct session_words words = {
+		.name = "volume",
+		.first = &verbs[0].is,
+		.row_bytes = sizeof(verbs[0]),
+		.n = VOLUME_N_WHATS,
+		.which = "create, ls, rm, snapshot, clone, promote, rollback, resize, reserve, stat, map, diff, send, receive, scrub, "
+		         "checkpoint, import or export",
 		.shorts = SHORTS,
 		.longs = longs,
-		.help = word != NULL ? verb->help : help,
-		.word = verb->word,
-		.letters = word != NULL ? verb->options : NULL,
+		.help = help,
 	};
+	unsigned what;
 
-	if (word != NULL && what == VOLUME_N_WHATS)
-		return session_usage(s, word, "%s", which);
-	args->what = what;
-	int rc = session_options(s, argc, argv, &syntax, take, args);
+	int rc = session_word_options(s, argc, argv, &words, take, args, &what);
 	if (rc != CLI_GO_ON)
 		return rc;
-	if (word == NULL)
-		return session_usage(s, "volume", "%s", which);
+	const struct volume_verb *verb = &verbs[what];
+	args->what = (enum volume_what)what;
 	rc = check_words(s, verb, argc - optind - 1, argv + optind + 1, args);
 	if (rc != CLI_DONE)
 		return rc;

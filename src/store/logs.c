@@ -1,6 +1,8 @@
 /* logs.c - see logs.h: which logs there are. */
 #include "store_internal.h"
 
+#include "../base/name.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,13 +10,7 @@
 
 /* ---- what is possible ---- */
 
-static bool name_is_valid(const char *name)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-	size_t n = strnlen(name, FORMAT_LOG_NAME_BYTES);
-
-	return n > 0 && n < FORMAT_LOG_NAME_BYTES && name[0] != '.' && name[0] != '-' && strspn(name, set) == n;
-}
+_Static_assert(FORMAT_LOG_NAME_BYTES == NAME_MAX_BYTES + 1, "a name and its NUL");
 
 /* Those of volumes have names that no other has: with a point. */
 bool store_log_settings_name(const struct store_log_settings *settings)

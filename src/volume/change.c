@@ -7,32 +7,19 @@
 #include "change.h"
 
 #include "../base/canary.h"
+#include "../base/name.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-/* ---- names ---- */
-
-static bool part_is_valid(const char *name, size_t n)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
-	return n > 0 && n <= QUIRE_VOLUME_NAME_MAX && name[0] != '.' && name[0] != '-' && strspn(name, set) >= n;
-}
-
-bool change_name_is_valid(const char *name)
-{
-	return name != NULL && part_is_valid(name, strlen(name));
-}
-
 /* VOLUME@NAME, of that volume. */
 static bool snapshot_is_of(const char *name, const char *volume)
 {
 	size_t n = strlen(volume);
 
-	return strncmp(name, volume, n) == 0 && name[n] == '@' && change_name_is_valid(name + n + 1);
+	return strncmp(name, volume, n) == 0 && name[n] == '@' && name_is_valid(name + n + 1);
 }
 
 /* ---- parts of changes; lock held ---- */
@@ -304,7 +291,7 @@ int quire_volume_create(struct quire_volumes *g, const char *name, const struct 
 
 	if (opts != NULL)
 		memcpy(&o, opts, opts->size < sizeof(o) ? opts->size : sizeof(o));
-	if (!change_name_is_valid(name) || !size_is_valid(o.size_bytes))
+	if (!name_is_valid(name) || !size_is_valid(o.size_bytes))
 		return -EINVAL;
 	unsigned n_bases = (o.over_file != NULL) + (o.over_blob != 0) + (o.over_volume != NULL);
 	struct change c = {.name = o.over_volume != NULL ? o.over_volume : name, .other = name, .size_bytes = o.size_bytes,
@@ -334,7 +321,7 @@ int quire_volume_clone(struct quire_volumes *g, const char *from, const char *na
 {
 	struct change c = {.name = from, .other = name};
 
-	return from == NULL || !change_name_is_valid(name) ? -EINVAL : change_run(g, make_clone, &c);
+	return from == NULL || !name_is_valid(name) ? -EINVAL : change_run(g, make_clone, &c);
 }
 
 int quire_volume_rollback(struct quire_volumes *g, const char *name, const char *snap)

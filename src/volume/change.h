@@ -13,7 +13,6 @@ int change_create(struct quire_volumes *g, const struct change *c); /* the same,
 int change_clone(struct quire_volumes *g, const struct change *c);
 int change_resize(struct quire_volumes *g, const struct change *c); /* flags: VOLUME_IS_PARTIAL: even one of these */
 
-bool change_name_is_valid(const char *name); /* of a volume, or a snapshot without its volume's */
 
 /* ---- partial.c ---- */
 

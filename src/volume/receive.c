@@ -16,6 +16,7 @@
 
 #include "../base/crc32c.h"
 #include "../base/fail.h"
+#include "../base/name.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -77,7 +78,7 @@ static int name_it(struct receiving *r, const char *snapshot)
 {
 	if (snapshot == NULL)
 		snapshot = (const char *)r->head.snapshot;
-	if (!change_name_is_valid(snapshot))
+	if (!name_is_valid(snapshot))
 		return quire_fail(r->err, -EINVAL, "the snapshot's name");
 	(void)snprintf(r->snapshot, sizeof(r->snapshot), "%s@%s", r->name, snapshot);
 	partial_name(r->name, r->hidden);
@@ -424,7 +425,7 @@ int quire_volume_receive(struct quire_volumes *g, const char *name, const struct
 	if (opts != NULL)
 		memcpy(&o, opts, opts->size < sizeof(o) ? opts->size : sizeof(o));
 	struct receiving r = {.g = g, .name = name, .get = get, .arg = arg, .err = err, .drop = o.drop};
-	int rc = !change_name_is_valid(name) ? -EINVAL : g->read_only ? -EROFS : group_enter(g);
+	int rc = !name_is_valid(name) ? -EINVAL : g->read_only ? -EROFS : group_enter(g);
 	if (rc < 0)
 		return quire_fail(err, rc, "receiving a snapshot");
 	r.data = aligned_alloc(MAP_BLOCK_BYTES, STREAM_MAX_BYTES);
@@ -443,7 +444,7 @@ int quire_volume_receive(struct quire_volumes *g, const char *name, const struct
 int quire_volume_receive_token(struct quire_volumes *g, const char *name, char ret_token[QUIRE_VOLUME_TOKEN_BYTES])
 {
 	struct receiving r = {.g = g};
-	int rc = !change_name_is_valid(name) ? -EINVAL : group_enter(g);
+	int rc = !name_is_valid(name) ? -EINVAL : group_enter(g);
 
 	if (rc < 0)
 		return rc;
