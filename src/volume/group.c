@@ -17,8 +17,8 @@
  *   3. What a tree has of its parent is exactly what was born when that was frozen, or before.
  *   4. A segment's n_live is the number of its blocks that some tree's pages or deltas have, or are; but for what the next
  *      checkpoint will find dead.
- *   5. A segment is removed only when the durable checkpoint does not need it: nothing in it is live, and it is before the place
- *      from which records are read.
+ *   5. A segment is removed only when it is before the place from which records are read, and nothing in it is needed: the durable
+ *      checkpoint has nothing live there, or durable records behind its place have all of that elsewhere (clean.c).
  *
  * Threads: any. waits.lock guards all but what the turn to append guards, and is never held across I/O or while callers' memory is
  * touched; below it: the map cache's, the budget. The journal's is above it. Two workers, each a coroutine of the service loop: the

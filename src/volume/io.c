@@ -2,7 +2,7 @@
  *
  * Writes are cut into requests of whole blocks. A part of a block becomes a request for the whole one: the old content is read,
  * changed, and taken in only if the block is still where it was read; else that is tried again. So no lock is held
- * for it, and no other write is lost.
+ * for it, and no other write is lost. If there is no space, he who tries again goes on waiting where he was: cleaning may move the block each time.
  */
 #include "cursor.h"
 #include "space.h"

@@ -8,9 +8,9 @@
  *
  * The group's segments, with those that the class has left, hold so much if they are cleaned: a segment counts for what it
  * may have live and be cleaned still, less those that a checkpoint and cleaning need to be made. Who would commit more is refused; so
- * what is overwritten, and what is promised, always finds space, though perhaps it waits for cleaning. For segments that the group has not got yet the
- * store keeps space, while the group is open (store_log_pledge). It does before a promise is recorded: others may have taken meanwhile what was free when
- * that was looked at last.
+ * what is overwritten, and what is promised, always finds space, though perhaps it waits for cleaning. For segments that the group has not got yet, and
+ * for what the store must have itself, or no writer gets anything (space.c), the store keeps space, while the group is open (store_log_pledge). It does before
+ * a promise is recorded: others may have taken meanwhile what was free when that was looked at last.
  *
  * Of each tree is counted what it has. Like a segment's n_live that counts too much until overwritten blocks are found by a merge: so whoever
  * is refused waits for a checkpoint first, and if that was no use the map is asked which of his blocks are new.
@@ -105,8 +105,7 @@ bool promise_has_room(const struct quire_volumes *g, uint64_t n_blocks)
 	return n_blocks <= MAP_MAX_BLOCKS + MAP_MAX_BLOCKS / 8 && group_n_committed(g) + (int64_t)n_blocks <= g->most_blocks;
 }
 
-/* First what the store is to keep, then what is free: others take none of it in between. What the store itself must have, or no writer gets
- * anything (space.c), is part of each promise. */
+/* First what the store is to keep, then what is free: others take none of it in between. */
 void promise_settle(struct quire_volumes *g)
 {
 	uint64_t each = (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
