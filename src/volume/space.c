@@ -6,7 +6,7 @@
  * So whoever has nothing left to write to is a writer, and the worker that cleans and makes checkpoints goes on. A writer may not wait in the log's
  * turn, which the worker needs: he is refused there (-ENOSPC), and waits outside of it, until something was freed or a round of the worker
  * is over; then he asks again, in his turn, as the others do. A round for somebody who waits is in vain if after it no writer could have a segment, and none
- * has got one.
+ * has got one. A store that has hardly anything left gives him none either, though the group may have some: it could not record that others were given back.
  * He is told that there is no space only
  *
  *   - if what he would write is more than may be live (promise.c), also when a checkpoint has counted what is; or
