@@ -105,7 +105,19 @@ static int flush(struct export *e)
 	return 0;
 }
 
-/* Whole pages go back to the kernel where it takes them; what is left at the ends is cleared. */
+/* [from, end) are zeros. Whole pages of the kernel's go back to it; it would round an end up, and take what is behind it too. */
+static void clear(struct ram *r, uint64_t from, uint64_t end)
+{
+	uint64_t mask = pages_bytes(1) - 1, first = (from + mask) & ~mask, last = end & ~mask;
+
+	if (first >= last || madvise(r->bytes + first, last - first, MADV_DONTNEED) < 0) {
+		memset(r->bytes + from, 0, end - from);
+		return;
+	}
+	memset(r->bytes + from, 0, first - from);
+	memset(r->bytes + last, 0, end - last);
+}
+
 static int zero(struct export *e, uint64_t offset, uint32_t n_bytes, unsigned how)
 {
 	struct ram *r = ram_of(e);
@@ -125,11 +137,7 @@ static int zero(struct export *e, uint64_t offset, uint32_t n_bytes, unsigned ho
 				r->written[page / 64] |= UINT64_C(1) << (page % 64);
 		return 0;
 	}
-	memset(r->bytes + offset, 0, first * PAGE_BYTES - offset);
-	memset(r->bytes + last * PAGE_BYTES, 0, end - last * PAGE_BYTES);
-	/* A kernel with larger pages refuses what is not aligned to them. */
-	if (madvise(r->bytes + first * PAGE_BYTES, (last - first) * PAGE_BYTES, MADV_DONTNEED) < 0)
-		memset(r->bytes + first * PAGE_BYTES, 0, (last - first) * PAGE_BYTES);
+	clear(r, offset, end);
 	for (uint64_t page = first; page < last; page++)
 		r->written[page / 64] &= ~(UINT64_C(1) << (page % 64));
 	return 0;

@@ -13,6 +13,7 @@
 #include "map_cache.h"
 
 #include "../base/assert.h"
+#include "../base/pages.h"
 #include "../base/policy.h"
 
 #include <endian.h>
@@ -230,11 +231,11 @@ static void shrink(struct map_cache *c)
 	uint64_t pages[SHRINK_PAGES];
 	unsigned n = 0;
 
-	if (c->kind == MAP_CACHE_DATA && c->charged_bytes > budget_limit(c->budget) / 2)
+	/* Where the kernel's pages are larger than a slot it keeps them: with one others would go. */
+	if (c->kind == MAP_CACHE_DATA && c->charged_bytes > budget_limit(c->budget) / 2 && pages_bytes(MAP_NODE_BYTES) == MAP_NODE_BYTES)
 		n = policy_pick(c->policy, pages, SHRINK_PAGES, ask, c);
 	for (unsigned i = 0; i < n; i++) {
 		unlink_slot(c, (uint32_t)pages[i]);
-		/* Where pages are larger than a slot it stays, to be filled again. */
 		if (madvise(page_of(c, (uint32_t)pages[i]), MAP_NODE_BYTES, MADV_DONTNEED) < 0) {
 			free_slot(c, (uint32_t)pages[i]);
 			continue;
