@@ -1,6 +1,7 @@
 /* Memory is refused: each single time in a fixed sequence of calls, and at random. Nothing but refusals may come of it. And what
  * is charged is what the kernel counts. */
 #include "failing.h"
+#include "with_pages.h"
 #include "fake_remote.h"
 #include "model.h"
 #include "sums.h"
@@ -202,7 +203,7 @@ static void random_calls_that_are_refused_memory_agree_with_the_model(void **sta
 	uint64_t seed = seed_of_run(), n_calls = n_calls_of_run(8000), done = 0;
 
 	while (done < n_calls) {
-		uint64_t most = MIB + seed % (7 * MIB);
+		uint64_t most = with_pages(MIB + seed % (7 * MIB), BEGUN_PAGES);
 		struct quire_tmem *t = make(most);
 		struct model *m = model_create(t, seed++);
 		m->most_budget = most;
@@ -251,7 +252,7 @@ static void run_threads(struct quire_tmem *t, bool remotes)
 	for (unsigned i = 0; i < N_THREADS; i++) {
 		models[i] = model_create(t, seed * N_THREADS + i);
 		models[i]->failing = true;
-		models[i]->most_budget = 4 * MIB;
+		models[i]->most_budget = budget_limit(t->budget);
 		models[i]->remotes = remotes;
 		for (unsigned k = 0; remotes && k < MODEL_POOLS; k++)
 			model_make_pool(models[i], k);
@@ -274,7 +275,7 @@ static void run_threads(struct quire_tmem *t, bool remotes)
 
 static void threads_that_are_refused_memory_agree_with_their_models(void **state)
 {
-	struct quire_tmem *t = make(4 * MIB);
+	struct quire_tmem *t = make(with_pages(4 * MIB, N_THREADS * BEGUN_PAGES));
 
 	run_threads(t, false);
 	quire_tmem_destroy(t);
@@ -285,7 +286,7 @@ static void threads_that_are_refused_memory_agree_with_their_models(void **state
 static void the_same_with_a_remote_tier(void **state)
 {
 	struct fake_remote *f = malloc(sizeof(*f));
-	struct quire_tmem *t = make(4 * MIB);
+	struct quire_tmem *t = make(with_pages(4 * MIB, N_THREADS * BEGUN_PAGES));
 	struct quire_tmem_stat s;
 
 	fake_remote_init(f);
@@ -361,7 +362,7 @@ static void the_kernel_counts_no_more_than_is_charged(void **state)
 		assert_true(grown <= budget + SLACK_BYTES && grown <= s.held_bytes + SLACK_BYTES);
 		quire_tmem_pool_destroy(pool);
 		quire_tmem_stat(t, &s);
-		assert_true(s.held_bytes <= MIB / 4);
+		assert_true(s.held_bytes <= with_pages(MIB / 4, 2 * POOL_PAGES));
 		assert_true(anonymous_bytes() <= before + s.held_bytes + SLACK_BYTES);
 		quire_tmem_destroy(t);
 	}

@@ -289,7 +289,7 @@ static void open_again(struct model *m, unsigned pool)
 
 static void change_budget(struct model *m)
 {
-	uint64_t least = 0, budget = MODEL_LEAST_BUDGET + model_random(m, m->most_budget - MODEL_LEAST_BUDGET + 1);
+	uint64_t least = 0, lowest = with_pages(MODEL_LEAST_BUDGET, BEGUN_PAGES), budget = lowest + model_random(m, m->most_budget - lowest + 1);
 	int rc = quire_tmem_set_budget(m->tmem, budget, &least);
 
 	assert_true(rc == 0 || (rc == -EBUSY && least > budget));

@@ -2,6 +2,7 @@
 #include "fake_backing.h"
 #include "model.h"
 #include "sums.h"
+#include "with_pages.h"
 #include "../../src/tmem/spill.h"
 #include "../support/random.h"
 
@@ -46,7 +47,7 @@ static void random_calls(unsigned n_steps, unsigned fail_one_in)
 
 	printf("seed %llu\n", (unsigned long long)m.random);
 	m.page = malloc(2 << 20);
-	m.tmem = make(MIB + 3 * MIB / 4);
+	m.tmem = make(with_pages(MIB + 3 * MIB / 4, BEGUN_PAGES));
 	fake_backing_init(&f, 40, SEGMENT);
 	f.fail_one_in = fail_one_in;
 	f.random = m.random;
@@ -104,7 +105,7 @@ static void *run(void *arg)
 static void threads_agree_with_their_models(void **state)
 {
 	struct runner *r = calloc(4, sizeof(*r));
-	struct quire_tmem *t = make(3 * MIB);
+	struct quire_tmem *t = make(with_pages(3 * MIB, 4 * BEGUN_PAGES));
 	struct fake_backing f;
 	uint64_t seed = seed_of();
 

@@ -1,6 +1,7 @@
 /* Pools and a store on simulated media: what is spilled is where it should be, whatever the medium does, and its space is nobody's
  * afterwards. */
 #include "model.h"
+#include "with_pages.h"
 #include "../store/store_env.h"
 #include "../../src/blob/tmem_store.h"
 #include "../../src/tmem/backing.h"
@@ -71,7 +72,7 @@ static void run_model(struct env *e, void *arg)
 	struct store_stat before, after;
 
 	store_stat(e->store, &before);
-	m->tmem = make(MIB + 3 * MIB / 4);
+	m->tmem = make(with_pages(MIB + 3 * MIB / 4, BEGUN_PAGES));
 	assert_int_equal(tmem_store_set_backing(m->tmem, e->store, 0, &backing, NULL), 0);
 	for (unsigned i = 0; i < MODEL_POOLS; i++)
 		do
