@@ -4,6 +4,7 @@
 
 #include "../../src/base/crc32c.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +145,97 @@ static void test_an_unknown_feature(void **state)
 	refused(&e, -ENOTSUP, "features 0x40000000");
 }
 
+/* ---- what no writer says, with a right checksum ---- */
+
+static void say_many_units(struct superblock_le *sb)
+{
+	sb->n_units = htole64(FORMAT_MAX_CLASS_UNITS + 1);
+	seal(sb);
+}
+
+static void say_other_classes(struct superblock_le *sb)
+{
+	sb->classes = htole32(0x13);
+	seal(sb);
+}
+
+static void say_one_log(struct superblock_le *sb)
+{
+	sb->catalogue_first[1] = sb->catalogue_first[0];
+	seal(sb);
+}
+
+static void say_odd_segments(struct superblock_le *sb)
+{
+	sb->catalogue_segment_bytes = htole32(98304);
+	seal(sb);
+}
+
+static void say_outside(struct superblock_le *sb)
+{
+	sb->catalogue_first[0] = htole64(two_classes[0] * PAGE);
+	seal(sb);
+}
+
+static void test_a_superblock_that_cannot_be(void **state)
+{
+	static const struct {
+		void (*fn)(struct superblock_le *sb);
+		const char *text;
+	} cases[] = {
+		{say_many_units, "a class of"},
+		{say_other_classes, "classes 0x13"},
+		{say_one_log, "a catalogue in segments"},
+		{say_odd_segments, "a catalogue in segments"},
+		{say_outside, "a catalogue in segments"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct env e = make(1);
+		damage_copies(&e, 2, cases[i].fn);
+		refused(&e, -EUCLEAN, cases[i].text);
+	}
+}
+
+static void test_a_device_that_is_too_small(void **state)
+{
+	static const uint64_t n_units[STORE_N_CLASSES] = {200};
+	struct env e;
+
+	(void)state;
+	env_init(&e, 1, n_units, NULL);
+	refused(&e, -EUCLEAN, "too small for a class");
+}
+
+static void refuse_to_format(struct env *e, void *arg)
+{
+	assert_int_equal(env_format(e), -EINVAL);
+	assert_non_null(strstr(e->err.text, arg));
+}
+
+static void test_what_cannot_be_formatted(void **state)
+{
+	static const uint64_t small[STORE_N_CLASSES] = {200}, other[STORE_N_CLASSES] = {0, 400};
+	struct env e;
+
+	(void)state;
+	env_init(&e, 1, small, NULL);
+	env_run(&e, refuse_to_format, (void *)(uintptr_t)"bytes for a class");
+	env_fini(&e);
+	env_init(&e, 1, other, NULL);
+	env_run(&e, refuse_to_format, (void *)(uintptr_t)"without the class capacity");
+	env_fini(&e);
+}
+
+/* As an addition of a class leaves it that did not end. */
+static void make_older(struct superblock_le *sb)
+{
+	sb->generation = htole64(le64toh(sb->generation) - 1);
+	sb->classes = htole32(1);
+	seal(sb);
+}
+
 static void make_damaged(struct superblock_le *sb)
 {
 	sb->generation ^= 1;
@@ -168,6 +260,30 @@ static void test_one_superblock_is_enough_and_a_check_names_the_other(void **sta
 	struct env e = make(1);
 	damage_copies(&e, 1, make_damaged);
 	env_run(&e, one_copy, NULL);
+	env_fini(&e);
+}
+
+static void newer_counts(struct env *e, void *arg)
+{
+	struct store_stat stat;
+
+	(void)arg;
+	assert_int_equal(env_open_read_only(e), 0);
+	assert_int_equal(env_check(e, false), 1);
+	env_close(e);
+	assert_int_equal(env_open(e), 0); /* who may write makes it again */
+	assert_int_equal(env_check(e, true), 0);
+	store_stat(e->store, &stat);
+	assert_true(stat.classes[1].present);
+	assert_int_equal(stat.n_objects, 2);
+	env_close(e);
+}
+
+static void test_the_newer_superblock_counts_and_the_other_is_named_or_mended(void **state)
+{
+	struct env e = make(1);
+	damage_copies(&e, 1, make_older);
+	env_run(&e, newer_counts, NULL);
 	env_fini(&e);
 }
 
@@ -345,6 +461,10 @@ int main(void)
 		cmocka_unit_test(test_an_empty_device),
 		cmocka_unit_test(test_a_newer_format),
 		cmocka_unit_test(test_an_unknown_feature),
+		cmocka_unit_test(test_a_superblock_that_cannot_be),
+		cmocka_unit_test(test_a_device_that_is_too_small),
+		cmocka_unit_test(test_what_cannot_be_formatted),
+		cmocka_unit_test(test_the_newer_superblock_counts_and_the_other_is_named_or_mended),
 		cmocka_unit_test(test_both_superblocks_damaged),
 		cmocka_unit_test(test_one_superblock_is_enough_and_a_check_names_the_other),
 		cmocka_unit_test(test_read_only_writes_nothing),
