@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define FEW_PARTS 16u
-#define HEAD_MAX_BYTES ((LOG_KEY_AT + QUIRE_LOG_KEY_MAX + 7) & ~7u)
+#define HEAD_MAX_BYTES ((FORMAT_LOG_KEY_AT + QUIRE_LOG_KEY_MAX + 7) & ~7u)
 
 struct keyed {
 	const void *key;
@@ -28,11 +28,11 @@ static uint32_t put_head(struct quire_log *log, const struct keyed *r, uint8_t h
 {
 	struct log_record_le le = {.time_ns = htole64(log_stamp(log))};
 	uint16_t key_bytes = htole16((uint16_t)r->key_bytes);
-	uint32_t n = log_keyed_head_bytes((uint32_t)r->key_bytes), used = LOG_KEY_AT + (uint32_t)r->key_bytes;
+	uint32_t n = format_log_keyed_head_bytes((uint32_t)r->key_bytes), used = FORMAT_LOG_KEY_AT + (uint32_t)r->key_bytes;
 
 	memcpy(head, &le, sizeof(le));
 	memcpy(head + sizeof(le), &key_bytes, sizeof(key_bytes));
-	memcpy(head + LOG_KEY_AT, r->key, r->key_bytes);
+	memcpy(head + FORMAT_LOG_KEY_AT, r->key, r->key_bytes);
 	memset(head + used, 0, n - used);
 	return n;
 }
@@ -40,7 +40,7 @@ static uint32_t put_head(struct quire_log *log, const struct keyed *r, uint8_t h
 static int append_parts(struct quire_log *log, log_append_fn fn, const struct keyed *r, uint64_t *ret_lsn)
 {
 	struct iovec few[FEW_PARTS + 1], *parts = few;
-	uint64_t left = journal_max_payload(log->journal) - log_keyed_head_bytes((uint32_t)r->key_bytes);
+	uint64_t left = journal_max_payload(log->journal) - format_log_keyed_head_bytes((uint32_t)r->key_bytes);
 	uint8_t head[HEAD_MAX_BYTES];
 
 	if (log->read_only)

@@ -22,12 +22,7 @@ struct log_record_le {
 };
 static_assert(sizeof(struct log_record_le) == 8, "layout");
 
-#define LOG_KEY_AT 10u /* in a record's payload */
-
-static inline uint32_t log_keyed_head_bytes(uint32_t key_bytes)
-{
-	return (LOG_KEY_AT + key_bytes + 7) & ~7u;
-}
+static_assert(QUIRE_LOG_KEY_MAX == FORMAT_LOG_MAX_KEY_BYTES, "the same");
 
 static inline bool log_is_record(uint16_t type) /* it has a number */
 {

@@ -167,11 +167,11 @@ int log_record_split(uint16_t type, const uint8_t *payload, uint32_t len_bytes, 
 		return -EUCLEAN;
 	memcpy(&le, payload, sizeof(le));
 	if (type == FORMAT_LOG_KEYED_RECORD) {
-		if (len_bytes < LOG_KEY_AT)
+		if (len_bytes < FORMAT_LOG_KEY_AT)
 			return -EUCLEAN;
 		memcpy(&key_bytes, payload + sizeof(le), sizeof(key_bytes));
 		key_bytes = le16toh(key_bytes);
-		head_bytes = log_keyed_head_bytes(key_bytes);
+		head_bytes = format_log_keyed_head_bytes(key_bytes);
 		if (key_bytes == 0 || key_bytes > QUIRE_LOG_KEY_MAX || len_bytes < head_bytes)
 			return -EUCLEAN;
 	} else if (type != FORMAT_LOG_RECORD) {
@@ -181,7 +181,7 @@ int log_record_split(uint16_t type, const uint8_t *payload, uint32_t len_bytes, 
 		.time_ns = le64toh(le.time_ns),
 		.data = payload + head_bytes,
 		.len_bytes = len_bytes - head_bytes,
-		.key = key_bytes != 0 ? payload + LOG_KEY_AT : NULL,
+		.key = key_bytes != 0 ? payload + FORMAT_LOG_KEY_AT : NULL,
 		.key_bytes = key_bytes,
 	};
 	return 0;

@@ -150,10 +150,17 @@ static_assert(sizeof(struct container_le) == 24 && offsetof(struct container_le,
 /* In the place of one that was damaged before its segment was sealed: it has that one's number, and what is in it means nothing. */
 #define FORMAT_LOG_LOST 18u
 #define FORMAT_LOG_TIME_BYTES 8u
+#define FORMAT_LOG_KEY_AT 10u            /* in a record's payload */
+#define FORMAT_LOG_MAX_KEY_BYTES 1024u
 #define FORMAT_LOG_NAME_BYTES 64u        /* the NUL included */
 #define FORMAT_LOG_MIN_SEGMENT_BYTES 65536u
 #define FORMAT_LOG_MAX_SEGMENT_BYTES (1u << 30)
 #define FORMAT_LOG_MAX_MARKS 1024u       /* of a segment */
+
+static inline uint32_t format_log_keyed_head_bytes(uint32_t key_bytes)
+{
+	return (FORMAT_LOG_KEY_AT + key_bytes + 7) & ~7u;
+}
 
 struct log_le {
 	uint64_t id;

@@ -2,9 +2,11 @@
  * at bad moments; one test each. Built once for a disk, once for persistent memory. Damage: see damage_test.c and mutate_test.c. */
 #include "log_env.h"
 
+#include "../../src/log/log_internal.h"
 #include "../../src/store/logs.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -373,6 +375,63 @@ static void test_what_lay_behind_the_end_is_in_no_sealed_page(void **state)
 	env_run(&e, fill_with_noise, NULL);
 }
 
+/* ---- what is no record of a log ---- */
+
+static const struct odd {
+	uint16_t type;
+	size_t len_bytes;
+} odds[] = {
+	{40, 100},                     /* of a type that logs don't have */
+	{FORMAT_LOG_RECORD, 7},        /* without the whole of its time */
+	{FORMAT_LOG_KEYED_RECORD, 8},  /* without the length of its key */
+	{FORMAT_LOG_KEYED_RECORD, 16}, /* whose key is longer than it is */
+};
+
+/* By the log's own journal, so that nothing else is wrong with it. */
+static void append_odd(struct env *env, void *arg)
+{
+	const struct odd *odd = arg;
+	uint8_t bytes[100];
+	struct iovec part = {bytes, odd->len_bytes};
+	struct sim *left;
+	uint64_t no;
+
+	memset(bytes, 0x55, sizeof(bytes));
+	assert_int_equal(env_open(env), 0);
+	append_to(env, 3, true);
+	assert_int_equal(journal_append(env->log->journal, odd->type, &part, 1, &no), 0);
+	assert_int_equal(journal_sync(env->log->journal, no, NULL), 0);
+	assert_int_equal(sim_clone(medium(), 1, &left), 0);
+	assert_int_equal(env_close(env), 0);
+	sim_destroy(medium());
+	*(env->pmem != NULL ? &env->pmem : &env->sim) = left;
+}
+
+static void refuse_odd(struct env *env, void *arg)
+{
+	const struct odd *odd = arg;
+	char text[64];
+
+	(void)snprintf(text, sizeof(text), "is of type %u, and of %zu bytes", odd->type, odd->len_bytes);
+	assert_int_equal(env_open(env), -EUCLEAN);
+	assert_non_null(strstr(env->err.text, text));
+	assert_int_equal(env_open_store(env, false), 0);
+	assert_int_equal(env_check(env, false), 1);
+	assert_int_equal(store_close(env->store), 0);
+	env->store = NULL;
+}
+
+static void test_a_record_that_is_none_of_a_log(void **state)
+{
+	for (unsigned i = 0; i < sizeof(odds) / sizeof(odds[0]); i++) {
+		struct odd odd = odds[i];
+		env_run(&e, append_odd, &odd);
+		env_run(&e, refuse_odd, &odd);
+		(void)tear_down(state);
+		(void)set_up(state);
+	}
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -385,6 +444,7 @@ int main(void)
 		T(test_a_durable_write_that_fails),
 		T(test_a_durable_write_for_which_there_is_no_space),
 		T(test_what_lay_behind_the_end_is_in_no_sealed_page),
+		T(test_a_record_that_is_none_of_a_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
