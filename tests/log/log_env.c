@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 uint32_t record_max_len = 2000;
 
@@ -47,8 +48,14 @@ double seconds_now(void)
 void env_init(struct env *e, uint64_t seed, uint64_t n_units, const struct sim_faults *faults)
 {
 	struct quire_loop_options opts = {.size = sizeof(opts), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1};
-	struct quire_cache_options cache = {.size = sizeof(cache), .budget_bytes = 64u << 20, .reserve_bytes = 1u << 30};
+	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	/* Room for 256 segments, each of which takes as many pages as there are words in one. */
+	struct quire_cache_options cache = {.size = sizeof(cache), .budget_bytes = 64u << 20, .reserve_bytes = 256 * page_bytes * page_bytes / 4};
 
+	if (getenv("QUIRE_EMULATED") != NULL && page_bytes > 4096) {
+		print_message("a segment takes a GiB of address space with such pages, and the emulator has few\n");
+		exit(77);
+	}
 	*e = (struct env){.seed = seed};
 	assert_int_equal(quire_loop_create(&opts, &e->loop, NULL), 0);
 	assert_int_equal(quire_cache_open(&cache, &e->cache, NULL), 0);
