@@ -66,10 +66,10 @@ class Outcome:
 class Guest:
     """nvdimm, disk: bytes, 0: none. They come with their file systems on them, and live in keep (then they
     survive the guest and are found again there by the next one), else as long as this object. raws: the same of disks with nothing on them; a string: a disk as
-    QEMU finds it, by a URI. logged: all that the first of these is given is in keep/writes then, in the order in which it was done (writes_log.h)."""
+    QEMU finds it, by a URI. bring: files and directories of this machine; a word of a test that names one names its copy in the guest. logged: all that the first of these is given is in keep/writes then, in the order in which it was done (writes_log.h)."""
 
     def __init__(self, cache, agent, nvdimm=0, persistence=None, disk=0, version="6.1", keep=None, env=None, fresh=False,
-                 raws=(), memory="768M", logged=False):
+                 raws=(), memory="768M", logged=False, bring=()):
         self.cache = cache
         self.kernel = cache / f"kernel-{version}"
         self.agent = agent
@@ -77,6 +77,7 @@ class Guest:
         self.env = env or {}
         self.fresh = fresh
         self.memory = memory
+        self.bring = bring
         self._scratch = tempfile.TemporaryDirectory(prefix="quire-vm-")
         self.scratch = pathlib.Path(self._scratch.name)
         keep = pathlib.Path(keep) if keep else self.scratch
@@ -153,13 +154,14 @@ class Guest:
         archive.file("/vm/places", (HERE / "places").read_bytes())
         archive.file("/vm/have", self._have().encode())
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
-        places = {}
+        places, brought = {}, self._brought(archive)
         for number, words in enumerate(tests):
             variables, argv = program_of(words)
+            variables = [(name, brought.get(value, value)) for name, value in variables]
             inside = places.setdefault(argv[0], f"/test/{number}/{pathlib.Path(argv[0]).name}")
             ours = pathlib.Path(argv[0]).is_relative_to(self.cache / "tools")
             archive.program(argv[0], inside, libraries_of(self.cache / "tools") if ours else ())
-            command = f"/vm/agent /dev/host run {number} {limit} {shlex.join([inside, *argv[1:]])}"
+            command = f"/vm/agent /dev/host run {number} {limit} {shlex.join([inside, *(brought.get(word, word) for word in argv[1:])])}"
             lines.append(" ".join([f"{name}={shlex.quote(value)}" for name, value in variables] + [command]))
         for library in LOADED_LATER:
             if library.exists():
@@ -167,6 +169,16 @@ class Guest:
         archive.file("/vm/tests", "".join(line + "\n" for line in lines).encode())
         return archive.finish()
 
+    def _brought(self, archive):
+        """Where in the guest that is which was to be brought."""
+        brought = {}
+        for number, path in enumerate(map(pathlib.Path, self.bring)):
+            place = brought[str(path)] = f"/brought/{number}/{path.name}"
+            archive.directory(place) if path.is_dir() else archive.program(path, place)
+            for file in sorted(path.rglob("*")):
+                if file.is_file():
+                    archive.file(f"{place}/{file.relative_to(path)}", file.read_bytes())
+        return brought
 
     def _have(self):
         """What there is, for places."""
