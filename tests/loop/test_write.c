@@ -1,6 +1,7 @@
 /* I/O of a loop that changes a file: writes, durable ones, fdatasync, holes. */
 #include "on_both.h"
 #include "loop/io.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -93,6 +94,7 @@ static void direct_writes(void **state)
 	struct quire_loop *loop = loop_of(state, NULL);
 	int direct = open(path, O_RDWR | O_DIRECT);
 	if (direct < 0) {
+		print_message("no direct I/O here: %s\n", strerror(errno));
 		destroy(loop);
 		skip();
 	}
@@ -109,6 +111,7 @@ static void registered_memory_is_written(void **state)
 	struct quire_loop *loop = loop_of(state, NULL);
 	int slot = loop_buffers_register(loop, block, BLOCK);
 	if (slot < 0) {
+		print_message("this engine registers no memory\n");
 		destroy(loop);
 		skip();
 	}

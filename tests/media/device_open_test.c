@@ -69,13 +69,19 @@ static void test_not_made_where_no_folder_is(void **state)
 	assert_int_equal(open_rc("/dev/null/device", DEVICE_CREATE, BLOCK), -ENOTDIR);
 }
 
+static void not_here(const char *what)
+{
+	print_message("%s\n", what);
+	skip();
+}
+
 /* ---- opened ---- */
 
 static void test_size_is_rounded_down(void **state)
 {
 	struct device *d;
 	if (device_env_place() == PLACE_LOOP)
-		skip();
+		not_here("asked of files only");
 	assert_int_equal(truncate(device_env_path(), 5 * (off_t)BLOCK + 1234), 0);
 	d = device_env_open(0);
 	assert_int_equal(d->size_bytes, 5 * BLOCK);
@@ -86,7 +92,7 @@ static void test_empty_file_is_a_device_of_no_bytes(void **state)
 {
 	struct device *d;
 	if (device_env_place() == PLACE_LOOP)
-		skip();
+		not_here("asked of files only");
 	assert_int_equal(truncate(device_env_path(), 0), 0);
 	d = device_env_open(0);
 	assert_int_equal(d->size_bytes, 0);
@@ -107,7 +113,7 @@ static void test_what_is_no_file_is_refused(void **state)
 static void test_exclusive_on_block_devices(void **state)
 {
 	if (device_env_place() != PLACE_LOOP)
-		skip();
+		not_here("asked of block devices only");
 	struct device *d = device_env_open(0);
 	assert_int_equal(open_rc(device_env_path(), 0, 0), -EBUSY);
 	assert_int_equal(open_rc(device_env_path(), DEVICE_READ_ONLY, 0), 0);
@@ -176,7 +182,7 @@ static void test_no_signal_beyond_the_limit_of_file_sizes(void **state)
 {
 	int status;
 	if (device_env_place() == PLACE_LOOP)
-		skip();
+		not_here("asked of files only");
 	pid_t pid = fork();
 	if (pid == 0)
 		check_limited();
@@ -208,10 +214,11 @@ static void test_no_space(void **state)
 	char path[4096], file[8192];
 	struct device *d;
 	if (device_env_place() != PLACE_TMPFS || geteuid() != 0)
-		skip();
+		not_here("asked of memory that root mounts only");
 	snprintf(path, sizeof(path), "%s", device_env_new_path());
 	assert_int_equal(mkdir(path, 0700), 0);
 	if (mount("none", path, "tmpfs", 0, "size=1m") < 0) {
+		print_message("mounting: %s\n", strerror(errno));
 		rmdir(path);
 		skip();
 	}

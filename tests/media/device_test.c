@@ -286,7 +286,7 @@ static void test_written_now(void **state)
 	device_env_fill(buf, 7, 3, 5);
 	int rc = device_write_now(d, 7 * BLOCK, buf, 3 * BLOCK);
 	if (rc == -EAGAIN && getenv("QUIRE_EMULATED") != NULL) {
-		/* The emulator has no pwritev2: it is to be submitted, and nothing was done. */
+		print_message("the emulator has no pwritev2: it is to be submitted, and nothing was done\n");
 		device_close(d);
 		free(buf);
 		skip();

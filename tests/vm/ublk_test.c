@@ -317,8 +317,10 @@ static void test_a_mounted_device_is_left_for_the_next_server(void **state)
 	char said[SAID_BYTES];
 
 	make_disk();
-	if (system("mkfs.ext4 -q -F -b 4096 " DISK) != 0)
+	if (system("mkfs.ext4 -q -F -b 4096 " DISK) != 0) {
+		print_message("no mkfs.ext4\n");
 		skip();
+	}
 	pid_t pid = serve(WORDS("--ublk", "7", "--file", DISK), said);
 	assert_true(pid > 0);
 	mkdir("/tmp/ublk-mounted", 0700);
