@@ -9,7 +9,7 @@
 
 #define N_STEPS 200u
 #define CAPACITY_UNITS 1200u
-#define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 50u : 100u) /* of each kind */
+#define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 20u : 40u) /* of each kind */
 
 #define READS (1u << DEVICE_READ)
 #define CHANGES (1u << DEVICE_WRITE | 1u << DEVICE_WRITE_DURABLE | 1u << DEVICE_FLUSH | 1u << DEVICE_DISCARD)
