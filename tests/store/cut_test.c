@@ -9,6 +9,7 @@
 
 #define N_STEPS 200u
 #define CAPACITY_UNITS 1200u
+#define N_OF_OPENING 20u /* reads, about */
 #define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 20u : 40u) /* of each kind */
 
 #define READS (1u << DEVICE_READ)
@@ -285,7 +286,7 @@ static void test_each_read_fails(void **state)
 	env_run(&r.e, read_all, &r);
 	assert_true(!failing_end(&r.failing) && r.n_refused + r.n_unread == 0);
 	uint64_t n_ios = atomic_load(&r.failing.n_ios);
-	for (uint64_t n = 1; n <= n_ios; n += step_of(n_ios)) {
+	for (uint64_t n = 1; n <= n_ios; n += n < N_OF_OPENING ? 1 : step_of(n_ios)) {
 		uint64_t n_told = r.n_refused + r.n_unread;
 		bool lasting = n / step_of(n_ios) % 2 != 0;
 		failing_begin(&r.failing, READS, n, lasting);
