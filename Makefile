@@ -1,7 +1,7 @@
 # A thin front: Meson builds, tools/test runs the test matrix, bench/run the benchmarks.
 #
 #   make demo  [ARGS=…]            builds the command, shows what it is for
-#   make test  [ONLY=…]            the tests, in eleven configurations (some TIME minutes)
+#   make test  [ONLY=…]            the tests, in eleven configurations (some 24 minutes)
 #   make test-long                 the same, random tests much longer
 #   make bench NAME=… [ARGS=…]     one benchmark
 #   make install [PREFIX=…] [DESTDIR=…]
