@@ -103,8 +103,11 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	if (rc == 0 && last != NULL && last->is_object)
 		rc = quire_fail(err, -EBADMSG, "volumes: the segment at %llu is sealed, and its records end at offset %u",
 		                (unsigned long long)found.at.segment, found.at.offset);
-	if (rc == 0 && segment_find(g, found.at.segment_no) == NULL)
+	if (rc == 0 && segment_find(g, found.at.segment_no) == NULL) {
 		rc = last == NULL ? -EUCLEAN : segment_bind(g, last, found.at.segment_no);
+		if (rc < 0)
+			rc = quire_fail(err, rc, "volumes: the segment at %llu, in which their log ends", (unsigned long long)found.at.segment);
+	}
 	if (rc == 0) {
 		g->at = segment_find(g, found.at.segment_no);
 		g->at_offset = found.at.offset < MAP_BLOCK_BYTES ? MAP_BLOCK_BYTES : found.at.offset;
