@@ -157,32 +157,21 @@ int log_header(const uint8_t *at, uint32_t offset, uint32_t end_bytes, struct lo
 
 int log_record_split(uint16_t type, const uint8_t *payload, uint32_t len_bytes, struct quire_log_record *ret)
 {
-	uint32_t head_bytes = sizeof(struct log_record_le);
 	struct log_record_le le;
-	uint16_t key_bytes = 0;
 
 	if (type == FORMAT_LOG_LOST)
 		return -EBADMSG;
-	if (len_bytes < head_bytes)
+	int key_bytes = format_log_key_bytes(type, payload, len_bytes);
+	if (key_bytes < 0)
 		return -EUCLEAN;
+	uint32_t head_bytes = key_bytes > 0 ? format_log_keyed_head_bytes((uint32_t)key_bytes) : (uint32_t)sizeof(le);
 	memcpy(&le, payload, sizeof(le));
-	if (type == FORMAT_LOG_KEYED_RECORD) {
-		if (len_bytes < FORMAT_LOG_KEY_AT)
-			return -EUCLEAN;
-		memcpy(&key_bytes, payload + sizeof(le), sizeof(key_bytes));
-		key_bytes = le16toh(key_bytes);
-		head_bytes = format_log_keyed_head_bytes(key_bytes);
-		if (key_bytes == 0 || key_bytes > QUIRE_LOG_KEY_MAX || len_bytes < head_bytes)
-			return -EUCLEAN;
-	} else if (type != FORMAT_LOG_RECORD) {
-		return -EUCLEAN;
-	}
 	*ret = (struct quire_log_record){
 		.time_ns = le64toh(le.time_ns),
 		.data = payload + head_bytes,
 		.len_bytes = len_bytes - head_bytes,
 		.key = key_bytes != 0 ? payload + FORMAT_LOG_KEY_AT : NULL,
-		.key_bytes = key_bytes,
+		.key_bytes = (size_t)key_bytes,
 	};
 	return 0;
 }

@@ -21,7 +21,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct segment {
 	uint64_t id, offset;
@@ -156,27 +155,13 @@ static void take_lost(struct log_check *l, const struct journal_place *at, uint3
 	l->lost.end = at->offset + (uint32_t)frame_bytes(len_bytes);
 }
 
-/* As who opens the log will have it. */
-static bool is_record(uint16_t type, const uint8_t *payload, uint32_t len_bytes)
-{
-	uint16_t key_bytes;
-
-	if (type != FORMAT_LOG_KEYED_RECORD)
-		return type == FORMAT_LOG_RECORD && len_bytes >= FORMAT_LOG_TIME_BYTES;
-	if (len_bytes < FORMAT_LOG_KEY_AT)
-		return false;
-	memcpy(&key_bytes, payload + FORMAT_LOG_TIME_BYTES, sizeof(key_bytes));
-	key_bytes = le16toh(key_bytes);
-	return key_bytes > 0 && key_bytes <= FORMAT_LOG_MAX_KEY_BYTES && len_bytes >= format_log_keyed_head_bytes(key_bytes);
-}
-
 static int take_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
 {
 	struct log_check *l = arg;
 
 	if (at->damaged || (type == FORMAT_LOG_LOST && !l->log.settings.volumes))
 		take_lost(l, at, len_bytes);
-	else if (!l->log.settings.volumes && !is_record(type, payload, len_bytes))
+	else if (!l->log.settings.volumes && format_log_key_bytes(type, payload, len_bytes) < 0)
 		return -EUCLEAN;
 	return check_record(l->c, at, type, payload, len_bytes);
 }

@@ -10,8 +10,10 @@
 #define STORE_FORMAT_H
 
 #include <assert.h>
+#include <endian.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FORMAT_UNIT_BYTES 4096u
 #define FORMAT_UNIT_SHIFT 12
@@ -160,6 +162,20 @@ static_assert(sizeof(struct container_le) == 24 && offsetof(struct container_le,
 static inline uint32_t format_log_keyed_head_bytes(uint32_t key_bytes)
 {
 	return (FORMAT_LOG_KEY_AT + key_bytes + 7) & ~7u;
+}
+
+/* Bytes of a record's key; 0: it has none; -1: no log has such a record. */
+static inline int format_log_key_bytes(uint16_t type, const uint8_t *payload, uint32_t len_bytes)
+{
+	uint16_t key_bytes;
+
+	if (type != FORMAT_LOG_KEYED_RECORD)
+		return type == FORMAT_LOG_RECORD && len_bytes >= FORMAT_LOG_TIME_BYTES ? 0 : -1;
+	if (len_bytes < FORMAT_LOG_KEY_AT)
+		return -1;
+	memcpy(&key_bytes, payload + FORMAT_LOG_TIME_BYTES, sizeof(key_bytes));
+	key_bytes = le16toh(key_bytes);
+	return key_bytes > 0 && key_bytes <= FORMAT_LOG_MAX_KEY_BYTES && len_bytes >= format_log_keyed_head_bytes(key_bytes) ? key_bytes : -1;
 }
 
 struct log_le {

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+_Static_assert(QUIRE_VOLUME_NAME_MAX == NAME_MAX_BYTES, "the same");
+
 /* VOLUME@NAME, of that volume. */
 static bool snapshot_is_of(const char *name, const char *volume)
 {
