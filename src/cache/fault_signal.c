@@ -278,15 +278,18 @@ static int sync_absent(struct range *r, uint64_t page, struct fill *fill, bool *
 static int sync_fault(struct range *r, uint64_t page)
 {
 	struct fill *fill = sync_fill_get(r->cache);
-	int rc = r->ops->locate(r->owner, page - r->first_page, &fill->source);
+	bool whole = true;
+	int rc;
 
-	bool whole = fill->source.unit != UNIT_PAGE;
 	fill->range = r;
 	fill->page = page;
-	while (rc == 0) {
+	for (;;) {
+		/* Each time: what grows may have, and what its last page is filled from is out of date then. */
+		rc = r->ops->locate(r->owner, page - r->first_page, &fill->source);
+		whole = whole && fill->source.unit != UNIT_PAGE;
 		uint32_t w = page_load(range_word(r, page));
 
-		if (page_state(w) == PAGE_RESIDENT)
+		if (rc < 0 || page_state(w) == PAGE_RESIDENT)
 			break;
 		if (page_state(w) == PAGE_ABSENT) {
 			rc = sync_absent(r, page, fill, &whole);
@@ -296,14 +299,11 @@ static int sync_fault(struct range *r, uint64_t page)
 		} else {
 			rc = -EBUSY;
 		}
-		if (rc == 0)
+		if (rc != -EBUSY)
 			break;
 		/* Whoever has the page now (a handler that reads it, the end of a repeat, an evictor)
 		 * ends without our help: there is nothing to be woken by, nothing to do but let it run. */
-		if (rc == -EBUSY) {
-			rc = 0;
-			sched_yield();
-		}
+		sched_yield();
 	}
 	sync_fill_put(r->cache, fill);
 	return rc;

@@ -84,15 +84,6 @@ const char *in_dir(const char *name)
 
 /* ---- content ---- */
 
-uint64_t random_next(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 void fill(uint64_t id, uint64_t offset, void *buf, uint64_t len_bytes)
 {
 	unsigned char *to = buf;

@@ -3,6 +3,7 @@
 #define TESTS_BLOB_BLOB_ENV_H
 
 #include "../support/files.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <quire/quire.h>
@@ -49,6 +50,5 @@ void fill(uint64_t id, uint64_t offset, void *buf, uint64_t len_bytes);
 /* Findings; printed. */
 int64_t check(void);
 
-uint64_t random_next(uint64_t *state);
 
 #endif

@@ -129,9 +129,8 @@ static void killed(void **state)
 
 int main(int argc, char **argv)
 {
-	const char *text = argc > 1 ? argv[1] : getenv("QUIRE_TEST_SEED");
 	const struct CMUnitTest tests[] = {WITH_NAME(killed)};
 
-	seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 1000003u ^ (uint64_t)time(NULL);
+	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : random_seed();
 	return cmocka_run_group_tests(tests, files_setup, files_teardown);
 }

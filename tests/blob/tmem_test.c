@@ -174,7 +174,7 @@ static uint32_t version_there(void)
 
 static void what_was_saved_outlives_a_kill(void **state)
 {
-	uint64_t random = (uint64_t)time(NULL);
+	uint64_t random = random_seed();
 	uint32_t said = 0;
 
 	print_message("seed %llu\n", (unsigned long long)random);

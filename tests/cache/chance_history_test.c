@@ -3,6 +3,7 @@
 #include "copies.h"
 
 #include "../../src/cache/fill.h"
+#include "../support/random.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -109,8 +110,7 @@ static void step(struct history *h)
 
 static void no_byte_is_ever_wrong(void **state)
 {
-	const char *seed = getenv("QUIRE_TEST_SEED");
-	struct history h = {.random = seed != NULL ? strtoull(seed, NULL, 0) : now_ns() | 1};
+	struct history h = {.random = random_seed()};
 	unsigned n_steps = getenv("QUIRE_TEST_LONG") != NULL ? 100 * N_STEPS : N_STEPS;
 	pthread_t reader;
 

@@ -5,7 +5,10 @@
 #include "../../src/cache/unit.h"
 #include "../support/trap.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <unistd.h>
 
 #define SEED 5u
 #define FEW 16u
@@ -192,6 +195,66 @@ static void extending_drops_the_copy_of_the_last_page(void **state)
 	map_end(m);
 }
 
+/* Whoever loads a page asks where it comes from, and stops there while the item grows and its new last page leaves, as a copy, too. */
+static struct {
+	const struct range_ops *ops;
+	const char *page;
+	_Atomic bool asked, grown, read;
+} growth;
+
+static int locate_and_stop(void *owner, uint64_t page, struct page_source *ret)
+{
+	int rc = growth.ops->locate(owner, page, ret);
+
+	if (!atomic_exchange(&growth.asked, true))
+		while (!atomic_load(&growth.grown))
+			sched_yield();
+	return rc;
+}
+
+static void *load_what_grows(void *arg)
+{
+	(void)*(const volatile char *)growth.page;
+	atomic_store(&growth.read, true);
+	return NULL;
+}
+
+static void a_load_that_began_before_its_item_grew_ends(void **state)
+{
+	uint64_t len = FEW * page_size() - 1000;
+
+	soft_write("grows", SEED, 0, len);
+	struct quire_map *m = map_item_of((struct quire_item){
+		.path = file_path("grows"), .flags = QUIRE_ITEM_APPEND, .reserve_bytes = 2 * FEW * page_size()});
+	struct range_ops stopping = *m->range->ops;
+	const char *last = item_ptr(m, 0) + pages(FEW - 1);
+	pthread_t thread;
+	size_t now;
+
+	leave_copy(m, last);
+	growth.ops = m->range->ops;
+	growth.page = last;
+	atomic_store(&growth.asked, false);
+	atomic_store(&growth.grown, false);
+	atomic_store(&growth.read, false);
+	stopping.locate = locate_and_stop;
+	m->range->ops = &stopping;
+	assert_int_equal(pthread_create(&thread, NULL, load_what_grows, NULL), 0);
+	while (!atomic_load(&growth.asked))
+		sched_yield();
+	soft_write("grows", SEED, len, 500);
+	assert_int_equal(quire_map_extend(m, 0, &now), 0);
+	leave_copy(m, last);
+	atomic_store(&growth.grown, true);
+	for (unsigned i = 0; i < 10000 && !atomic_load(&growth.read); i++)
+		usleep(1000);
+	assert_true(atomic_load(&growth.read));
+	pthread_join(thread, NULL);
+	soft_read(m, last, SEED, pages(FEW - 1), page_size() - 500);
+	m->range->ops = growth.ops;
+	map_end(m);
+}
+
 static void a_copy_in_the_making_is_dropped(void **state)
 {
 	struct quire_map *m = map_soft("f", SEED, FEW);
@@ -316,6 +379,7 @@ int main(void)
 		ON_CHECKED(a_copy_of_a_changed_file_is_not_shown),
 		ON_FAULTING(a_fault_on_such_a_copy_traps),
 		ON_CHECKED(extending_drops_the_copy_of_the_last_page),
+		ON_SIGNAL(a_load_that_began_before_its_item_grew_ends),
 		ON_SIGNAL(a_copy_in_the_making_is_dropped),
 		ON_SIGNAL(a_copy_in_hand_is_not_shown),
 		ON_SERVICE(what_gets_no_smaller_is_soon_left_alone),

@@ -12,15 +12,6 @@
 
 static const unsigned classes[CORPUS_N_SIMS] = {QUIRE_CLASS_CAPACITY, QUIRE_CLASS_PMEM};
 
-uint64_t corpus_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 static struct store_config config_of(struct corpus *c, bool read_only)
 {
 	return (struct store_config){
@@ -28,7 +19,7 @@ static struct store_config config_of(struct corpus *c, bool read_only)
 		.service = c->loop,
 		.cache = c->cache,
 		.read_only = read_only,
-		.seed = corpus_random(&c->seed) | 1,
+		.seed = random_next(&c->seed) | 1,
 		.segment_bytes = 65536,
 	};
 }

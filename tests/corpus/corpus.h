@@ -10,6 +10,7 @@
 
 #include "../../src/media/sim.h"
 #include "../../src/store/store.h"
+#include "../support/random.h"
 
 #include <quire/tmem_store.h>
 
@@ -58,8 +59,6 @@ struct view {
 
 void corpus_write(struct corpus *c);                 /* into a store that is open and empty */
 void corpus_look(struct corpus *c, struct view *ret); /* everything; what is opened for it is closed again */
-
-uint64_t corpus_random(uint64_t *state);
 
 /* ---- where it lies: corpus_places.c ---- */
 

@@ -23,7 +23,7 @@ static void fill(uint64_t what, uint64_t which, void *to, size_t n)
 	uint64_t state = what << 32 ^ which;
 
 	for (size_t i = 0; i < n; i += 8) {
-		uint64_t word = corpus_random(&state);
+		uint64_t word = random_next(&state);
 		memcpy((uint8_t *)to + i, &word, n - i < 8 ? n - i : 8);
 	}
 }

@@ -87,28 +87,28 @@ static const struct place *choose(struct image *m, enum place_kind kind, uint64_
 	for (unsigned i = 0; i < all.n_places; i++)
 		n += all.places[i].kind == kind;
 	assert_true(n > 0);
-	n = (unsigned)(corpus_random(&m->random) % n);
+	n = (unsigned)(random_next(&m->random) % n);
 	for (unsigned i = 0; i < all.n_places && found == NULL; i++)
 		if (all.places[i].kind == kind && n-- == 0)
 			found = &all.places[i];
-	uint64_t most = corpus_random(&m->random) % 2 == 0 && found->len_bytes > 128 ? 128 : found->len_bytes;
+	uint64_t most = random_next(&m->random) % 2 == 0 && found->len_bytes > 128 ? 128 : found->len_bytes;
 	for (unsigned tries = 0; tries == 0 || (tries < 8 && is_empty(m, found->class_no, *ret_at)); tries++)
-		*ret_at = found->offset + corpus_random(&m->random) % most;
+		*ret_at = found->offset + random_next(&m->random) % most;
 	return found;
 }
 
 static void blow_on_bytes(struct image *m, enum blow blow, const struct place *p, uint64_t at)
 {
 	uint8_t bytes[BLOCK] = {0};
-	uint64_t left = p->offset + p->len_bytes - at, n = 1 + corpus_random(&m->random) % (corpus_random(&m->random) % 2 == 0 ? 64 : BLOCK);
+	uint64_t left = p->offset + p->len_bytes - at, n = 1 + random_next(&m->random) % (random_next(&m->random) % 2 == 0 ? 64 : BLOCK);
 
 	n = blow <= BLOW_BYTE ? 1 : n < left ? n : left;
 	if (blow == BLOW_FLIP) {
 		sim_peek(*corpus_sim(m->corpus, p->class_no), at, bytes, 1);
-		bytes[0] ^= (uint8_t)(1u << corpus_random(&m->random) % 8);
+		bytes[0] ^= (uint8_t)(1u << random_next(&m->random) % 8);
 	}
 	for (uint64_t i = 0; blow != BLOW_FLIP && blow != BLOW_ZEROS && i < n; i++)
-		bytes[i] = (uint8_t)corpus_random(&m->random);
+		bytes[i] = (uint8_t)random_next(&m->random);
 	put(m, p->class_no, at, bytes, n);
 }
 
@@ -118,7 +118,7 @@ static void cut_off(struct image *m, const struct place *p, uint64_t at)
 	static uint8_t zeros[2048 * BLOCK];
 	uint64_t end = p->offset + p->len_bytes;
 
-	if (corpus_random(&m->random) % 16 == 0)
+	if (random_next(&m->random) % 16 == 0)
 		end = p->class_no == 0 ? 2048 * BLOCK : 512 * BLOCK;
 	put(m, p->class_no, at, zeros, end - at);
 }
@@ -128,7 +128,7 @@ static void blow_on_blocks(struct image *m, enum blow blow, const struct place *
 	uint8_t one[BLOCK], other[BLOCK];
 	uint64_t from;
 	/* Of its own kind as often as of any. */
-	enum place_kind kind = corpus_random(&m->random) % 2 == 0 ? p->kind : (enum place_kind)(corpus_random(&m->random) % PLACE_N_KINDS);
+	enum place_kind kind = random_next(&m->random) % 2 == 0 ? p->kind : (enum place_kind)(random_next(&m->random) % PLACE_N_KINDS);
 	const struct place *q = choose(m, kind, &from);
 
 	at &= ~(uint64_t)(BLOCK - 1);
@@ -142,7 +142,7 @@ static void blow_on_blocks(struct image *m, enum blow blow, const struct place *
 
 static void strike(struct image *m)
 {
-	enum blow blow = (enum blow)(corpus_random(&m->random) % N_BLOWS);
+	enum blow blow = (enum blow)(random_next(&m->random) % N_BLOWS);
 	uint64_t at;
 	const struct place *p = choose(m, m->kind, &at);
 

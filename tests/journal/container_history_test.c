@@ -416,7 +416,7 @@ static void run(const char *name, uint64_t n, bool damage)
 
 static void test_every_cut(void **state)
 {
-	uint64_t n = 0, n_scripts = 1 + random_count(600, 60000) / 1000, seed = random_seed();
+	uint64_t n = 0, n_scripts = 1 + env_count(600, 60000) / 1000, seed = random_seed();
 	double begin_s = seconds_now();
 
 	(void)state;
@@ -435,14 +435,14 @@ static void test_every_cut(void **state)
 static void test_histories(void **state)
 {
 	(void)state;
-	run("container", random_count(600, 60000), false);
+	run("container", env_count(600, 60000), false);
 	assert_true(h.n_refused == 0 && h.n_short == 0);
 }
 
 static void test_histories_with_damage(void **state)
 {
 	(void)state;
-	run("container, damaged", random_count(300, 20000), true);
+	run("container, damaged", env_count(300, 20000), true);
 }
 
 static int end(void **state)

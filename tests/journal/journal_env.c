@@ -1,6 +1,5 @@
 /* journal_env.c - see journal_env.h. */
 #include "journal_env.h"
-#include "../support/random.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,10 +10,7 @@
 
 static uint64_t mix(uint64_t z)
 {
-	z += 0x9e3779b97f4a7c15u;
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
+	return random_next(&z);
 }
 
 uint64_t env_random(struct env *e)
@@ -27,22 +23,9 @@ uint64_t env_below(struct env *e, uint64_t n)
 	return env_random(e) % n;
 }
 
-uint64_t random_seed(void)
+uint64_t env_count(uint64_t quick, uint64_t slow)
 {
-	const char *given = getenv("QUIRE_TEST_SEED");
-	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : mix(random_beginning());
-
-	return seed != 0 ? seed : 1;
-}
-
-uint64_t random_count(uint64_t quick, uint64_t slow)
-{
-	const char *given = getenv("QUIRE_TEST_COUNT"), *is_long = getenv("QUIRE_TEST_LONG");
-	uint64_t usual = getenv("QUIRE_SANITIZED") != NULL ? (quick + 2) / 3 : quick;
-
-	if (given != NULL)
-		return strtoull(given, NULL, 0);
-	return is_long != NULL && *is_long != 0 && *is_long != '0' ? slow : usual;
+	return random_count(getenv("QUIRE_SANITIZED") != NULL ? (quick + 2) / 3 : quick, slow);
 }
 
 double seconds_now(void)

@@ -16,6 +16,7 @@
 #include "../../src/journal/container.h"
 #include "../../src/journal/frame.h"
 #include "../../src/media/sim.h"
+#include "../support/random.h"
 
 /* Each test is built twice, for a disk and for persistent memory (TEST_PMEM). */
 #ifdef TEST_PMEM
@@ -95,9 +96,7 @@ int seen_add(void *seen, const struct journal_place *at, uint16_t type, const vo
 void seen_init(struct seen *s);
 void seen_fini(struct seen *s);
 
-/* Nonzero seed and count of random tests: QUIRE_TEST_SEED; `quick` histories (a third under a sanitizer), or `slow` with QUIRE_TEST_LONG. */
-uint64_t random_seed(void);
-uint64_t random_count(uint64_t quick, uint64_t slow);
+uint64_t env_count(uint64_t quick, uint64_t slow); /* as random_count(); a third of the quick ones under a sanitizer */
 double seconds_now(void);
 
 #endif

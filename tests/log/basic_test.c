@@ -162,7 +162,7 @@ static void seek(struct env *env, void *arg)
 		times[i] = r.time_ns;
 	}
 	for (unsigned i = 0; i < 300; i++) {
-		uint64_t lsn = env_random(&state) % 600;
+		uint64_t lsn = random_next(&state) % 600;
 		assert_int_equal(quire_log_seek(c, lsn), 0);
 		assert_int_equal(i % 2 ? quire_log_prev(c, &r, NULL) : quire_log_next(c, &r, NULL), i % 2 && lsn == 0 ? 0 : 1);
 		if (i % 2 == 0 || lsn > 0) {

@@ -115,7 +115,7 @@ static void rotting(struct env *env, void *arg)
 	sim_set_faults(env->sim, &faults);
 	struct quire_log_cursor *c = cursor(env);
 	for (unsigned i = 0; i < 300; i++) {
-		assert_int_equal(quire_log_seek(c, env_random(&state) % end), 0);
+		assert_int_equal(quire_log_seek(c, random_next(&state) % end), 0);
 		int64_t rc = quire_log_next(c, &r, NULL);
 		assert_true(rc == 1 ? record_is(SALT, &r) : rc == -EBADMSG);
 		n_bad += rc < 0;

@@ -191,8 +191,8 @@ static void mixed(struct env *env, void *arg)
 	assert_int_equal(env_open(env), 0);
 	uint64_t end = end_of_sealed(env);
 	for (unsigned i = 0; i < 400; i++) {
-		uint64_t lsn = env_random(&state) % (end - 8);
-		read_some(env, lsn, 1 + env_random(&state) % 7);
+		uint64_t lsn = random_next(&state) % (end - 8);
+		read_some(env, lsn, 1 + random_next(&state) % 7);
 	}
 	struct quire_log_stat s = stat_of(env);
 	assert_true(s.n_direct_reads > 0 && s.n_ram_reads > 0);

@@ -209,26 +209,26 @@ static bool reader_step(struct reader *r, uint64_t random)
 
 static bool random_step(uint64_t *random, struct reader *reader)
 {
-	uint64_t r = env_random(random) % 100;
+	uint64_t r = random_next(random) % 100;
 
 	if (r < 25)
 		return goes_on(model_append(&m, &e, true));
 	if (r < 45)
 		return goes_on(model_append(&m, &e, false));
 	if (r < 60)
-		return goes_on(model_batch(&m, &e, 1 + (unsigned)(env_random(random) % 16)));
+		return goes_on(model_batch(&m, &e, 1 + (unsigned)(random_next(random) % 16)));
 	if (r < 65)
 		return goes_on(model_sync(&m, &e));
 	if (r < 70)
-		return goes_on(model_trim(&m, &e, m.first + env_random(random) % (m.n - m.first + 1)));
+		return goes_on(model_trim(&m, &e, m.first + random_next(random) % (m.n - m.first + 1)));
 	if (r < 80)
-		return destage(env_random(random) % (m.n + 1), at.away);
+		return destage(random_next(random) % (m.n + 1), at.away);
 	if (r < 84)
-		return destage(env_random(random) % (m.n + 1), at.home);
+		return destage(random_next(random) % (m.n + 1), at.home);
 	if (r < 85)
 		return goes_on(store_compact(e.store));
 	if (r < 97)
-		return reader_step(reader, env_random(random));
+		return reader_step(reader, random_next(random));
 	model_verify(&m, &e);
 	return true;
 }
@@ -246,7 +246,7 @@ static void round_of(struct env *env, void *arg)
 		fail_msg("open: %d, %s", rc, env->err.text);
 	model_settle(&m, env);
 	model_verify(&m, env);
-	unsigned n = (unsigned)(env_random(random) % 60);
+	unsigned n = (unsigned)(random_next(random) % 60);
 	while (n > 0 && random_step(random, &reader))
 		n--;
 	quire_log_cursor_close(reader.cursor);
@@ -255,22 +255,22 @@ static void round_of(struct env *env, void *arg)
 
 static void plan_cuts(uint64_t *random)
 {
-	struct sim *cut = env_random(random) % 2 == 0 ? e.sim : e.other;
-	uint64_t event = env_random(random) % (cut == e.sim ? 150 : 60), choice = env_random(random);
+	struct sim *cut = random_next(random) % 2 == 0 ? e.sim : e.other;
+	uint64_t event = random_next(random) % (cut == e.sim ? 150 : 60), choice = random_next(random);
 
 	sim_cut_at(e.sim, UINT64_MAX, 0);
 	sim_cut_at(e.other, UINT64_MAX, 0);
 	/* Some rounds end in peace. */
-	if (env_random(random) % 5 != 0)
+	if (random_next(random) % 5 != 0)
 		sim_cut_at(cut, sim_n_events(cut) + event, choice);
 }
 
 static void one_history(uint64_t seed)
 {
 	uint64_t random = seed;
-	struct sim_faults faults = {.max_delay_turns = (unsigned)(env_random(&random) % 6),
-	                            .tear_4k = env_random(&random) % 3 == 0,
-	                            .ordered = env_random(&random) % 3 == 0,
+	struct sim_faults faults = {.max_delay_turns = (unsigned)(random_next(&random) % 6),
+	                            .tear_4k = random_next(&random) % 3 == 0,
+	                            .ordered = random_next(&random) % 3 == 0,
 	                            .cut_ends_io = true};
 
 	e.seed = seed;
@@ -280,7 +280,7 @@ static void one_history(uint64_t seed)
 	for (unsigned i = 0; i < 5; i++) {
 		plan_cuts(&random);
 		env_run(&e, round_of, &random);
-		uint64_t choice = env_random(&random);
+		uint64_t choice = random_next(&random);
 		if (env_is_cut(&e) || choice % 3 == 0)
 			cut_both(choice);
 		m.n_cuts += env_is_cut(&e);

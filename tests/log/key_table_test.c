@@ -54,8 +54,8 @@ static void fill_and_purge(uint64_t (*hash_of)(unsigned i))
 	uint64_t state = random_seed(), first = 0;
 
 	for (uint64_t lsn = 0; lsn < 6 * N; lsn++) {
-		unsigned i = (unsigned)(env_random(&state) % N);
-		put(hash_of(i), i, env_random(&state) % 8 == 0 && lsn > first + 5 ? lsn - 5 : lsn, first);
+		unsigned i = (unsigned)(random_next(&state) % N);
+		put(hash_of(i), i, random_next(&state) % 8 == 0 && lsn > first + 5 ? lsn - 5 : lsn, first);
 		if (lsn % 2048 != 2047)
 			continue;
 		first = lsn - N;
@@ -82,7 +82,7 @@ static uint64_t spread(unsigned i)
 {
 	uint64_t state = i;
 
-	return env_random(&state);
+	return random_next(&state);
 }
 
 static uint64_t crowded(unsigned i)
@@ -116,7 +116,7 @@ static void test_growing_drops_what_is_of_no_use(void **state)
 	uint64_t old, state_ = 3, most = 0;
 
 	for (uint64_t lsn = 0; lsn < 200000; lsn++) {
-		assert_int_equal(key_table_put(&t, env_random(&state_), lsn, lsn > 20000 ? lsn - 20000 : 0, &old), 0);
+		assert_int_equal(key_table_put(&t, random_next(&state_), lsn, lsn > 20000 ? lsn - 20000 : 0, &old), 0);
 		most = t.slots_bytes > most ? t.slots_bytes : most;
 	}
 	assert_true(most < 20000 * 40);

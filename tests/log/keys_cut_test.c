@@ -148,13 +148,13 @@ static int trim(struct env *env, uint64_t lsn)
 
 static bool random_step(struct env *env, uint64_t *random)
 {
-	uint64_t r = env_random(random) % 100, n = m.n;
+	uint64_t r = random_next(random) % 100, n = m.n;
 
 	if (r < 15)
-		return goes_on(append(env, env_random(random), true));
+		return goes_on(append(env, random_next(random), true));
 	if (r < 86) {
 		for (uint64_t i = 0; i <= (r - 15) / 4; i++)
-			if (!goes_on(append(env, env_random(random), false)))
+			if (!goes_on(append(env, random_next(random), false)))
 				return false;
 		return true;
 	}
@@ -165,9 +165,9 @@ static bool random_step(struct env *env, uint64_t *random)
 		return goes_on(rc);
 	}
 	if (r < 94)
-		return goes_on(trim(env, m.first + env_random(random) % (m.n - m.first + 1)));
+		return goes_on(trim(env, m.first + random_next(random) % (m.n - m.first + 1)));
 	for (uint64_t i = 0; i < 5; i++)
-		if (!look_for(env, (uint32_t)(env_random(random) % m.n_keys), i % 2 ? QUIRE_LOG_VISIBLE : QUIRE_LOG_DURABLE))
+		if (!look_for(env, (uint32_t)(random_next(random) % m.n_keys), i % 2 ? QUIRE_LOG_VISIBLE : QUIRE_LOG_DURABLE))
 			return false;
 	return true;
 }
@@ -183,7 +183,7 @@ static void round_of(struct env *env, void *arg)
 		fail_msg("open: %d, %s", rc, env->err.text);
 	settle(env);
 	verify(env);
-	unsigned n = (unsigned)(env_random(random) % 80);
+	unsigned n = (unsigned)(random_next(random) % 80);
 	while (n > 0 && random_step(env, random))
 		n--;
 	if (n == 0)
@@ -206,9 +206,9 @@ static void look(struct env *env, void *arg)
 static void one_history(uint64_t seed)
 {
 	uint64_t random = seed;
-	struct sim_faults faults = {.max_delay_turns = (unsigned)(env_random(&random) % 6),
-	                            .tear_4k = env_random(&random) % 3 == 0,
-	                            .ordered = env_random(&random) % 3 == 0,
+	struct sim_faults faults = {.max_delay_turns = (unsigned)(random_next(&random) % 6),
+	                            .tear_4k = random_next(&random) % 3 == 0,
+	                            .ordered = random_next(&random) % 3 == 0,
 	                            .cut_ends_io = true};
 	static const uint32_t n_keys[] = {5, 60, 2000}, lengths[] = {20, 300, 2000};
 	uint64_t n_found = m.n_found;
@@ -219,14 +219,14 @@ static void one_history(uint64_t seed)
 	memset(&m, 0, sizeof(m));
 	m.n_found = n_found;
 	/* Some overwrite few keys, some have more of them than a list has room for. */
-	m.n_keys = n_keys[env_random(&random) % 3];
-	m.max_len = lengths[env_random(&random) % 3];
+	m.n_keys = n_keys[random_next(&random) % 3];
+	m.max_len = lengths[random_next(&random) % 3];
 	for (unsigned i = 0; i < 5; i++) {
-		bool cut = env_random(&random) % 5 != 0; /* some rounds end in peace */
-		sim_cut_at(e.sim, cut ? sim_n_events(e.sim) + env_random(&random) % 150 : UINT64_MAX, env_random(&random));
+		bool cut = random_next(&random) % 5 != 0; /* some rounds end in peace */
+		sim_cut_at(e.sim, cut ? sim_n_events(e.sim) + random_next(&random) % 150 : UINT64_MAX, random_next(&random));
 		env_run(&e, round_of, &random);
-		if (!sim_is_cut(e.sim) && cut && env_random(&random) % 2 == 0)
-			sim_cut(e.sim, env_random(&random));
+		if (!sim_is_cut(e.sim) && cut && random_next(&random) % 2 == 0)
+			sim_cut(e.sim, random_next(&random));
 		m.n_cuts += sim_is_cut(e.sim);
 	}
 	sim_cut_at(e.sim, UINT64_MAX, 0);

@@ -123,7 +123,7 @@ void fill_keyed(struct env *env, uint64_t n, uint32_t n_keys, size_t len_bytes)
 	uint64_t state = 9;
 
 	while (n-- > 0) {
-		uint64_t r = env_random(&state);
+		uint64_t r = random_next(&state);
 		append_keyed(env, r % 10 == 0 ? NONE : (uint32_t)(r >> 8) % n_keys, (size_t)((r >> 40) % len_bytes), false);
 	}
 }

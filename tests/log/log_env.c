@@ -1,6 +1,5 @@
 /* log_env.c - see log_env.h. */
 #include "log_env.h"
-#include "../support/random.h"
 #include "../support/env_store.h"
 
 #include <errno.h>
@@ -10,30 +9,6 @@
 #include <unistd.h>
 
 uint32_t record_max_len = 2000;
-
-uint64_t env_random(uint64_t *state)
-{
-	return random_next(state);
-}
-
-uint64_t random_seed(void)
-{
-	const char *text = getenv("QUIRE_TEST_SEED");
-	uint64_t state = random_beginning();
-	/* Few digits, to be typed again. */
-	uint64_t seed = text != NULL && *text != 0 ? strtoull(text, NULL, 0) : env_random(&state) % 1000000000u;
-
-	return seed != 0 ? seed : 1;
-}
-
-uint64_t random_count(uint64_t quick, uint64_t slow)
-{
-	const char *given = getenv("QUIRE_TEST_COUNT");
-
-	if (given != NULL && *given != 0)
-		return strtoull(given, NULL, 0);
-	return getenv("QUIRE_TEST_LONG") != NULL ? slow : quick;
-}
 
 double seconds_now(void)
 {
@@ -86,7 +61,7 @@ static struct store_config config_of(struct env *e)
 		.budget = &e->cache->budget,
 		.service = e->loop,
 		.cache = e->cache,
-		.seed = env_random(&e->seed) | 1,
+		.seed = random_next(&e->seed) | 1,
 		.segment_bytes = SEGMENT,
 		.compact_slack_bytes = e->slack_bytes,
 	};
@@ -190,7 +165,7 @@ int env_close(struct env *e)
 uint32_t record_len(uint64_t salt, uint64_t lsn)
 {
 	uint64_t state = salt ^ lsn << 20;
-	uint64_t r = env_random(&state);
+	uint64_t r = random_next(&state);
 
 	return r % 7 == 0 ? 0 : r % 11 == 0 ? record_max_len - 1 : (uint32_t)((r >> 8) % record_max_len);
 }
@@ -205,12 +180,12 @@ static const uint8_t *pattern_of(uint64_t salt, uint64_t lsn, uint64_t *ret_own)
 
 	if (pattern[0] == 0) {
 		for (uint32_t i = 0; i < sizeof(pattern); i += 8) {
-			uint64_t word = env_random(&state) | 1;
+			uint64_t word = random_next(&state) | 1;
 			memcpy(pattern + i, &word, sizeof(word));
 		}
 	}
 	state = salt << 7 ^ lsn;
-	*ret_own = env_random(&state);
+	*ret_own = random_next(&state);
 	return pattern + *ret_own % PATTERN_BYTES;
 }
 

@@ -12,6 +12,7 @@
 #include "../../src/media/sim.h"
 #include "../../src/store/format.h"
 #include "../../src/store/store.h"
+#include "../support/random.h"
 
 #include <quire/log.h>
 
@@ -61,9 +62,6 @@ int env_append(struct env *e, uint64_t salt, uint64_t lsn, bool durable); /* mus
 /* Reads all records forward, then backward: from first to visible, each what it should be. How many, or what went wrong. */
 int64_t env_read_all(struct env *e, uint64_t salt);
 
-uint64_t env_random(uint64_t *state);
-uint64_t random_seed(void);                           /* QUIRE_TEST_SEED; else another each time */
-uint64_t random_count(uint64_t quick, uint64_t slow); /* QUIRE_TEST_COUNT; slow: with QUIRE_TEST_LONG */
 double seconds_now(void);
 
 #endif

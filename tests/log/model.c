@@ -128,7 +128,7 @@ static void verify_with(const struct model *m, struct env *e, struct quire_log_c
 	if (!read_one(m, e, c, true, UINT64_MAX))
 		return;
 	for (unsigned i = 0; i < 4 && m->n > m->first; i++) {
-		lsn = m->first + env_random(&state) % (m->n - m->first);
+		lsn = m->first + random_next(&state) % (m->n - m->first);
 		assert_int_equal(quire_log_seek(c, lsn), 0);
 		if (!read_one(m, e, c, false, lsn))
 			return;

@@ -417,14 +417,14 @@ static void test_some_bytes(void **state)
 	for (unsigned i = 0; i < n_regions; i++) {
 		const struct region *r = &regions[i];
 		/* Every fifth record, its header among them; of the rest each region's ends, and some between. */
-		if (r->kind == RECORD && env_random(&random) % 5 != 0)
+		if (r->kind == RECORD && random_next(&random) % 5 != 0)
 			continue;
 		uint32_t len = r->to - r->from, first = r->kind == RECORD && len > 32 ? 32 : len;
-		n[r->kind] += try_byte(r, r->from + (uint32_t)(env_random(&random) % first), i % 3);
+		n[r->kind] += try_byte(r, r->from + (uint32_t)(random_next(&random) % first), i % 3);
 		n[r->kind] += try_byte(r, r->from, 0);
 		n[r->kind] += try_byte(r, r->to - 1, 0);
 		for (unsigned k = 0; k < 4; k++)
-			n[r->kind] += try_byte(r, r->from + (uint32_t)(env_random(&random) % len), k % 3);
+			n[r->kind] += try_byte(r, r->from + (uint32_t)(random_next(&random) % len), k % 3);
 	}
 	tell(n, begin_s);
 }
@@ -439,7 +439,7 @@ static void test_everything_damaged_as_a_whole(void **state)
 	print_message("seed %llu\n", (unsigned long long)seed);
 	for (unsigned i = 0; i < n_regions; i++)
 		for (unsigned how = 0; how < 4; how++)
-			if (regions[i].kind != RECORD || env_random(&random) % one_in == 0)
+			if (regions[i].kind != RECORD || random_next(&random) % one_in == 0)
 				n[regions[i].kind] += try_whole(&regions[i], how);
 	tell(n, begin_s);
 }

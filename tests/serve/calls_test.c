@@ -323,13 +323,13 @@ static void compare_batch(struct both *b, uint64_t *random, uint8_t (*pages)[PAG
 {
 	struct quire_tmem_request l[RANDOM_BATCH];
 	struct quire_tmem_remote_request r[RANDOM_BATCH];
-	unsigned n = 1 + (unsigned)env_random(random, RANDOM_BATCH);
+	unsigned n = 1 + (unsigned)random_below(random, RANDOM_BATCH);
 
 	for (unsigned i = 0; i < n; i++) {
-		enum quire_tmem_verb verb = (enum quire_tmem_verb)(1 + env_random(random, env_random(random, 10) == 0 ? 4 : 3));
-		struct quire_tmem_key key = env_key(env_random(random, 3), (uint32_t)env_random(random, 12));
-		enum quire_tmem_get how = (enum quire_tmem_get)env_random(random, 3);
-		env_fill(pages[i], PAGE, verb == QUIRE_TMEM_PUT ? env_random(random, 50) : 0);
+		enum quire_tmem_verb verb = (enum quire_tmem_verb)(1 + random_below(random, random_below(random, 10) == 0 ? 4 : 3));
+		struct quire_tmem_key key = env_key(random_below(random, 3), (uint32_t)random_below(random, 12));
+		enum quire_tmem_get how = (enum quire_tmem_get)random_below(random, 3);
+		env_fill(pages[i], PAGE, verb == QUIRE_TMEM_PUT ? random_below(random, 50) : 0);
 		memcpy(pages[RANDOM_BATCH + i], pages[i], PAGE);
 		l[i] = (struct quire_tmem_request){.pool = b->local, .key = key, .verb = verb, .how = how, .page = pages[i]};
 		r[i] = (struct quire_tmem_remote_request){

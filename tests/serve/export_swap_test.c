@@ -39,9 +39,8 @@ static struct world *new_world(uint64_t budget_bytes)
 	const struct quire_tmem_options t = {.size = sizeof(t), .budget_bytes = budget_bytes};
 	const struct quire_tmem_pool_options p = {.size = sizeof(p), .kind = QUIRE_TMEM_PERSISTENT};
 	struct world *w = calloc(1, sizeof(*w));
-	const char *seed = getenv("QUIRE_TEST_SEED");
 
-	w->seed = seed != NULL ? strtoull(seed, NULL, 0) : random_beginning();
+	w->seed = random_seed();
 	print_message("seed %llu\n", (unsigned long long)w->seed);
 	assert_int_equal(quire_tmem_create(&t, &w->tmem, NULL), 0);
 	assert_int_equal(quire_tmem_pool_create(w->tmem, &p, &w->pool, NULL), 0);

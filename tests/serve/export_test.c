@@ -118,9 +118,8 @@ static void random_steps(void *arg)
 static struct world *new_world(void)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	const char *seed = getenv("QUIRE_TEST_SEED");
 
-	w->seed = seed != NULL ? strtoull(seed, NULL, 0) : random_beginning();
+	w->seed = random_seed();
 	print_message("seed %llu\n", (unsigned long long)w->seed);
 	return w;
 }

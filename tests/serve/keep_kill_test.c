@@ -99,11 +99,11 @@ static bool holds(struct quire_tmem_remote *pool, const struct versions *v)
 static void work(struct quire_tmem_remote *pool, uint64_t *random, struct versions *now, struct versions *saved, struct versions *saving)
 {
 	for (;;) {
-		uint32_t i = (uint32_t)env_random(random, 16);
+		uint32_t i = (uint32_t)random_below(random, 16);
 		if (env_put(pool, i, now->of[i] + 1) < 0)
 			return;
 		now->of[i]++;
-		if (env_random(random, 10) > 0)
+		if (random_below(random, 10) > 0)
 			continue;
 		*saving = *now;
 		if (quire_tmem_remote_save(pool) < 0)
@@ -130,7 +130,7 @@ static void a_kill_at_any_moment_leaves_one_moment_s_pages(void **state)
 			saved = saving;
 		}
 		now = saving = saved;
-		pid_t killer = kill_later(service, env_random(&random, 12000));
+		pid_t killer = kill_later(service, random_below(&random, 12000));
 		work(pool, &random, &now, &saved, &saving);
 		assert_int_equal(waitpid(killer, NULL, 0), killer);
 		kill_service(service);
@@ -164,7 +164,7 @@ static void clients_die_while_they_save(void **state)
 				if (quire_tmem_remote_save(mine) < 0 || quire_tmem_remote_forget(mine) < 0)
 					_exit(2);
 		}
-		uint64_t end = env_now_ms() + 1 + env_random(&random, 10);
+		uint64_t end = env_now_ms() + 1 + random_below(&random, 10);
 		for (uint32_t i = 0; env_now_ms() < end; i++)
 			assert_int_equal(env_get(pool, i % 50, i % 50), 1);
 		kill(pid, SIGKILL);

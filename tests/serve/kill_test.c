@@ -63,15 +63,15 @@ static void work(uint64_t seed, int ready)
 	if (quire_tmem_connect(e.path, NULL, &c, NULL) < 0)
 		_exit(1);
 	for (;;) {
-		struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = (enum quire_tmem_kind)(1 + env_random(&seed, 2))};
+		struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = (enum quire_tmem_kind)(1 + random_below(&seed, 2))};
 		if (quire_tmem_remote_create(c, &o, &pools[0], NULL) < 0 || quire_tmem_remote_open(c, shared.uuid, &pools[1]) < 0)
 			_exit(1);
 		for (unsigned turn = 0; turn < 20; turn++) {
-			unsigned n = 1 + (unsigned)env_random(&seed, N);
+			unsigned n = 1 + (unsigned)random_below(&seed, N);
 			for (unsigned i = 0; i < n; i++)
 				r[i] = (struct quire_tmem_remote_request){
-					.pool = pools[env_random(&seed, 2)], .key = env_key(1 + env_random(&seed, 3), (uint32_t)env_random(&seed, 99)),
-					.verb = (enum quire_tmem_verb)(1 + env_random(&seed, 4)), .page = pages[i]};
+					.pool = pools[random_below(&seed, 2)], .key = env_key(1 + random_below(&seed, 3), (uint32_t)random_below(&seed, 99)),
+					.verb = (enum quire_tmem_verb)(1 + random_below(&seed, 4)), .page = pages[i]};
 			(void)quire_tmem_remote_batch(c, r, n);
 		}
 		quire_tmem_remote_destroy(pools[0]);
@@ -93,12 +93,12 @@ static void clients_are_killed_at_any_moment(void **state)
 	for (uint32_t i = 0; i < 50; i++)
 		assert_int_equal(env_put(pool, i, i), 0);
 	for (unsigned round = 0; round < (env_is_quick() ? 25u : 2000u); round++) {
-		pid_t pid = start_child(work, env_random(&random, UINT64_MAX), -1);
-		uint64_t end = env_now_ms() + 1 + env_random(&random, 12);
+		pid_t pid = start_child(work, random_below(&random, UINT64_MAX), -1);
+		uint64_t end = env_now_ms() + 1 + random_below(&random, 12);
 		/* The others are served meanwhile. */
 		for (uint32_t i = 0; env_now_ms() < end; i++)
 			assert_int_equal(env_get(pool, i % 50, i % 50), 1);
-		pause_us(env_random(&random, 1000));
+		pause_us(random_below(&random, 1000));
 		kill(pid, SIGKILL);
 		reap(pid);
 		env_await_clients(&e, 1);
@@ -237,7 +237,7 @@ static void a_killed_service_is_told_at_once(void **state)
 
 	make_dir();
 	for (unsigned round = 0; round < (env_is_quick() ? 12u : 500u); round++) {
-		pid_t service = start_service(), killer = kill_later(service, env_random(&random, 8000));
+		pid_t service = start_service(), killer = kill_later(service, random_below(&random, 8000));
 		struct quire_tmem_client *c = NULL;
 		struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = QUIRE_TMEM_PERSISTENT};
 		struct quire_tmem_remote *pool = NULL;

@@ -108,21 +108,12 @@ struct quire_tmem_key env_key(uint64_t object, uint32_t index)
 	return (struct quire_tmem_key){.object = {object, 2, 3}, .index = index};
 }
 
-uint64_t env_random(uint64_t *state, uint64_t below)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return (z ^ (z >> 31)) % below;
-}
-
 void env_noise(uint8_t *page, uint32_t n_bytes, uint64_t content)
 {
 	uint64_t state = content * 0xbf58476d1ce4e5b9u;
 
 	for (uint32_t i = 0; i < n_bytes; i += 8) {
-		uint64_t word = env_random(&state, UINT64_MAX);
+		uint64_t word = random_below(&state, UINT64_MAX);
 		memcpy(page + i, &word, 8);
 	}
 }
@@ -154,11 +145,8 @@ int env_get(struct quire_tmem_remote *pool, uint32_t index, uint64_t content)
 
 uint64_t env_seed(void)
 {
-	const char *text = getenv("QUIRE_TEST_SEED");
-	struct timespec ts;
+	uint64_t seed = random_seed();
 
-	clock_gettime(CLOCK_REALTIME, &ts);
-	uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 	print_message("QUIRE_TEST_SEED=%llu\n", (unsigned long long)seed);
 	return seed;
 }

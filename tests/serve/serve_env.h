@@ -2,6 +2,8 @@
 #ifndef TESTS_SERVE_ENV_H
 #define TESTS_SERVE_ENV_H
 
+#include "../support/random.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,8 +44,7 @@ int env_put(struct quire_tmem_remote *pool, uint32_t index, uint64_t content);
 /* 1: the page is that; 0: it is something else; or a negative errno. */
 int env_get(struct quire_tmem_remote *pool, uint32_t index, uint64_t content);
 
-uint64_t env_random(uint64_t *state, uint64_t below);
-/* QUIRE_TEST_SEED or of the time; printed. */
+/* random_seed(), printed. */
 uint64_t env_seed(void);
 uint64_t env_now_ms(void);
 /* True in `make test`, and in an emulator: where time is short. */

@@ -102,20 +102,20 @@ static void read_corpus(void)
 static void make_input(uint64_t *random, struct input *in)
 {
 	in->n = 0;
-	for (unsigned i = 0; n_corpus > 0 && i < 1 + env_random(random, 3); i++) {
-		const struct input *of = &corpus[env_random(random, n_corpus)];
-		size_t n = env_random(random, of->n) + 1;
+	for (unsigned i = 0; n_corpus > 0 && i < 1 + random_below(random, 3); i++) {
+		const struct input *of = &corpus[random_below(random, n_corpus)];
+		size_t n = random_below(random, of->n) + 1;
 		n = n > INPUT_MOST - in->n ? INPUT_MOST - in->n : n;
 		memcpy(in->bytes + in->n, of->bytes, n);
 		in->n += n;
 	}
-	if (in->n == 0 || env_random(random, 10) == 0) {
-		in->n = 1 + env_random(random, 1000);
+	if (in->n == 0 || random_below(random, 10) == 0) {
+		in->n = 1 + random_below(random, 1000);
 		for (size_t i = 0; i < in->n; i++)
-			in->bytes[i] = (uint8_t)env_random(random, 256);
+			in->bytes[i] = (uint8_t)random_below(random, 256);
 	}
-	for (uint64_t i = env_random(random, 20); i > 0; i--)
-		in->bytes[env_random(random, in->n)] = (uint8_t)env_random(random, 256);
+	for (uint64_t i = random_below(random, 20); i > 0; i--)
+		in->bytes[random_below(random, in->n)] = (uint8_t)random_below(random, 256);
 }
 
 static void what_the_corpus_does_harms_nobody(void **state)

@@ -24,18 +24,9 @@ struct corpus {
 	fuzz_change_fn change;     /* NULL: to any bytes */
 };
 
-uint64_t fuzz_draw(uint64_t *seed)
-{
-	uint64_t z = *seed += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 static uint64_t draw(struct corpus *c, uint64_t below)
 {
-	return fuzz_draw(&c->seed) % below;
+	return random_below(&c->seed, below);
 }
 
 static uint64_t now_ns(void)

@@ -7,6 +7,8 @@
 #ifndef TESTS_SUPPORT_FUZZ_H
 #define TESTS_SUPPORT_FUZZ_H
 
+#include "random.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +23,6 @@ struct fuzz_input {
 
 /* Changes an input once; `other` is another one, or the same. Of inputs of less than 2 bytes it is never asked, and it leaves none. */
 typedef void (*fuzz_change_fn)(struct fuzz_input *in, const struct fuzz_input *other, uint64_t *seed);
-uint64_t fuzz_draw(uint64_t *seed); /* for these */
 
 /* Plays a directory's inputs and changes of them, or the input in the place of a directory; change NULL: to any bytes. An exit status: 2, without an
  * input there. */

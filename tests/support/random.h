@@ -23,6 +23,25 @@ static inline uint64_t random_beginning(void)
 	return getenv("QUIRE_TEST_LONG") != NULL ? (uint64_t)time(NULL) : 20251;
 }
 
+/* The same, or what QUIRE_TEST_SEED says; never 0. */
+static inline uint64_t random_seed(void)
+{
+	const char *given = getenv("QUIRE_TEST_SEED");
+	uint64_t seed = given != NULL && *given != 0 ? strtoull(given, NULL, 0) : random_beginning();
+
+	return seed != 0 ? seed : 1;
+}
+
+/* How many: QUIRE_TEST_COUNT, or `slow` with QUIRE_TEST_LONG, else `quick`. */
+static inline uint64_t random_count(uint64_t quick, uint64_t slow)
+{
+	const char *given = getenv("QUIRE_TEST_COUNT");
+
+	if (given != NULL && *given != 0)
+		return strtoull(given, NULL, 0);
+	return getenv("QUIRE_TEST_LONG") != NULL ? slow : quick;
+}
+
 /* Below n, which is not 0. */
 static inline uint64_t random_below(uint64_t *state, uint64_t n)
 {

@@ -242,8 +242,7 @@ static void same(struct quire_tmem_pool *a, struct quire_tmem_pool *b, uint32_t 
 
 static void copies_made_among_random_calls_are_right(void **state)
 {
-	const char *given = getenv("QUIRE_TEST_SEED");
-	struct model m = {.random = given != NULL ? strtoull(given, NULL, 0) : random_beginning(), .spills = true};
+	struct model m = {.random = random_seed(), .spills = true};
 	struct quire_tmem *big = make(128 * MIB);
 	struct fake_backing f;
 	unsigned n_copies = getenv("QUIRE_TEST_LONG") != NULL ? 2000 : 25;

@@ -159,8 +159,7 @@ static void each_single_refusal_is_no_more_than_that(void **state)
 
 static uint64_t seed_of_run(void)
 {
-	const char *given = getenv("QUIRE_TEST_SEED");
-	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : random_beginning();
+	uint64_t seed = random_seed();
 
 	printf("seed %llu\n", (unsigned long long)seed);
 	return seed;

@@ -376,8 +376,7 @@ static void add_up(struct quire_tmem *t)
 
 static uint64_t seed_of_run(void)
 {
-	const char *given = getenv("QUIRE_TEST_SEED");
-	uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : random_beginning();
+	uint64_t seed = random_seed();
 
 	printf("seed %llu\n", (unsigned long long)seed);
 	return seed;

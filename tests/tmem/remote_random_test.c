@@ -33,13 +33,6 @@ static void check(struct quire_tmem *t)
 	assert_true(s.held_bytes <= s.budget_bytes);
 }
 
-static uint64_t seed_of(void)
-{
-	const char *given = getenv("QUIRE_TEST_SEED");
-
-	return given != NULL ? strtoull(given, NULL, 0) : random_beginning();
-}
-
 static unsigned steps(void)
 {
 	return getenv("QUIRE_TEST_LONG") != NULL ? 5000000 : getenv("QUIRE_SANITIZED") != NULL ? 12000 : 20000;
@@ -74,7 +67,7 @@ static void squeeze(struct model *m)
 
 static void random_calls(unsigned bad_one_in)
 {
-	struct model m = {.random = seed_of(), .remotes = true, .keeps_pools = true};
+	struct model m = {.random = random_seed(), .remotes = true, .keeps_pools = true};
 	struct quire_tmem_stat s;
 
 	printf("seed %llu\n", (unsigned long long)m.random);
@@ -136,7 +129,7 @@ static void threads_agree_with_their_models(void **state)
 {
 	struct runner *r = calloc(4, sizeof(*r));
 	struct quire_tmem *t = make(with_pages(5 * MIB, 4 * BEGUN_PAGES));
-	uint64_t seed = seed_of();
+	uint64_t seed = random_seed();
 	struct fake_remote *f = make_remote(t, seed, 4);
 
 	printf("seed %llu\n", (unsigned long long)seed);

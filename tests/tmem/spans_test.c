@@ -125,8 +125,7 @@ static void the_order_in_which_pages_come_does_not_matter(void **state)
 
 static void random_pages_come_and_go(void **state)
 {
-	const char *given = getenv("QUIRE_TEST_SEED");
-	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 0) : (unsigned)random_beginning();
+	unsigned seed = (unsigned)random_seed();
 	struct fixture *f = make();
 
 	printf("seed %u\n", seed);

@@ -33,16 +33,9 @@ static void check(struct quire_tmem *t)
 	assert_true(s.held_bytes <= s.budget_bytes);
 }
 
-static uint64_t seed_of(void)
-{
-	const char *given = getenv("QUIRE_TEST_SEED");
-
-	return given != NULL ? strtoull(given, NULL, 0) : random_beginning();
-}
-
 static void random_calls(unsigned n_steps, unsigned fail_one_in)
 {
-	struct model m = {.random = seed_of(), .spills = true, .io_fails = fail_one_in != 0};
+	struct model m = {.random = random_seed(), .spills = true, .io_fails = fail_one_in != 0};
 	struct fake_backing f;
 
 	printf("seed %llu\n", (unsigned long long)m.random);
@@ -107,7 +100,7 @@ static void threads_agree_with_their_models(void **state)
 	struct runner *r = calloc(4, sizeof(*r));
 	struct quire_tmem *t = make(with_pages(3 * MIB, 4 * BEGUN_PAGES));
 	struct fake_backing f;
-	uint64_t seed = seed_of();
+	uint64_t seed = random_seed();
 
 	printf("seed %llu\n", (unsigned long long)seed);
 	fake_backing_init(&f, 160, SEGMENT);

@@ -1,5 +1,6 @@
 /* Slots of many sizes: what is in them stays, what is free goes back, and the account is right. */
 #include "../../src/tmem/storage.h"
+#include "../support/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,15 +17,6 @@ struct scene {
 	uint32_t place[N], n_bytes[N];
 	uint64_t random;
 };
-
-static uint64_t next_random(struct scene *t)
-{
-	uint64_t z = t->random += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
 
 static struct scene *begin(uint64_t limit_bytes)
 {
@@ -107,9 +99,9 @@ static void random_slots_keep_what_is_in_them(void **state)
 	struct scene *t = begin(UINT64_MAX);
 
 	for (unsigned step = 0; step < 60000; step++) {
-		uint32_t i = (uint32_t)(next_random(t) % N), kind = (uint32_t)(next_random(t) % 100);
-		uint32_t n_bytes = kind < 90 ? 16 + (uint32_t)(next_random(t) % 4200)
-		                             : 16 + (uint32_t)(next_random(t) % (kind < 99 ? 70000 : STORAGE_MOST_BYTES / 4));
+		uint32_t i = (uint32_t)(random_next(&t->random) % N), kind = (uint32_t)(random_next(&t->random) % 100);
+		uint32_t n_bytes = kind < 90 ? 16 + (uint32_t)(random_next(&t->random) % 4200)
+		                             : 16 + (uint32_t)(random_next(&t->random) % (kind < 99 ? 70000 : STORAGE_MOST_BYTES / 4));
 		if (t->place[i] != PLACE_NONE) {
 			assert_filled(t, i);
 			drop(t, i);

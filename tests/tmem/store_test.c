@@ -29,13 +29,6 @@ static struct quire_tmem *make(uint64_t budget_bytes)
 	return t;
 }
 
-static uint64_t seed_of(void)
-{
-	const char *given = getenv("QUIRE_TEST_SEED");
-
-	return given != NULL ? strtoull(given, NULL, 0) : random_beginning();
-}
-
 struct job {
 	void (*run)(struct env *e, void *arg);
 	void *arg;
@@ -99,7 +92,7 @@ static void run_model(struct env *e, void *arg)
 
 static void random_calls(bool io_fails)
 {
-	struct model m = {.random = seed_of(), .spills = true, .io_fails = io_fails, .page = malloc(2 << 20)};
+	struct model m = {.random = random_seed(), .spills = true, .io_fails = io_fails, .page = malloc(2 << 20)};
 
 	printf("seed %llu\n", (unsigned long long)m.random);
 	on_a_store(m.random, NULL, run_model, &m);

@@ -40,7 +40,7 @@ static uint64_t what_of(uint64_t lba, uint32_t times)
 static int write_one(struct writer *w)
 {
 	struct ageing *a = w->a;
-	uint64_t lba = env_random(&a->random) % (a->n_blocks / N_WRITERS) * N_WRITERS + w->no;
+	uint64_t lba = random_next(&a->random) % (a->n_blocks / N_WRITERS) * N_WRITERS + w->no;
 	int rc = put(w->v, lba * BLOCK, BLOCK, what_of(lba, ++a->written[lba]), 0);
 
 	if (rc == 0)
@@ -282,7 +282,7 @@ static void age_and_cut(struct env *e, void *arg)
 	overwrite(a); /* there is nothing free by then that was not cleaned */
 	assert_int_equal(a->error, 0);
 	for (unsigned i = 0; i < 12; i++) {
-		sim_cut_at(e->sim, sim_n_events(e->sim) + 20 + env_random(&a->random) % 600, (unsigned)(env_random(&a->random) % 4));
+		sim_cut_at(e->sim, sim_n_events(e->sim) + 20 + random_next(&a->random) % 600, (unsigned)(random_next(&a->random) % 4));
 		overwrite(a);
 		assert_int_equal(a->error, 0);
 		n_cuts += sim_is_cut(e->sim);

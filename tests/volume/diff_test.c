@@ -181,7 +181,7 @@ struct model {
 
 static unsigned rnd(struct model *m, unsigned n)
 {
-	return (unsigned)(env_random(&m->random) % n);
+	return (unsigned)(random_next(&m->random) % n);
 }
 
 static void name_of(const struct model *m, unsigned i, char name[64])

@@ -343,10 +343,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 
 static void change_once(struct fuzz_input *in, const struct fuzz_input *other, uint64_t *seed)
 {
-	size_t n = (in->n_bytes - 1) / CHANGE_BYTES, at = 1 + fuzz_draw(seed) % (n > 0 ? n : 1) * CHANGE_BYTES;
-	size_t from = 1 + fuzz_draw(seed) % ((other->n_bytes - 1) / CHANGE_BYTES + 1) * CHANGE_BYTES;
+	size_t n = (in->n_bytes - 1) / CHANGE_BYTES, at = 1 + random_next(seed) % (n > 0 ? n : 1) * CHANGE_BYTES;
+	size_t from = 1 + random_next(seed) % ((other->n_bytes - 1) / CHANGE_BYTES + 1) * CHANGE_BYTES;
 
-	switch (fuzz_draw(seed) % 4) {
+	switch (random_next(seed) % 4) {
 	case 0: /* one more: another's, or any */
 		if (n < MOST_CHANGES && from + CHANGE_BYTES <= other->n_bytes) {
 			memmove(in->bytes + 1 + n * CHANGE_BYTES, other->bytes + from, CHANGE_BYTES);
@@ -354,11 +354,11 @@ static void change_once(struct fuzz_input *in, const struct fuzz_input *other, u
 		}
 		break;
 	case 1:
-		in->bytes[0] = (uint8_t)fuzz_draw(seed);
+		in->bytes[0] = (uint8_t)random_next(seed);
 		break;
 	default:
 		if (at + CHANGE_BYTES <= in->n_bytes)
-			in->bytes[at + fuzz_draw(seed) % CHANGE_BYTES] = (uint8_t)fuzz_draw(seed);
+			in->bytes[at + random_next(seed) % CHANGE_BYTES] = (uint8_t)random_next(seed);
 	}
 }
 
@@ -373,7 +373,7 @@ static void make_inputs(const char *directory)
 		FILE *f = fopen(path, "we");
 		quire_assert(f != NULL && fputc((int)(i % 2), f) >= 0);
 		for (unsigned k = 0; k < (i / 8 + 1) * CHANGE_BYTES; k++)
-			quire_assert(fputc(k % CHANGE_BYTES == 3 ? 0 : (int)(env_random(&seed) & 255), f) >= 0);
+			quire_assert(fputc(k % CHANGE_BYTES == 3 ? 0 : (int)(random_next(&seed) & 255), f) >= 0);
 		quire_assert(fclose(f) == 0);
 	}
 }

@@ -70,7 +70,7 @@ static uint64_t place_of(uint64_t lba, uint64_t birth)
 {
 	uint64_t state = lba * 16 + birth;
 
-	return FIRST_DATA + env_random(&state) % (UINT64_C(1) << 30);
+	return FIRST_DATA + random_next(&state) % (UINT64_C(1) << 30);
 }
 
 static double now(void)
@@ -150,12 +150,12 @@ static void measure_lookups(struct scale *s)
 	struct map_cache_stat before, stat;
 
 	for (unsigned i = 0; i < s->n_lookups / 2; i++)
-		look(s, env_random(&s->random) % s->n_blocks);
+		look(s, random_next(&s->random) % s->n_blocks);
 	map_cache_stat(s->cache, &before);
 	s->n_read = 0;
 	double from = now();
 	for (unsigned i = 0; i < s->n_lookups; i++)
-		look(s, env_random(&s->random) % s->n_blocks);
+		look(s, random_next(&s->random) % s->n_blocks);
 	double us = (now() - from) * 1e6 / s->n_lookups;
 	map_cache_stat(s->cache, &stat);
 	/* Leaves hold as many on average as there are mappings for each page. */
@@ -191,7 +191,7 @@ static void map_of_a_large_volume(void **state)
 		s.birth++;
 		for (bool ended = false; !ended; n++) {
 			uint64_t before = s.n_written;
-			set(&s, env_random(&s.random) % s.n_blocks);
+			set(&s, random_next(&s.random) % s.n_blocks);
 			ended = s.n_written != before;
 		}
 	}

@@ -46,7 +46,7 @@ struct model {
 
 static uint64_t below(struct model *m, uint64_t n)
 {
-	return env_random(&m->random) % n;
+	return random_next(&m->random) % n;
 }
 
 /* ---- pages ---- */

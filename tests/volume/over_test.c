@@ -34,7 +34,7 @@ static int make_file(void **state)
 	assert_non_null(realpath(dir != NULL ? dir : "/tmp", where));
 	(void)snprintf(path, sizeof(path), "%s/quire-over-%d", where, (int)getpid());
 	for (size_t i = 0; i + 8 <= FILE_BYTES; i += 8) {
-		uint64_t word = env_random(&random);
+		uint64_t word = random_next(&random);
 		memcpy(content + i, &word, 8);
 	}
 	write_file();
@@ -384,7 +384,7 @@ static void cleaned(struct env *e, void *arg)
 	assert_int_equal(quire_volume_create(e->volumes, "fill", &o), 0);
 	struct quire_volume *v = open_volume(e, "fill");
 	for (unsigned i = 0; i < 500; i++)
-		assert_int_equal(put(v, env_random(&random) % 128 * 8 * BLOCK, 8 * BLOCK, i + 1, 0), 0);
+		assert_int_equal(put(v, random_next(&random) % 128 * 8 * BLOCK, 8 * BLOCK, i + 1, 0), 0);
 	quire_volume_close(v);
 	assert_int_equal(quire_volumes_stat(e->volumes, &stat), 0);
 	assert_true(stat.n_cleaned > 10);

@@ -40,7 +40,7 @@ static void overwrite_at_random(struct quire_volume *v, uint64_t n_blocks, unsig
 	uint64_t state = tag;
 
 	for (unsigned i = 0; i < n; i++)
-		assert_int_equal(put(v, env_random(&state) % n_blocks * BLOCK, BLOCK, tag + i, 0), 0);
+		assert_int_equal(put(v, random_next(&state) % n_blocks * BLOCK, BLOCK, tag + i, 0), 0);
 }
 
 static struct quire_volume_stat stat_of(struct env *e, const char *name)
@@ -203,7 +203,7 @@ static void overwrite_parts(struct quire_volume *v, unsigned n_blocks, unsigned 
 	uint64_t state = n;
 
 	for (unsigned i = 0; i < n; i++)
-		assert_int_equal(put(v, env_random(&state) % (n_blocks * 8) * 512, 512, i, 0), 0);
+		assert_int_equal(put(v, random_next(&state) % (n_blocks * 8) * 512, 512, i, 0), 0);
 }
 
 /* Its segments are there, and others take all that it does not need any more: what the store itself needs must be left as well. */

@@ -330,7 +330,7 @@ static void power(struct env *e, void *arg)
 	assert_int_equal(stream_send(e, "a@2", "a@1", NULL, &two), 0);
 	for (unsigned round = 0; round < 2; round++) {
 		struct pipe_bytes *s = round == 0 ? &one : &two;
-		sim_cut_at(e->sim, sim_n_events(e->sim) + env_random(&random) % 16, env_random(&random) % 4);
+		sim_cut_at(e->sim, sim_n_events(e->sim) + random_next(&random) % 16, random_next(&random) % 4);
 		rc = stream_receive(e, s, "b");
 		bool was_cut = sim_is_cut(e->sim);
 		assert_true(rc == 0 || was_cut);

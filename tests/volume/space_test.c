@@ -58,7 +58,7 @@ static void scatter(struct env *e, void *arg)
 	assert_int_equal(quire_volume_create(e->volumes, "b", &o), 0);
 	struct quire_volume *v = open_volume(e, "b"), *s = NULL;
 	for (uint64_t i = 0; i < 6 * n; i++) {
-		uint64_t k = env_random(&state) % n;
+		uint64_t k = random_next(&state) % n;
 		if (i == 2 * n && snapshot) {
 			assert_int_equal(quire_volume_snapshot(e->volumes, "b", "b@1"), 0);
 			memcpy(old, tags, sizeof(old));

@@ -183,15 +183,15 @@ static void change_once(struct fuzz_input *in, const struct fuzz_input *other, u
 {
 	static const uint64_t odd[] = {0, 1, 2, 3, 4, 32, 4095, 4096, 8192, 32768, 1u << 20, (1u << 20) + 4096, UINT32_MAX, INT64_MAX, UINT64_MAX,
 	                               UINT64_C(1) << 46, (UINT64_C(1) << 46) + 4096, UINT64_MAX - 4095};
-	size_t at = fuzz_draw(seed) % in->n_bytes, n = fuzz_draw(seed) % 300;
-	uint64_t word = htole64(odd[fuzz_draw(seed) % (sizeof(odd) / sizeof(odd[0]))]);
-	unsigned shift = (unsigned)(fuzz_draw(seed) % 5);
+	size_t at = random_next(seed) % in->n_bytes, n = random_next(seed) % 300;
+	uint64_t word = htole64(odd[random_next(seed) % (sizeof(odd) / sizeof(odd[0]))]);
+	unsigned shift = (unsigned)(random_next(seed) % 5);
 
-	if (fuzz_draw(seed) % 2 == 0)
-		at = fuzz_draw(seed) % (in->n_bytes < 400 ? in->n_bytes : 400);
-	switch (fuzz_draw(seed) % 6) {
+	if (random_next(seed) % 2 == 0)
+		at = random_next(seed) % (in->n_bytes < 400 ? in->n_bytes : 400);
+	switch (random_next(seed) % 6) {
 	case 0:
-		in->bytes[at] ^= (uint8_t)(1u << fuzz_draw(seed) % 8);
+		in->bytes[at] ^= (uint8_t)(1u << random_next(seed) % 8);
 		break;
 	case 1:
 		if (at + 8 <= in->n_bytes)
@@ -207,10 +207,10 @@ static void change_once(struct fuzz_input *in, const struct fuzz_input *other, u
 		}
 		break;
 	case 4: /* how it is taken */
-		in->bytes[0] = (uint8_t)(fuzz_draw(seed) % 8);
+		in->bytes[0] = (uint8_t)(random_next(seed) % 8);
 		break;
 	default: /* another one's end */
-		n = other->n_bytes - fuzz_draw(seed) % other->n_bytes;
+		n = other->n_bytes - random_next(seed) % other->n_bytes;
 		if (at + n <= FUZZ_INPUT_MOST_BYTES && at + n > 1) {
 			memcpy(in->bytes + at, other->bytes + other->n_bytes - n, n);
 			in->n_bytes = at + n;

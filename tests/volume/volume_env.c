@@ -1,6 +1,5 @@
 /* volume_env.c - see volume_env.h. */
 #include "volume_env.h"
-#include "../support/random.h"
 #include "../support/env_store.h"
 
 #include <errno.h>
@@ -8,30 +7,6 @@
 #include <string.h>
 
 #define SEGMENT 65536u
-
-uint64_t env_random(uint64_t *state)
-{
-	return random_next(state);
-}
-
-uint64_t random_seed(void)
-{
-	const char *text = getenv("QUIRE_TEST_SEED");
-	uint64_t state = random_beginning();
-	/* Few digits, to be typed again. */
-	uint64_t seed = text != NULL && *text != 0 ? strtoull(text, NULL, 0) : env_random(&state) % 1000000000u;
-
-	return seed != 0 ? seed : 1;
-}
-
-uint64_t random_count(uint64_t quick, uint64_t slow)
-{
-	const char *given = getenv("QUIRE_TEST_COUNT");
-
-	if (given != NULL && *given != 0)
-		return strtoull(given, NULL, 0);
-	return getenv("QUIRE_TEST_LONG") != NULL ? slow : quick;
-}
 
 void env_init(struct env *e, uint64_t seed, uint64_t n_units, const struct sim_faults *faults)
 {
@@ -60,7 +35,7 @@ static struct store_config config_of(struct env *e)
 		.budget = &e->cache->budget,
 		.service = e->loop,
 		.cache = e->cache,
-		.seed = env_random(&e->seed) | 1,
+		.seed = random_next(&e->seed) | 1,
 		.segment_bytes = SEGMENT,
 	};
 }

@@ -13,6 +13,7 @@
 #include "../../src/store/format.h"
 #include "../../src/store/store.h"
 #include "../support/failing_device.h"
+#include "../support/random.h"
 
 #include <quire/volume.h>
 
@@ -43,9 +44,6 @@ int env_open(struct env *e); /* store and group; neither, if it fails */
 int env_close(struct env *e); /* what close of the group said */
 int64_t env_check(struct env *e, bool print);
 
-uint64_t env_random(uint64_t *state);
-uint64_t random_seed(void);                           /* QUIRE_TEST_SEED; else another each time */
-uint64_t random_count(uint64_t quick, uint64_t slow); /* QUIRE_TEST_COUNT; slow: with QUIRE_TEST_LONG */
 
 /* ---- volumes in it ---- */
 
