@@ -120,7 +120,7 @@ static void press_end(struct pressure *p)
 
 static unsigned n_rounds(void)
 {
-	return getenv("QUIRE_TEST_LONG") != NULL ? 1000 : SANITIZED ? 6 : 12;
+	return getenv("QUIRE_TEST_LONG") != NULL ? 300 : SANITIZED ? 6 : 12;
 }
 
 /* The race in which a page that is copied and dropped loses what the device writes after: all of it must arrive. */

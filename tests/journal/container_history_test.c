@@ -435,14 +435,14 @@ static void test_every_cut(void **state)
 static void test_histories(void **state)
 {
 	(void)state;
-	run("container", env_count(600, 60000), false);
+	run("container", env_count(600, 20000), false);
 	assert_true(h.n_refused == 0 && h.n_short == 0);
 }
 
 static void test_histories_with_damage(void **state)
 {
 	(void)state;
-	run("container, damaged", env_count(300, 20000), true);
+	run("container, damaged", env_count(300, 10000), true);
 }
 
 static int end(void **state)

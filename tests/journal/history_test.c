@@ -381,7 +381,7 @@ static void test_every_cut(void **state)
 static void test_histories(void **state)
 {
 	(void)state;
-	run("journal", env_count(600, 120000), false);
+	run("journal", env_count(600, 40000), false);
 	assert_true(h.n_refused == 0 && h.n_short == 0);
 }
 

@@ -292,7 +292,7 @@ static void one_history(uint64_t seed)
 
 static void test_random_histories(void **state)
 {
-	uint64_t seed = random_seed(), n = random_count(15, 5000), n_cuts = 0;
+	uint64_t seed = random_seed(), n = random_count(15, 1000), n_cuts = 0;
 	time_t began = time(NULL);
 
 	for (uint64_t i = 0; i < n; i++) {

@@ -237,7 +237,7 @@ static void one_history(uint64_t seed)
 
 static void test_random_histories(void **state)
 {
-	uint64_t seed = random_seed(), n = random_count(25, 20000), n_cuts = 0, n_lost = 0;
+	uint64_t seed = random_seed(), n = random_count(25, 5000), n_cuts = 0, n_lost = 0;
 	time_t began = time(NULL);
 
 	for (uint64_t i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
 /* wild_test.c - clients that follow no rule, beside one that does, which must not notice. What they do are the files of the corpus,
- * then these mutated at random: for a second; with QUIRE_TEST_LONG for ten minutes under gcc's AddressSanitizer, else for one.
+ * then these mutated at random: for a second; with QUIRE_TEST_LONG for two minutes under gcc's AddressSanitizer, else for one.
  * (wild_fuzz.c has libFuzzer choose.) */
 #include "keep_env.h"
 #include "wild.h"
@@ -152,7 +152,7 @@ static void *run(void *arg)
 }
 
 #ifdef __SANITIZE_ADDRESS__
-#define LONG_MS 600000u
+#define LONG_MS 120000u
 #else
 #define LONG_MS 60000u
 #endif

@@ -2,7 +2,7 @@
  * slow, reorders and tears; after each reopening everything must be as some order of what was asked for says.
  *
  * A history: several coroutines begin, append, commit many, delete, abort, read, hold; classes grow; the catalogue is
- * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_HISTORIES says how many; QUIRE_TEST_LONG: 100,000.
+ * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_HISTORIES says how many; QUIRE_TEST_LONG: 40,000.
  */
 #include "history.h"
 #include "../support/random.h"
@@ -140,7 +140,7 @@ static void test_histories(void **state)
 {
 	static struct history sum;
 	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
-	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 100000 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000);
+	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 40000 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000);
 	uint64_t seed = number("QUIRE_TEST_SEED", random_beginning() << 20);
 	struct timespec begin, end;
 

@@ -149,7 +149,7 @@ static bool parse_options(int argc, char **argv)
 	}
 	const char *seconds = getenv("QUIRE_TEST_SECONDS");
 	if (getenv("QUIRE_TEST_LONG") != NULL)
-		options.seconds = 120;
+		options.seconds = 30;
 	else if (seconds != NULL)
 		options.seconds = (unsigned)strtoul(seconds, NULL, 0);
 	return optind == argc && options.n_threads > 0 && options.n_threads <= MAX_ACTORS &&

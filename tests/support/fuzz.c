@@ -1,7 +1,7 @@
 /* fuzz.c - plays inputs to a harness.
  *
  * Each file of the directory is an input; then come changes of them: always the same few, or with QUIRE_TEST_LONG others each time, for a
- * minute, ten under a sanitizer. The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds
+ * minute, two under a sanitizer. The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds
  * the input that is being tried. A file in the place of the directory is one input, tried once.
  */
 #include "fuzz.h"
@@ -175,7 +175,7 @@ int fuzz_play(const char *path, fuzz_change_fn change)
 	const char *seed = getenv("QUIRE_TEST_SEED");
 	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
 	struct corpus c = {.seed = seed != NULL && *seed != '\0' ? strtoull(seed, NULL, 0) : is_long ? now_ns() % 1000000000u : 1, .change = change};
-	uint64_t n_changes = 0, run_ns = (getenv("QUIRE_SANITIZED") != NULL ? 600 : 60) * UINT64_C(1000000000);
+	uint64_t n_changes = 0, run_ns = (getenv("QUIRE_SANITIZED") != NULL ? 120 : 60) * UINT64_C(1000000000);
 
 	read_corpus(&c, path);
 	c.changed.bytes = malloc(FUZZ_INPUT_MOST_BYTES);

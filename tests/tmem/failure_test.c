@@ -171,7 +171,7 @@ static uint64_t n_calls_of_run(uint64_t usual)
 
 	if (count != NULL)
 		return strtoull(count, NULL, 0);
-	return getenv("QUIRE_TEST_LONG") != NULL ? 10000000 : usual;
+	return getenv("QUIRE_TEST_LONG") != NULL ? 2000000 : usual;
 }
 
 static struct quire_tmem *make(uint64_t budget_bytes)

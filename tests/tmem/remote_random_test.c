@@ -35,7 +35,7 @@ static void check(struct quire_tmem *t)
 
 static unsigned steps(void)
 {
-	return getenv("QUIRE_TEST_LONG") != NULL ? 5000000 : getenv("QUIRE_SANITIZED") != NULL ? 12000 : 20000;
+	return getenv("QUIRE_TEST_LONG") != NULL ? 2000000 : getenv("QUIRE_SANITIZED") != NULL ? 12000 : 20000;
 }
 
 static struct fake_remote *make_remote(struct quire_tmem *t, uint64_t random, unsigned bad_one_in)

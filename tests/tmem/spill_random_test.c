@@ -66,7 +66,7 @@ static void random_calls(unsigned n_steps, unsigned fail_one_in)
 
 static unsigned steps(void)
 {
-	return getenv("QUIRE_TEST_LONG") != NULL ? 5000000 : getenv("QUIRE_SANITIZED") != NULL ? 12000 : 30000;
+	return getenv("QUIRE_TEST_LONG") != NULL ? 2000000 : getenv("QUIRE_SANITIZED") != NULL ? 12000 : 30000;
 }
 
 static void random_calls_agree_with_the_model(void **state)

@@ -168,7 +168,7 @@ static void one_history(uint64_t seed, struct history *totals)
 
 static void random_histories(void **state)
 {
-	uint64_t seed = random_seed(), n = random_count(40, 20000);
+	uint64_t seed = random_seed(), n = random_count(40, 10000);
 	struct history totals = {0};
 
 	(void)state;
