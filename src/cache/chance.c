@@ -12,8 +12,8 @@
  * A read takes the disk's time, a copy some µs of this thread's. Pages never change, so a copy is as good after its page came back as before,
  * and when that page leaves again, leaving costs nothing more.
  *
- * Where the memory goes is measured (split.h): every page that leaves for others is told to a ghost, every fill asks it. The pool's
- * cap follows; frames leave as much free as the pool is about to take (chance_reserve), and give it the memory they don't
+ * Where the memory goes is measured (split.h): of the pages that leave for others a sample, one in four or fewer, is told to a ghost, which
+ * their fills ask. The pool's cap follows; frames leave as much free as the pool is about to take (chance_reserve), and give it the memory they don't
  * get.
  *
  * What is compressed. Compressing takes longer than all else that a page costs, so only what will probably be asked for again is:

@@ -37,7 +37,7 @@ struct chance {
 	_Atomic uint32_t n_measured, n_tried;
 	_Atomic unsigned sample_shift;
 	_Atomic uint32_t kept_share;  /* of 256 victims, of late */
-	pthread_mutex_t lock;         /* a leaf; guards what follows */
+	pthread_mutex_t lock;         /* guards what follows; tmem's alone is taken under it */
 	struct ghost recent, far;
 	uint64_t charged_bytes;
 	struct split split;

@@ -1,8 +1,8 @@
 /* evict.c - victims are asked for by shard, claimed by their words, dropped in batches.
  *
  * 1. A page leaves only from RESIDENT, without pins, without DUP, with its whole unit (unit.h).
- * 2. While a batch is between claim and ABSENT, ranges_lock is held for reading, so no range
- *    of its pages is freed.
+ * 2. While a batch is between claim and ABSENT, ranges_lock is held for reading, or all of it is of one range, which its
+ *    caller holds: so no range of its pages is freed.
  * 3. A page whose unit is QUEUED has an entry in its shard's policy. Taking it by the policy consumes the
  *    entry; dropping it otherwise leaves a stale one, which the policy forgets when it
  *    meets it, or the sweep does.

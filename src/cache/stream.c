@@ -23,7 +23,7 @@
  * 3. A job holds its range by a reference, and is dropped at the first look at it after the range was
  *    killed; since a fill of the filler is under way (stream.h), there is one.
  * 4. Nothing is read ahead in an item that is STREAM_RANDOM. Behind the reader of one that is STREAM_SEQUENTIAL
- *    pages leave at once.
+ *    pages leave as soon as he is BEHIND_BYTES beyond them, and out of their unit.
  *
  * Threads: candidates are lossy atomics; streams have a leaf lock, not held while fills are started. A mistake costs
  * a window too many or too few, never a wrong byte.

@@ -25,7 +25,7 @@ static const struct promise promises[] = {
 	PROMISE(budget_hard, "the budget is a hard limit",
 	        "the budget is advisory, but for pinned maps, where it is hard"),
 	PROMISE(checked_before_visible, "no byte is seen before its check",
-	        "pages are checked when wanted, not when touched"),
+	        "nothing is checked, but in pinned maps, where all is"),
 	PROMISE(memory_locked, "resident pages are locked against swap", "resident pages could be swapped out"),
 	PROMISE(page_tables_reclaimed, "empty regions give their page tables back",
 	        "page tables stay until the map ends"),
@@ -37,7 +37,7 @@ static const struct promise promises[] = {
 	PROMISE(cachestat, "the kernel's page cache is asked by cachestat", "it is asked by mincore"),
 	PROMISE(direct_io_default, "files are read past the kernel's page cache",
 	        "files are read through the kernel's page cache"),
-	PROMISE(anon, "regions of memory may be larger than RAM", "of such regions only pinned pages may be touched"),
+	PROMISE(anon, "regions of memory may be larger than RAM", "such regions are refused; opt-in, only pinned pages may be touched"),
 	PROMISE(anon_tracks_writes, "their unwritten pages leave for nothing", "their pages are stored whenever they leave"),
 };
 

@@ -1,10 +1,10 @@
 /* logs.h - the space of logs: chains of segments, each an extent that the catalogue knows before its first byte is
  * written, and an object of its own once it is sealed.
  *
- * What is in a segment is its journal's (src/journal), whom src/log drives. The store knows which segments a log has, oldest
- * first; removes the oldest; moves sealed ones to other classes; and seals: behind the journal's part stand the checksums of its pages, the marks (a sparse
- * index of its records) and the footer, all in one durable write. A sealed segment's id is that of an object, which maps
- * and readers get by object_get. Its space returns, like any removed object's, when nobody holds it any more.
+ * What is in a segment is its journal's (src/journal), whom src/log and src/volume drive. The store knows which segments a log has, oldest
+ * first; removes the oldest, of volumes' logs any; moves sealed ones to other classes; and seals: behind the journal's part it writes the
+ * checksums of its pages, the marks (a sparse index of its records) and the keys, durably, and then the footer. A sealed segment's id is
+ * that of an object, which maps and readers get by object_get. Its space returns, like any removed object's, when nobody holds it any more.
  *
  * Calls that do I/O are for coroutines and plain threads. Those of one open log: any thread; adding and removing
  * take their turns.

@@ -1,4 +1,4 @@
-/* index.c - which pages there are.
+/* spans.c - which pages there are.
  *
  * Two steps: the object's span is found by hash, its page in the span's table. So an object's key of 26 bytes is kept once for
  * up to 65,536 pages, and all that a page takes here are four bytes of its value, two of its index, if its neighbours aren't there,

@@ -1,4 +1,4 @@
-/* index.h - which pages there are: (pool, object, index) to a value of 32 bits.
+/* spans.h - which pages there are: (pool, object, index) to a value of 32 bits.
  *
  * The values are the owner's: a place, or what else he tells from it. Not thread-safe.
  */

@@ -28,7 +28,7 @@ static_assert(sizeof(struct data_le) == 16, "layout");
 
 /* At the end of every head: see head.c. */
 struct head_tail_le {
-	uint32_t crc; /* of the head; of this, zeros */
+	uint32_t crc; /* of the head before this, then of 4 zeros */
 	uint16_t type_before, bytes_before; /* what stands before this, of the record before; 0: nothing */
 };
 static_assert(sizeof(struct head_tail_le) == 8, "layout");

@@ -84,6 +84,13 @@ class Used(Installed):
         for section, heading in (1, "NAME"), (5, "LOGS"):
             self.assertIn(f".SH {heading}", (self.prefix / "share" / "man" / f"man{section}" / f"quire.{section}").read_text())
 
+    def test_the_page_of_the_command_has_all_that_its_verbs_say_of_themselves(self):
+        """Verbs of verbs, too: their options stand in no other help."""
+        page = (self.prefix / "share" / "man" / "man1" / "quire.1").read_text()
+        for verb in ["demo"], ["serve", "--inetd"], ["log", "create"], ["volume", "receive"]:
+            usage = run(self.prefix / "bin" / "quire", *verb, "--help", env=self.shared()).splitlines()[0]
+            self.assertIn(usage.replace("-", "\\-"), page)
+
     def test_pages_of_the_manual_are_sound(self):
         if shutil.which("groff") is None:
             self.skipTest("groff: not installed")

@@ -2,7 +2,7 @@
  * slow, reorders and tears; after each reopening everything must be as some order of what was asked for says.
  *
  * A history: several coroutines begin, append, commit many, delete, abort, read, hold; classes grow; the catalogue is
- * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_HISTORIES says how many; QUIRE_TEST_LONG: 40,000.
+ * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_COUNT says how many; QUIRE_TEST_LONG: 40,000.
  */
 #include "history.h"
 #include "../support/random.h"
@@ -129,23 +129,14 @@ static void run_history(uint64_t seed, struct history *sum)
 	free(h);
 }
 
-static uint64_t number(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text != NULL && *text != 0 ? strtoull(text, NULL, 0) : otherwise;
-}
-
 static void test_histories(void **state)
 {
 	static struct history sum;
-	bool is_long = getenv("QUIRE_TEST_LONG") != NULL;
-	uint64_t n = number("QUIRE_TEST_HISTORIES", is_long ? 40000 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000);
-	uint64_t seed = number("QUIRE_TEST_SEED", random_beginning() << 20);
+	bool is_given = getenv("QUIRE_TEST_SEED") != NULL;
+	uint64_t seed = is_given ? random_seed() : random_beginning() << 20;
+	uint64_t n = random_count(is_given ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000, 40000);
 	struct timespec begin, end;
 
-	if (getenv("QUIRE_TEST_SEED") != NULL && getenv("QUIRE_TEST_HISTORIES") == NULL)
-		n = 1;
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (uint64_t i = 0; i < n; i++) {
 		/* Told before it runs: a failed assertion in a coroutine may not come back. */
