@@ -5,9 +5,9 @@
  * opened, a footer or what the journal itself has written, is a finding all the same. So is each run of records that are lost, whether something
  * stands in their place already or not.
  *
- * Of the log of volumes, whose segments are in no order, and whose spares may hold what they held in an earlier life, the records of the newest
- * segment that is not sealed are looked at: all others are sealed once the volumes are closed. What goes on from one to the next is seen by who
- * opens the volumes.
+ * Of the log of volumes, whose segments are in no order, and whose spares may hold what they held in an earlier life, the chain is read from the oldest
+ * segment on that is not sealed, to the newest: a process that has died leaves several. Which these are is told by their headers' numbers, and by ids:
+ * segments are used in the order in which they were added, so what was added after the newest is a spare, whatever it holds.
  *
  * Nobody is kept out of the log meanwhile: its owner may append, seal and remove. Records and footers of what is the log's never
  * change, and a segment that was removed is never the log's again (its id isn't given out twice). So what was found
@@ -27,6 +27,8 @@ struct segment {
 	unsigned class_no;
 	bool sealed;              /* by what its owner knows, or by its footer */
 	bool told;                /* that its footer is damaged */
+	bool begun, bad;          /* of a log of volumes: its header was read, and says `no`; was one, and is damaged */
+	uint64_t no;
 };
 
 struct log_check {
@@ -68,7 +70,8 @@ static int begin(struct log_check *l, uint64_t id)
 	}
 	for (unsigned i = 0; rc == 0 && i < l->n; i++) {
 		const struct store_log_extent *e = log->segments[i];
-		l->segments[i] = (struct segment){e->node.id, e->start * FORMAT_UNIT_BYTES, e->class_no, e->len_bytes != 0, false};
+		l->segments[i] = (struct segment){.id = e->node.id, .offset = e->start * FORMAT_UNIT_BYTES, .class_no = e->class_no,
+		                                  .sealed = e->len_bytes != 0};
 	}
 	store_unlock(s);
 	return rc;
@@ -310,40 +313,118 @@ static int check_lost_footer(struct log_check *l, const struct segment *seg)
 	return 0;
 }
 
-/* Of a log of volumes. NULL: there is none. */
-static const struct segment *newest_unsealed(struct log_check *l)
+/* From a segment on, as far as the log goes, as who opens it would read it. 1: it can't be read, which was told; 0: the caller closes the
+ * journal. */
+static int read_chain(struct log_check *l, const struct segment *first, struct journal_recovery *r, struct journal **ret_journal)
 {
 	struct journal_options o = options(l);
-	const struct segment *newest = NULL;
-	uint64_t least = l->sealed_end;
+	uint64_t *known = calloc(l->n - l->first_open + 1, sizeof(known[0]));
 
-	for (unsigned i = 0; i < l->n; i++) {
-		const struct segment *seg = &l->segments[i];
-		struct frame_segment header;
-		int rc = seg->sealed ? 0 : device_read(o.device, seg->offset, l->c->buf, FORMAT_UNIT_BYTES);
-		if (rc < 0)
-			found(l, rc, seg, 0, "the header of a segment that is not sealed");
-		if (seg->sealed || rc < 0 ||
-		    frame_segment_decode(&o, seg->offset, (const struct frame_segment_le *)l->c->buf, &header, NULL) < 0 || header.no < least)
-			continue;
-		least = header.no;
-		newest = seg;
+	if (known == NULL)
+		return -ENOMEM;
+	for (unsigned i = l->first_open; i < l->n; i++)
+		if (!l->log.settings.volumes || !l->segments[i].sealed)
+			known[o.n_known++] = l->segments[i].offset;
+	o.known = known;
+	int rc = journal_open(&o, first->offset, true, take_record, l, r, ret_journal, NULL);
+	free(known);
+	tell_lost(l);
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		const struct segment *seg = segment_at(l, r->at.segment);
+		found(l, rc, seg, seg->offset == r->at.segment ? r->at.offset : 0, "a record in a segment that is not sealed");
+		return 1;
 	}
+	if (r->n_mended > 0)
+		found_derived(l, -EBADMSG, first, 0, "what its journal itself has written");
+	return 0;
+}
+
+/* ---- what of a log of volumes is not sealed ---- */
+
+static const char bad_header[] = "the header of a segment that is not sealed";
+
+static int read_header(struct log_check *l, struct segment *seg)
+{
+	struct journal_options o = options(l);
+	struct frame_segment header;
+	int rc = device_read(o.device, seg->offset, l->c->buf, FORMAT_UNIT_BYTES);
+
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0) {
+		found(l, rc, seg, 0, bad_header);
+		return 0;
+	}
+	rc = frame_segment_decode(&o, seg->offset, (const struct frame_segment_le *)l->c->buf, &header, NULL);
+	seg->begun = rc == 0 && header.no >= l->sealed_end;
+	seg->no = seg->begun ? header.no : 0;
+	seg->bad = rc == -EBADMSG;
+	return 0;
+}
+
+static int read_headers(struct log_check *l)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < l->n && rc == 0; i++)
+		if (!l->segments[i].sealed)
+			rc = read_header(l, &l->segments[i]);
+	return rc;
+}
+
+/* NULL: there is none. */
+static const struct segment *newest_unsealed(const struct log_check *l)
+{
+	const struct segment *newest = NULL;
+
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->segments[i].begun && (newest == NULL || l->segments[i].no > newest->no))
+			newest = &l->segments[i];
 	return newest;
 }
 
-static int check_newest(struct log_check *l)
+static const struct segment *oldest_unsealed(const struct log_check *l, const struct segment *newest)
 {
-	const struct segment *seg = newest_unsealed(l);
-	struct journal_recovery at = {0};
-	int rc = seg != NULL ? scan_alone(l, seg, &at) : 0;
+	const struct segment *oldest = newest;
 
-	if (rc == -ECANCELED || rc == -ENOMEM)
-		return rc;
-	if (rc == JOURNAL_CORRUPT || rc == -EIO)
-		found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record in a segment that is not sealed");
-	return 0;
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->segments[i].begun && l->segments[i].id < newest->id && l->segments[i].no < oldest->no)
+			oldest = &l->segments[i];
+	return oldest;
 }
+
+/* Nothing leads to what is before the oldest. */
+static void tell_bad_headers(struct log_check *l, const struct segment *oldest)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->segments[i].bad && (oldest == NULL || l->segments[i].id < oldest->id))
+			found(l, -EBADMSG, &l->segments[i], 0, bad_header);
+}
+
+static int check_unsealed(struct log_check *l)
+{
+	struct journal_recovery r = {0};
+	struct journal *j = NULL;
+	int rc = read_headers(l);
+
+	if (rc < 0)
+		return rc;
+	const struct segment *newest = newest_unsealed(l), *oldest = newest != NULL ? oldest_unsealed(l, newest) : NULL;
+	tell_bad_headers(l, oldest);
+	if (oldest == NULL)
+		return 0;
+	l->first_open = 0;
+	rc = read_chain(l, oldest, &r, &j);
+	/* The newest is there, so all before it was durable, however it looks. */
+	if (rc == 0 && r.at.segment_no < newest->no)
+		found(l, -EBADMSG, segment_at(l, r.at.segment), r.at.offset, "a record in a segment that is not sealed");
+	journal_close(j);
+	return rc < 0 ? rc : 0;
+}
+
+/* ---- the tail of the others ---- */
 
 struct chain {
 	struct log_check *l;
@@ -359,33 +440,17 @@ static void take_link(void *arg, uint64_t offset)
 	chain->differs |= i >= chain->l->n || chain->l->segments[i].offset != offset;
 }
 
-/* From the first segment that has no footer on, as far as the log goes. */
+/* From the first segment that has no footer on. */
 static int check_tail(struct log_check *l)
 {
-	struct journal_options o = options(l);
 	struct journal_recovery r = {0};
 	struct journal *j = NULL;
 	struct segment *first = &l->segments[l->first_open];
 	struct chain chain = {.l = l};
-	uint64_t *known = calloc(l->n - l->first_open, sizeof(known[0]));
+	int rc = read_chain(l, first, &r, &j);
 
-	if (known == NULL)
-		return -ENOMEM;
-	for (o.n_known = 0; o.n_known < l->n - l->first_open; o.n_known++)
-		known[o.n_known] = l->segments[l->first_open + o.n_known].offset;
-	o.known = known;
-	int rc = journal_open(&o, first->offset, true, take_record, l, &r, &j, NULL);
-	free(known);
-	tell_lost(l);
-	if (rc == -ECANCELED || rc == -ENOMEM)
-		return rc;
-	if (rc < 0) {
-		const struct segment *seg = segment_at(l, r.at.segment);
-		found(l, rc, seg, seg->offset == r.at.segment ? r.at.offset : 0, "a record in a segment that is not sealed");
-		return 0;
-	}
-	if (r.n_mended > 0)
-		found_derived(l, -EBADMSG, first, 0, "what its journal itself has written");
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
 	if (l->follows && (r.at.segment_no - (r.n_segments - 1) != l->next_no || r.at.record_no - r.n_records != l->next_record))
 		found(l, -EBADMSG, first, 0, "the segment before is missing, or not what it was");
 	/* Whoever has it open may have got more since they were listed. */
@@ -405,7 +470,7 @@ static int check_log(struct log_check *l)
 	for (unsigned i = 0; i < l->n && rc == 0; i++)
 		rc = check_footer(l, i);
 	if (l->log.settings.volumes)
-		return rc == 0 ? check_newest(l) : rc;
+		return rc == 0 ? check_unsealed(l) : rc;
 	for (unsigned i = 0; i < l->first_open && rc == 0; i++)
 		if (!l->segments[i].sealed)
 			rc = check_lost_footer(l, &l->segments[i]);

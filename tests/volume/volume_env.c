@@ -6,14 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEGMENT 65536u
-
 void env_init(struct env *e, uint64_t seed, uint64_t n_units, const struct sim_faults *faults)
 {
 	struct quire_loop_options opts = {.size = sizeof(opts), .engine = QUIRE_ENGINE_THREADS, .n_threads = 1};
 	struct quire_cache_options cache = {.size = sizeof(cache), .budget_bytes = 64u << 20, .reserve_bytes = 1u << 30};
 
-	*e = (struct env){.seed = seed, .segment_bytes = SEGMENT};
+	*e = (struct env){.seed = seed, .segment_bytes = ENV_SEGMENT_BYTES};
 	assert_int_equal(quire_loop_create(&opts, &e->loop, NULL), 0);
 	assert_int_equal(quire_cache_open(&cache, &e->cache, NULL), 0);
 	assert_int_equal(sim_create(n_units * FORMAT_UNIT_BYTES, seed, faults, &e->sim), 0);
@@ -36,7 +34,7 @@ static struct store_config config_of(struct env *e)
 		.service = e->loop,
 		.cache = e->cache,
 		.seed = random_next(&e->seed) | 1,
-		.segment_bytes = SEGMENT,
+		.segment_bytes = ENV_SEGMENT_BYTES,
 	};
 }
 
@@ -60,20 +58,28 @@ int env_format(struct env *e)
 	return rc;
 }
 
-int env_open(struct env *e)
+int env_open_store(struct env *e)
 {
 	struct store_media media = open_media(e);
 	struct store_config config = config_of(e);
-	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = e->segment_bytes, .map_bytes = 1u << 20,
-	                                  .checkpoint_bytes = e->checkpoint_bytes};
 
 	memset(&e->err, 0, sizeof(e->err));
 	int rc = store_open(&media, &config, &e->store, &e->err);
 	if (rc < 0) {
 		device_close(media.classes[0]);
 		e->store = NULL;
-		return rc;
 	}
+	return rc;
+}
+
+int env_open(struct env *e)
+{
+	struct quire_volumes_options o = {.size = sizeof(o), .segment_bytes = e->segment_bytes, .map_bytes = 1u << 20,
+	                                  .checkpoint_bytes = e->checkpoint_bytes};
+	int rc = env_open_store(e);
+
+	if (rc < 0)
+		return rc;
 	rc = quire_volumes_open(store_public(e->store), &o, &e->volumes, &e->err);
 	if (rc < 0) {
 		assert_int_equal(store_close(e->store), 0);

@@ -18,6 +18,7 @@
 #include <quire/volume.h>
 
 #define BLOCK QUIRE_VOLUME_BLOCK_BYTES
+#define ENV_SEGMENT_BYTES 65536u
 
 struct env {
 	struct quire_loop *loop;
@@ -40,6 +41,7 @@ void env_run(struct env *e, void (*fn)(struct env *e, void *arg), void *arg);
 
 /* In a coroutine, these: */
 int env_format(struct env *e);
+int env_open_store(struct env *e); /* alone */
 int env_open(struct env *e); /* store and group; neither, if it fails */
 int env_close(struct env *e); /* what close of the group said */
 int64_t env_check(struct env *e, bool print);
