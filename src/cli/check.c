@@ -14,6 +14,35 @@ struct check {
 	uint64_t all_bytes;
 };
 
+static const char help[] =
+	"usage: quire check STORE [--structure] [--rate BYTES] [--repair [--dry-run]] [--json]\n\n"
+	"Looks at every structure of the store and reads every object against its checksums. Each finding\n"
+	"is a line; the exit code is 1 if there was one.\n\n"
+	"  --structure   not the objects' bytes\n"
+	"  --rate BYTES  read no more than that a second\n"
+	"  --repair      what there is twice is made again: a superblock of its other copy, pages of\n"
+	"                checksums of what they are about, footers and lists of keys of a log's records,\n"
+	"                the catalogue of what is in memory. A record that is lost before its segment was\n"
+	"                sealed gets a mark in its place. What there is once stays as it is, and is\n"
+	"                named: reading it is an error, everything else goes on. Nothing is written over\n"
+	"                but what can't be read. Exit code 0: nothing was found; 3: all was made\n"
+	"                again; 1: something is lost\n"
+	"  --dry-run     says what --repair would do, with the same exit codes, and writes nothing\n"
+	"  --json        findings and their number as JSON\n";
+
+static int take(struct session *s, void *arg, int option)
+{
+	struct check_args *args = arg;
+
+	if (option == 'r' && !cli_parse_bytes(optarg, &args->rate))
+		return session_usage(s, optarg, "not a number of bytes");
+	args->structure_only |= option == 's';
+	args->repair |= option == 'R';
+	args->dry_run |= option == 'n';
+	args->json |= option == 'j';
+	return CLI_DONE;
+}
+
 static int parse_check(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	static const struct option longs[] = {
@@ -26,39 +55,11 @@ static int parse_check(struct session *s, int argc, char **argv, void *arg, cons
 		{ NULL, 0, NULL, 0 },
 	};
 	struct check_args *args = arg;
-	int option;
+	const struct session_syntax syntax = {.shorts = ":h", .longs = longs, .help = help};
+	int rc = session_options(s, argc, argv, &syntax, take, args);
 
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs("usage: quire check STORE [--structure] [--rate BYTES] [--repair [--dry-run]] [--json]\n\n"
-			      "Looks at every structure of the store and reads every object against its checksums. Each finding\n"
-			      "is a line; the exit code is 1 if there was one.\n\n"
-			      "  --structure   not the objects' bytes\n"
-			      "  --rate BYTES  read no more than that a second\n"
-			      "  --repair      what there is twice is made again: a superblock of its other copy, pages of\n"
-			      "                checksums of what they are about, footers and lists of keys of a log's records,\n"
-			      "                the catalogue of what is in memory. A record that is lost before its segment was\n"
-			      "                sealed gets a mark in its place. What there is once stays as it is, and is\n"
-			      "                named: reading it is an error, everything else goes on. Nothing is written over\n"
-			      "                but what can't be read. Exit code 0: nothing was found; 3: all was made\n"
-			      "                again; 1: something is lost\n"
-			      "  --dry-run     says what --repair would do, with the same exit codes, and writes nothing\n"
-			      "  --json        findings and their number as JSON\n", s->out);
-			return CLI_DONE;
-		}
-		if (option == 's')
-			args->structure_only = true;
-		else if (option == 'j')
-			args->json = true;
-		else if (option == 'R')
-			args->repair = true;
-		else if (option == 'n')
-			args->dry_run = true;
-		else if (option != 'r')
-			return session_bad_option(s, argc, argv, option);
-		else if (!cli_parse_bytes(optarg, &args->rate))
-			return session_usage(s, optarg, "not a number of bytes");
-	}
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 1)
 		return session_usage(s, "check", "which store?");
 	if (args->dry_run && !args->repair)

@@ -38,6 +38,21 @@ static bool parse_dax(const char *word, enum quire_dax *ret)
 	return strcmp(word, "on") == 0 || strcmp(word, "off") == 0;
 }
 
+static int take(struct session *s, void *arg, int option)
+{
+	struct class_args *args = arg;
+
+	if (option == 's' && !cli_parse_bytes(optarg, &args->bytes))
+		return session_usage(s, optarg, "not a number of bytes");
+	if (option == 'D' && !parse_durable(optarg, &args->durable))
+		return session_usage(s, optarg, "durable beyond what? power, process");
+	if (option == 'x' && !parse_dax(optarg, &args->dax))
+		return session_usage(s, optarg, "DAX is on or off");
+	if (option == 'd')
+		args->device = optarg;
+	return CLI_DONE;
+}
+
 static int parse_class_verb(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	static const struct option longs[] = {
@@ -49,24 +64,11 @@ static int parse_class_verb(struct session *s, int argc, char **argv, void *arg,
 		{ NULL, 0, NULL, 0 },
 	};
 	struct class_args *args = arg;
-	int option;
+	const struct session_syntax syntax = {.shorts = ":h", .longs = longs, .help = help};
+	int rc = session_options(s, argc, argv, &syntax, take, args);
 
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, s->out);
-			return CLI_DONE;
-		}
-		if (option == 'd')
-			args->device = optarg;
-		else if (option != 's' && option != 'D' && option != 'x')
-			return session_bad_option(s, argc, argv, option);
-		else if (option == 's' && !cli_parse_bytes(optarg, &args->bytes))
-			return session_usage(s, optarg, "not a number of bytes");
-		else if (option == 'D' && !parse_durable(optarg, &args->durable))
-			return session_usage(s, optarg, "durable beyond what? power, process");
-		else if (option == 'x' && !parse_dax(optarg, &args->dax))
-			return session_usage(s, optarg, "DAX is on or off");
-	}
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 3)
 		return session_usage(s, "class", "add or grow, a store, a class");
 	args->grow = strcmp(argv[optind], "grow") == 0;

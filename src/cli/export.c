@@ -427,6 +427,22 @@ static int run_export(struct session *s, const void *arg)
 	return code;
 }
 
+static const char help[] =
+	"usage: quire export STORE OUT [--name NAME]\n\n"
+	"Builds an imported tree again, each byte verified, in OUT, which is not there yet or empty. It appears\n"
+	"when it is whole.\n\n"
+	"  --name NAME  of the tree (default: the one that was imported last)\n";
+
+static int take_name(struct session *s, void *arg, int option)
+{
+	struct export_args *args = arg;
+
+	(void)s;
+	(void)option;
+	args->name = optarg;
+	return CLI_DONE;
+}
+
 static int parse_export(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	static const struct option longs[] = {
@@ -435,21 +451,12 @@ static int parse_export(struct session *s, int argc, char **argv, void *arg, con
 		{ NULL, 0, NULL, 0 },
 	};
 	struct export_args *args = arg;
-	int option;
+	const struct session_syntax syntax = {.shorts = ":h", .longs = longs, .help = help};
+	int rc = session_options(s, argc, argv, &syntax, take_name, args);
 
 	(void)ret_writes;
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs("usage: quire export STORE OUT [--name NAME]\n\n"
-			      "Builds an imported tree again, each byte verified, in OUT, which is not there yet or empty. It appears\n"
-			      "when it is whole.\n\n"
-			      "  --name NAME  of the tree (default: the one that was imported last)\n", s->out);
-			return CLI_DONE;
-		}
-		if (option != 'n')
-			return session_bad_option(s, argc, argv, option);
-		args->name = optarg;
-	}
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 2)
 		return session_usage(s, "export", "a store, and where to");
 	args->out = argv[optind + 1];

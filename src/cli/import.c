@@ -342,6 +342,26 @@ static int run_import(struct session *s, const void *arg)
 	return run_named(s, args, args->name != NULL ? args->name : path, fd);
 }
 
+static const char help[] =
+	"usage: quire import STORE DIR [--name NAME] [--class CLASS] [--json]\n\n"
+	"Makes each file below DIR a blob, and an index of names, modes, owners, times and links. If it was\n"
+	"interrupted, or the tree has changed, the same command goes on: what is unchanged is not copied again.\n\n"
+	"  --name NAME    of the tree in the store (default: the path of DIR)\n"
+	"  --class CLASS  that holds the files (default capacity)\n"
+	"  --json         the summary as JSON\n";
+
+static int take(struct session *s, void *arg, int option)
+{
+	struct import_args *args = arg;
+
+	if (option == 'c' && !parse_class(optarg, &args->cls))
+		return session_usage(s, optarg, "no class: capacity, staging, pmem");
+	if (option == 'n')
+		args->name = optarg;
+	args->json |= option == 'j';
+	return CLI_DONE;
+}
+
 static int parse_import(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
 	static const struct option longs[] = {
@@ -350,27 +370,11 @@ static int parse_import(struct session *s, int argc, char **argv, void *arg, con
 		{ NULL, 0, NULL, 0 },
 	};
 	struct import_args *args = arg;
-	int option;
+	const struct session_syntax syntax = {.shorts = ":h", .longs = longs, .help = help};
+	int rc = session_options(s, argc, argv, &syntax, take, args);
 
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs("usage: quire import STORE DIR [--name NAME] [--class CLASS] [--json]\n\n"
-			      "Makes each file below DIR a blob, and an index of names, modes, owners, times and links. If it was\n"
-			      "interrupted, or the tree has changed, the same command goes on: what is unchanged is not copied again.\n\n"
-			      "  --name NAME    of the tree in the store (default: the path of DIR)\n"
-			      "  --class CLASS  that holds the files (default capacity)\n"
-			      "  --json         the summary as JSON\n", s->out);
-			return CLI_DONE;
-		}
-		if (option == 'n')
-			args->name = optarg;
-		else if (option == 'j')
-			args->json = true;
-		else if (option != 'c')
-			return session_bad_option(s, argc, argv, option);
-		else if (!parse_class(optarg, &args->cls))
-			return session_usage(s, optarg, "no class: capacity, staging, pmem");
-	}
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 2)
 		return session_usage(s, "import", "a store and a directory");
 	if (args->name != NULL && (args->name[0] == '\0' || strlen(args->name) > TREE_MAX_NAME))

@@ -60,7 +60,8 @@ int session_usage(struct session *s, const char *what, const char *why_format, .
 	return CLI_USAGE;
 }
 
-int session_bad_option(struct session *s, int argc, char **argv, int option)
+/* The same as cli_bad_option. */
+static int bad_option(struct session *s, int argc, char **argv, int option)
 {
 	const char *word = optind >= 1 && optind <= argc ? argv[optind - 1] : argv[0];
 
@@ -79,7 +80,7 @@ static int take_options(struct session *s, int argc, char **argv, const struct s
 			return CLI_DONE;
 		}
 		if (option == '?' || option == ':')
-			return session_bad_option(s, argc, argv, option);
+			return bad_option(s, argc, argv, option);
 		if (word != NULL && strchr(word->options, option) == NULL)
 			return session_usage(s, argv[optind - 1], "no option of %s", word->word);
 		rc = take(s, args, option);

@@ -35,12 +35,11 @@ struct session {
 	bool undisturbed; /* set by parse: the verb reads only, but nobody may write meanwhile, unless he serves it */
 };
 
-/* The same as cli_fail, cli_usage and cli_bad_option, to the caller's stderr. */
+/* The same as cli_fail and cli_usage, to the caller's stderr. */
 int session_fail(struct session *s, const char *what, const char *why_format, ...) __attribute__((format(printf, 3, 4)));
 int session_fail_text(struct session *s, const char *text);
 int session_usage(struct session *s, const char *what, const char *why_format, ...)
 	__attribute__((format(printf, 3, 4)));
-int session_bad_option(struct session *s, int argc, char **argv, int option);
 int session_finish_output(struct session *s);
 
 /* The same as cli_options, for a verb's parse. */

@@ -11,6 +11,16 @@ struct stat_args {
 	bool json;
 };
 
+static int take_json(struct session *s, void *arg, int option)
+{
+	struct stat_args *args = arg;
+
+	(void)s;
+	(void)option;
+	args->json = true;
+	return CLI_DONE;
+}
+
 static int parse_about(struct session *s, int argc, char **argv, void *args, const char **ret_path, const char *help)
 {
 	static const struct option longs[] = {
@@ -18,17 +28,11 @@ static int parse_about(struct session *s, int argc, char **argv, void *args, con
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int option;
+	const struct session_syntax syntax = {.shorts = ":h", .longs = longs, .help = help};
+	int rc = session_options(s, argc, argv, &syntax, take_json, args);
 
-	while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(help, s->out);
-			return CLI_DONE;
-		}
-		if (option != 'j')
-			return session_bad_option(s, argc, argv, option);
-		((struct stat_args *)args)->json = true;
-	}
+	if (rc != CLI_GO_ON)
+		return rc;
 	if (argc - optind != 1)
 		return session_usage(s, argv[0], "which store?");
 	*ret_path = argv[optind];
