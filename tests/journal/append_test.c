@@ -1,30 +1,21 @@
 /* append_test.c - taking records in: who shares a write, who waits, what is refused, what stops a journal. */
-#include "journal_env.h"
+#include "fixture.h"
 
 #include "../../src/journal/journal_internal.h"
 
 #include <errno.h>
 #include <string.h>
 
-static struct env e;
 static struct journal *j;
 static uint64_t first;
 
 static int set_up(void **state)
 {
-	static const struct sim_faults none = {.cut_ends_io = true, .max_delay_turns = 3};
+	static const struct sim_faults slow = {.cut_ends_io = true, .max_delay_turns = 3};
 
 	(void)state;
-	env_make(&e, 40, 5, &none);
-	record_sizes(SIZES_EQUAL);
+	fixture_make(40, 5, &slow);
 	first = env_extent(&e);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	env_end(&e);
 	return 0;
 }
 
@@ -50,11 +41,12 @@ static void close_it(void *arg)
 	j = NULL;
 }
 
-static void reopen(void *seen)
+static void reopen(void *arg)
 {
 	struct journal_options o = env_options(&e);
 
-	assert_int_equal(journal_open(&o, first, false, seen_add, seen, NULL, &j, NULL), 0);
+	(void)arg;
+	assert_int_equal(journal_open(&o, first, false, seen_add, &seen, NULL, &j, NULL), 0);
 }
 
 /* ---- who shares a write ---- */
@@ -415,18 +407,16 @@ static void test_many_at_once(void **state)
 
 static void test_each_ones_records_are_in_its_order(void **state)
 {
-	struct seen seen;
 	uint32_t last[8] = {0};
 
 	(void)state;
 	record_sizes(SIZES_MIXED);
-	seen_init(&seen);
 	env_run(&e, create, NULL);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(quire_co_spawn(e.loop, run_writer, (void *)(uintptr_t)(i * 1000 + 1)), 0);
 	assert_int_equal(quire_loop_run(e.loop), 0);
 	env_run(&e, close_it, NULL);
-	env_run(&e, reopen, &seen);
+	env_run(&e, reopen, NULL);
 	env_run(&e, close_it, NULL);
 	assert_int_equal(seen.n, 240);
 	assert_int_equal(seen.n_wrong, 0);
@@ -434,16 +424,7 @@ static void test_each_ones_records_are_in_its_order(void **state)
 		assert_true(seen.ids[i] > last[seen.ids[i] / 1000]);
 		last[seen.ids[i] / 1000] = seen.ids[i];
 	}
-	seen_fini(&seen);
 }
-
-static int end(void **state)
-{
-	(void)state;
-	return e.loop == NULL ? 0 : quire_loop_destroy(e.loop);
-}
-
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {

@@ -1,6 +1,6 @@
 /* container_bad_test.c - the two-log container: asked for what can't be, of logs that contradict each other or themselves, and as each change of
  * the medium fails. */
-#include "journal_env.h"
+#include "fixture.h"
 #include "../../src/journal/container_internal.h"
 #include "../support/failing_device.h"
 
@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-static struct env e;
-static struct seen seen;
 static uint64_t first[2];
 
 static struct container_options options(void)
@@ -203,45 +201,19 @@ static void run_each_change_fails(void *arg)
 
 static int set_up(void **state)
 {
-	static const struct sim_faults none = {.cut_ends_io = true};
-
 	(void)state;
-	env_make(&e, 32, 3, &none);
-	record_sizes(SIZES_EQUAL);
-	seen_init(&seen);
+	fixture_make(32, 3, NULL);
 	return 0;
 }
 
-static int tear_down(void **state)
-{
-	(void)state;
-	seen_fini(&seen);
-	env_end(&e);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	return e.loop == NULL ? 0 : quire_loop_destroy(e.loop);
-}
-
-#define IN_COROUTINE(name)                \
-	static void test_##name(void **state) \
-	{                                     \
-		(void)state;                      \
-		env_run(&e, run_##name, NULL);    \
-	}
 IN_COROUTINE(asked_wrongly)
 IN_COROUTINE(contradictory)
 IN_COROUTINE(each_change_fails)
 
-#define T(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(asked_wrongly), T(contradictory), T(each_change_fails),
+		T(test_asked_wrongly), T(test_contradictory), T(test_each_change_fails),
 	};
 	return cmocka_run_group_tests(tests, NULL, end);
 }

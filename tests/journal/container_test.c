@@ -1,11 +1,9 @@
 /* container_test.c - the two-log container: appended, read, compacted, full, damaged, beside others. */
-#include "journal_env.h"
+#include "fixture.h"
 
 #include <errno.h>
 #include <string.h>
 
-static struct env e;
-static struct seen seen;
 static uint64_t first[2];
 static uint64_t capacity;
 
@@ -380,35 +378,11 @@ static void run_unreadable(void *arg)
 
 static int set_up(void **state)
 {
-	static const struct sim_faults none = {.cut_ends_io = true};
-
 	(void)state;
-	env_make(&e, 32, 3, &none);
-	record_sizes(SIZES_EQUAL);
-	seen_init(&seen);
+	fixture_make(32, 3, NULL);
 	return 0;
 }
 
-static int tear_down(void **state)
-{
-	(void)state;
-	seen_fini(&seen);
-	env_end(&e);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	return e.loop == NULL ? 0 : quire_loop_destroy(e.loop);
-}
-
-#define IN_COROUTINE(name)                \
-	static void test_##name(void **state) \
-	{                                     \
-		(void)state;                      \
-		env_run(&e, run_##name, NULL);    \
-	}
 IN_COROUTINE(read_again)
 IN_COROUTINE(reopened_every_32)
 IN_COROUTINE(compacted)
@@ -422,13 +396,11 @@ IN_COROUTINE(active_damaged)
 IN_COROUTINE(beside_writer)
 IN_COROUTINE(unreadable)
 
-#define T(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(read_again), T(reopened_every_32), T(compacted), T(given_up), T(too_full), T(four_side_by_side),
-		T(not_erased), T(put_only_when_erased), T(other_damaged), T(active_damaged), T(beside_writer), T(unreadable),
+		T(test_read_again), T(test_reopened_every_32), T(test_compacted), T(test_given_up), T(test_too_full), T(test_four_side_by_side),
+		T(test_not_erased), T(test_put_only_when_erased), T(test_other_damaged), T(test_active_damaged), T(test_beside_writer), T(test_unreadable),
 	};
 	return cmocka_run_group_tests(tests, NULL, end);
 }

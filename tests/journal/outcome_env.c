@@ -1,8 +1,6 @@
 /* outcome_env.c - see outcome_env.h. */
 #include "outcome_env.h"
 
-struct env e;
-struct seen seen;
 uint64_t first;
 struct journal_recovery recovery;
 uint8_t image[SEGMENT];
@@ -120,26 +118,8 @@ uint32_t find_own(uint64_t segment, uint16_t type)
 
 int set_up(void **state)
 {
-	static const struct sim_faults none = {.cut_ends_io = true};
-
 	(void)state;
-	env_make(&e, 16, 7, &none);
-	seen_init(&seen);
-	record_sizes(SIZES_EQUAL);
+	fixture_make(16, 7, NULL);
 	first = env_extent(&e);
 	return 0;
-}
-
-int tear_down(void **state)
-{
-	(void)state;
-	seen_fini(&seen);
-	env_end(&e);
-	return 0;
-}
-
-int end(void **state)
-{
-	(void)state;
-	return e.loop == NULL ? 0 : quire_loop_destroy(e.loop);
 }

@@ -2,13 +2,11 @@
 #ifndef TESTS_OUTCOME_ENV_H
 #define TESTS_OUTCOME_ENV_H
 
-#include "journal_env.h"
+#include "fixture.h"
 
 #include <errno.h>
 #include <string.h>
 
-extern struct env e;
-extern struct seen seen;                  /* by the last look */
 extern uint64_t first;                    /* the log's first segment */
 extern struct journal_recovery recovery;  /* of the last look */
 extern uint8_t image[SEGMENT];
@@ -38,10 +36,6 @@ void expect_end(enum journal_outcome end, uint64_t n, uint64_t segment, uint32_t
 /* The offset of the first record of that type in the segment, which is in `image` then. */
 uint32_t find_own(uint64_t segment, uint16_t type);
 
-int set_up(void **state);
-int tear_down(void **state);
-int end(void **state); /* of the group */
-
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+int set_up(void **state); /* tear_down, end: the fixture's */
 
 #endif
