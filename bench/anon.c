@@ -14,6 +14,8 @@
  * Prints one line of JSON.
  */
 #include "random.h"
+#include "clock.h"
+#include "fail.h"
 
 #include <quire/quire.h>
 
@@ -25,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BATCH 32
@@ -54,26 +55,6 @@ struct draw {
 	size_t page;
 	bool write;
 };
-
-static _Noreturn void die(const char *what, int rc)
-{
-	fprintf(stderr, "bench-anon: %s: %s\n", what, strerror(-rc));
-	exit(1);
-}
-
-static void check(int rc, const char *what)
-{
-	if (rc < 0)
-		die(what, rc);
-}
-
-static double seconds(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static uint64_t *words_of(const struct bench *b, size_t page)
 {
@@ -246,9 +227,9 @@ int main(int argc, char **argv)
 	memory_make(&b, b.n_pages * b.page_bytes, strtoull(argv[4], NULL, 10));
 	fill(&b, argv[2]);
 	run(&b, 88172645463325252u);
-	double begin = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+	double begin = now_seconds(), cpu = cpu_seconds();
 	run(&b, 1181783497276652981u);
-	report(&b, seconds(CLOCK_MONOTONIC) - begin, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+	report(&b, now_seconds() - begin, cpu_seconds() - cpu);
 	if (b.region != NULL) {
 		check(quire_anon_destroy(b.region, NULL), "destroy");
 		check(quire_cache_close(b.cache), "close");

@@ -3,12 +3,14 @@
 #ifndef BENCH_LOG_H
 #define BENCH_LOG_H
 
+#include "clock.h"
+#include "fail.h"
+
 #include <quire/quire.h>
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #define LOG_RECORD_BYTES 512u
 #define LOG_FRAME_BYTES 40u /* of a record on the medium, before what was appended; the whole is a multiple of 8 */
@@ -44,8 +46,6 @@ int log_bench_open(const struct log_bench *b);
 
 /* ---- for all ---- */
 
-int log_failed(const char *what, int rc);
-
 struct open_log {
 	struct quire_cache *cache;
 	struct quire_store *store;
@@ -78,14 +78,10 @@ double samples_us(struct samples *s, double share); /* sorts */
 void samples_reset(struct samples *s);
 void samples_free(struct samples *s);
 
+/* Signed: of two threads' times either may be the later one. */
 static inline int64_t log_now_ns(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return (int64_t)now_ns();
 }
-
-double log_cpu_seconds(void); /* of the process */
 
 #endif

@@ -11,12 +11,6 @@
 #define BUDGET_BYTES (UINT64_C(3) << 30)
 #define BATCH 64u
 
-int log_failed(const char *what, int rc)
-{
-	fprintf(stderr, "bench-log: %s: %s\n", what, strerror(-rc));
-	return rc;
-}
-
 static int said(int rc, const struct quire_error *err)
 {
 	if (rc < 0)
@@ -53,10 +47,10 @@ int log_shut(struct open_log *l)
 	int rc = quire_log_close(l->log);
 
 	if (rc < 0)
-		log_failed("closing the log", rc);
+		failed("closing the log", rc);
 	int closed = quire_store_close(l->store);
 	if (closed < 0)
-		log_failed("closing the store", closed);
+		failed("closing the store", closed);
 	quire_cache_close(l->cache);
 	return rc < 0 ? rc : closed;
 }
@@ -104,7 +98,7 @@ int log_put(struct open_log *l, uint64_t bytes, uint32_t record_bytes)
 	if (rc >= 0)
 		rc = quire_log_sync(l->log, last, NULL);
 	free(record);
-	return rc < 0 ? log_failed("filling", (int)rc) : 0;
+	return rc < 0 ? failed("filling", (int)rc) : 0;
 }
 
 int log_wait_sealed(struct open_log *l)
@@ -117,13 +111,13 @@ int log_wait_sealed(struct open_log *l)
 		if (rc == 0)
 			rc = stat.upkeep_error;
 		if (rc < 0)
-			return log_failed("sealing", rc);
+			return failed("sealing", rc);
 		unsigned n = quire_log_segments(l->log, NULL, 0);
 		if (stat.n_sealed + 1 >= n)
 			return 0;
 		nanosleep(&moment, NULL);
 	}
-	return log_failed("sealing", -ETIMEDOUT);
+	return failed("sealing", -ETIMEDOUT);
 }
 
 int log_leave_first_segment(struct open_log *l)
@@ -142,12 +136,12 @@ int log_in_coroutine(void (*fn)(void *arg), void *arg)
 	int rc = quire_loop_create(NULL, &loop, NULL);
 
 	if (rc < 0)
-		return log_failed("loop", rc);
+		return failed("loop", rc);
 	rc = quire_co_spawn(loop, fn, arg);
 	if (rc == 0)
 		rc = quire_loop_run(loop);
 	quire_loop_destroy(loop);
-	return rc < 0 ? log_failed("loop", rc) : 0;
+	return rc < 0 ? failed("loop", rc) : 0;
 }
 
 /* ---- times ---- */
@@ -188,12 +182,4 @@ void samples_reset(struct samples *s)
 void samples_free(struct samples *s)
 {
 	free(s->ns);
-}
-
-double log_cpu_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }

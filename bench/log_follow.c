@@ -89,16 +89,16 @@ static int run(struct chase *c)
 	int rc = -pthread_create(&thread, NULL, follower, c);
 
 	if (rc < 0)
-		return log_failed("follower", rc);
+		return failed("follower", rc);
 	if (strstr(c->b->kind, "thread") != NULL)
 		append_all(c);
 	else
 		rc = log_in_coroutine(append_all, c);
 	pthread_join(thread, NULL);
 	if (rc == 0 && c->appender_error < 0)
-		rc = log_failed("append", c->appender_error);
+		rc = failed("append", c->appender_error);
 	if (rc == 0 && c->follower_error < 0)
-		rc = log_failed("follow", c->follower_error);
+		rc = failed("follow", c->follower_error);
 	return rc;
 }
 
@@ -121,7 +121,7 @@ int log_bench_follow(const struct log_bench *b)
 	struct chase c = {
 		.b = b, .durable = calloc(b->n + 1, sizeof(int64_t)), .seen = calloc(b->n + 1, sizeof(int64_t)) };
 	struct open_log l;
-	int rc = c.durable == NULL || c.seen == NULL || b->n == 0 ? log_failed("starting", -EINVAL) : log_make(b, &l);
+	int rc = c.durable == NULL || c.seen == NULL || b->n == 0 ? failed("starting", -EINVAL) : log_make(b, &l);
 
 	if (rc == 0) {
 		c.log = l.log;

@@ -26,7 +26,7 @@ static int append_durably(void *log, const void *record)
 	struct iovec iov = { (void *)(uintptr_t)record, LOG_WRITER_BYTES };
 	int rc = quire_log_append(log, &iov, 1, NULL, NULL);
 
-	return rc < 0 ? log_failed("append", rc) : 0;
+	return rc < 0 ? failed("append", rc) : 0;
 }
 
 static int append_batch(void *log, const void *record)
@@ -39,7 +39,7 @@ static int append_batch(void *log, const void *record)
 	int64_t rc = quire_log_append_many(log, records, LOG_WRITERS, NULL, &last);
 	if (rc >= 0)
 		rc = rc == LOG_WRITERS ? quire_log_sync(log, last, NULL) : -EIO;
-	return rc < 0 ? log_failed("append", (int)rc) : 0;
+	return rc < 0 ? failed("append", (int)rc) : 0;
 }
 
 /* ---- coroutines ---- */
@@ -90,7 +90,7 @@ static int run_coroutines(struct log_window *w, struct quire_log *log)
 	int rc = quire_loop_create(NULL, &h.loop, NULL);
 
 	if (rc < 0)
-		return log_failed("loop", rc);
+		return failed("loop", rc);
 	rc = -pthread_create(&thread, NULL, run_herd, &h);
 	if (rc == 0) {
 		log_window_watch(w);
@@ -99,7 +99,7 @@ static int run_coroutines(struct log_window *w, struct quire_log *log)
 	}
 	log_window_end(w);
 	quire_loop_destroy(h.loop);
-	return rc < 0 ? log_failed("writers", rc) : atomic_load(&w->error);
+	return rc < 0 ? failed("writers", rc) : atomic_load(&w->error);
 }
 
 /* ---- */
@@ -138,7 +138,7 @@ static int write_and_sync(void *arg, const void *record)
 	const int *fd = arg;
 
 	if (write(*fd, record, LOG_WRITER_BYTES) != LOG_WRITER_BYTES || fdatasync(*fd) != 0)
-		return log_failed("writing", errno != 0 ? -errno : -EIO);
+		return failed("writing", errno != 0 ? -errno : -EIO);
 	return 0;
 }
 
@@ -160,11 +160,11 @@ int log_bench_sync(const struct log_bench *b)
 	snprintf(path, sizeof(path), "%s.synced", b->dir);
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return log_failed(path, -errno);
+		return failed(path, -errno);
 	unlink(path);
 	int rc = strcmp(b->kind, "ahead") == 0 ? write_ahead(fd) : 0;
 	if (rc < 0)
-		log_failed("writing ahead", rc);
+		failed("writing ahead", rc);
 	else
 		rc = log_writers_run(&w, 1, false, write_and_sync, &fd);
 	if (rc == 0)

@@ -4,21 +4,13 @@
  * `coroutine`: the append is made where a loop runs, whose own ring writes; `thread`: from a thread without one.
  */
 #include "log.h"
+#include "blocks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
-
-#ifndef RWF_DSYNC
-#define RWF_DSYNC 2
-#endif
-
-#define BLOCK_BYTES 4096u
-#define FILE_BYTES (UINT64_C(64) << 20)
 
 struct turn {
 	struct open_log *l;
@@ -32,44 +24,18 @@ struct turn {
 
 /* ---- the peer ---- */
 
-static int open_blocks(const char *store, void *block)
-{
-	char path[4200];
-
-	snprintf(path, sizeof(path), "%s.blocks", store);
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	unlink(path);
-	memset(block, 0, BLOCK_BYTES);
-	for (uint64_t at = 0; at < FILE_BYTES; at += BLOCK_BYTES) {
-		if (pwrite(fd, block, BLOCK_BYTES, (off_t)at) != BLOCK_BYTES) {
-			close(fd);
-			return -EIO;
-		}
-	}
-	if (fsync(fd) != 0) {
-		close(fd);
-		return -errno;
-	}
-	return fd;
-}
-
 static void dsync_turn(void *arg)
 {
 	struct turn *t = arg;
-	struct iovec iov = { t->block, BLOCK_BYTES };
 	int64_t start = log_now_ns(), now, end = start + (int64_t)(t->b->seconds * 1e9);
 
 	do {
 		memcpy(t->block, &t->at, sizeof(t->at));
-		if (pwritev2(t->fd, &iov, 1, (off_t)(t->at % FILE_BYTES), RWF_DSYNC) != BLOCK_BYTES) {
-			t->error = errno != 0 ? -errno : -EIO;
+		t->error = blocks_write(t->fd, t->block, &t->at);
+		if (t->error < 0)
 			return;
-		}
 		now = log_now_ns();
 		samples_add(&t->samples, now - start);
-		t->at += BLOCK_BYTES;
 		start = now;
 	} while (now < end);
 }
@@ -105,7 +71,7 @@ static int one_turn(struct turn *t, void (*turn)(void *arg), bool coroutine, con
 	else
 		turn(t);
 	if (rc == 0 && t->error < 0)
-		rc = log_failed(name, t->error);
+		rc = failed(name, t->error);
 	if (rc == 0)
 		printf("\"%s_p50\": %.2f, \"%s_p99\": %.2f, \"%s_n\": %zu%s", name, samples_us(&t->samples, 0.5), name,
 		       samples_us(&t->samples, 0.99), name, t->samples.n, last ? "}" : ", ");
@@ -135,15 +101,17 @@ int log_bench_latency(const struct log_bench *b)
 {
 	struct open_log l;
 	struct turn t = { .l = &l, .b = b };
+	char blocks[4200];
 
 	if (b->record_bytes < sizeof(int64_t) || b->record_bytes > BLOCK_BYTES)
-		return log_failed("starting", -EINVAL);
+		return failed("starting", -EINVAL);
 	int rc = log_make(b, &l);
 	if (rc < 0)
 		return rc;
 	t.block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	t.fd = t.block == NULL ? -ENOMEM : open_blocks(b->dir, t.block);
-	rc = t.fd < 0 ? log_failed("blocks", t.fd) : log_leave_first_segment(&l);
+	snprintf(blocks, sizeof(blocks), "%s.blocks", b->dir);
+	t.fd = t.block == NULL ? -ENOMEM : blocks_open(blocks, t.block);
+	rc = t.fd < 0 ? failed("blocks", t.fd) : log_leave_first_segment(&l);
 	if (rc == 0)
 		rc = run_rounds(&t);
 	int shut = log_shut(&l);

@@ -73,7 +73,7 @@ int log_bench_open(const struct log_bench *b)
 		rc = open_once(&l, b, i + 1 == b->rounds);
 	printf("]}\n");
 	if (rc < 0)
-		log_failed("opening", rc);
+		failed("opening", rc);
 	int shut = log_shut(&l);
 	return rc < 0 ? rc : shut;
 }

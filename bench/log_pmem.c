@@ -62,7 +62,7 @@ static int begin(const struct log_bench *b, struct open_log *l, struct turn *t)
 {
 	*t = (struct turn){ .b = b, .record = calloc(1, b->record_bytes + 1) };
 	if (t->record == NULL)
-		return log_failed("starting", -ENOMEM);
+		return failed("starting", -ENOMEM);
 	memset(t->record, 0x5a, b->record_bytes);
 	int rc = log_make(b, l);
 	if (rc < 0) {
@@ -95,7 +95,7 @@ int log_bench_pmem(const struct log_bench *b)
 	else if (rc == 0)
 		durable_turn(&t);
 	if (rc == 0 && t.error < 0)
-		rc = log_failed("append", t.error);
+		rc = failed("append", t.error);
 	if (rc == 0)
 		printf("{\"per_second\": %.1f, \"p50_us\": %.4f, \"p99_us\": %.4f}\n", (double)b->n * 1e9 / (double)t.passed_ns,
 		       samples_us(&t.samples, 0.5), samples_us(&t.samples, 0.99));
@@ -129,16 +129,16 @@ int log_bench_nowait(const struct log_bench *b)
 	if (l.log == NULL)
 		return rc;
 	bool many = strcmp(b->kind, "many") == 0;
-	double cpu = log_cpu_seconds();
+	double cpu = cpu_seconds();
 	int64_t start = log_now_ns(), n = rc;
 	for (uint64_t done = 0; done < b->n && n >= 0; done += (uint64_t)n)
 		n = append_some(&t, many);
 	int64_t taken_in = log_now_ns();
 	rc = n < 0 ? (int)n : quire_log_sync(l.log, t.last, NULL);
 	int64_t durable = log_now_ns();
-	cpu = log_cpu_seconds() - cpu;
+	cpu = cpu_seconds() - cpu;
 	if (rc < 0)
-		log_failed("append", rc);
+		failed("append", rc);
 	else
 		printf("{\"per_second\": %.1f, \"taken_in_per_second\": %.1f, \"cpu_ns\": %.2f}\n",
 		       (double)b->n * 1e9 / (double)(durable - start), (double)b->n * 1e9 / (double)(taken_in - start),

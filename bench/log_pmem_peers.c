@@ -5,6 +5,8 @@
  * PMEM_IS_PMEM_FORCE=1, from the environment, make tmpfs persistent memory to them; they are refused without.
  * Time is taken of 64 records in a row, as of Quire's.
  */
+#include "clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <libpmem.h>
@@ -14,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64u
@@ -40,14 +41,6 @@ static int failed(const char *what, const char *why)
 {
 	fprintf(stderr, "bench-log-pmem-peers: %s: %s\n", what, why);
 	return -1;
-}
-
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
 /* ---- raw ---- */
@@ -144,19 +137,19 @@ static int compare(const void *a, const void *b)
 static int run(struct peer *p, int (*append)(struct peer *p))
 {
 	uint64_t n_batches = p->n / BATCH;
-	double start = now_ns(), before = start;
+	uint64_t start = now_ns(), before = start;
 
 	for (uint64_t i = 0; i < n_batches; i++) {
 		for (unsigned k = 0; k < BATCH; k++)
 			if (append(p) != 0)
 				return -1;
-		double now = now_ns();
-		p->ns[i] = (now - before) / BATCH;
+		uint64_t now = now_ns();
+		p->ns[i] = (double)(now - before) / BATCH;
 		before = now;
 	}
 	qsort(p->ns, n_batches, sizeof(p->ns[0]), compare);
 	printf("{\"per_second\": %.1f, \"p50_us\": %.4f, \"p99_us\": %.4f}\n",
-	       (double)(n_batches * BATCH) * 1e9 / (before - start), p->ns[n_batches / 2] / 1e3,
+	       (double)(n_batches * BATCH) * 1e9 / (double)(before - start), p->ns[n_batches / 2] / 1e3,
 	       p->ns[n_batches * 99 / 100] / 1e3);
 	return 0;
 }

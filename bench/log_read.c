@@ -94,7 +94,7 @@ static int run_rounds(struct pass *p)
 	const uint8_t *small = plain_memory(p, MADV_NOHUGEPAGE), *huge = plain_memory(p, MADV_HUGEPAGE);
 
 	if (small == NULL || huge == NULL)
-		return log_failed("plain memory", -ENOMEM);
+		return failed("plain memory", -ENOMEM);
 	printf("{\"first_MB_per_s\": %.1f, \"rounds\": [", cursor_speed(p, false));
 	for (unsigned i = 0; i < p->b->rounds && p->error == 0; i++) {
 		printf("%s{\"memcpy\": %.1f, ", i == 0 ? "" : ",\n", memcpy_speed(p, small));
@@ -104,7 +104,7 @@ static int run_rounds(struct pass *p)
 		printf("\"memcpy_huge\": %.1f}", memcpy_speed(p, huge));
 	}
 	printf("]}\n");
-	return p->error < 0 ? log_failed("reading", p->error) : 0;
+	return p->error < 0 ? failed("reading", p->error) : 0;
 }
 
 /* All records that are in sealed segments. */
@@ -121,7 +121,7 @@ static int find_sealed(struct open_log *l, struct pass *p)
 		if (segments[i].sealed)
 			p->end_lsn = segments[i].end_lsn;
 	free(segments);
-	return p->end_lsn > p->first_lsn ? 0 : log_failed("sealed segments: none", -ENODATA);
+	return p->end_lsn > p->first_lsn ? 0 : failed("sealed segments: none", -ENODATA);
 }
 
 int log_bench_read(const struct log_bench *b)
@@ -133,7 +133,7 @@ int log_bench_read(const struct log_bench *b)
 	if (rc < 0)
 		return rc;
 	p.to = malloc(b->record_bytes);
-	rc = p.to == NULL ? log_failed("starting", -ENOMEM) : log_put(&l, b->bytes, b->record_bytes);
+	rc = p.to == NULL ? failed("starting", -ENOMEM) : log_put(&l, b->bytes, b->record_bytes);
 	if (rc == 0)
 		rc = log_wait_sealed(&l);
 	if (rc == 0)
@@ -141,7 +141,7 @@ int log_bench_read(const struct log_bench *b)
 	if (rc == 0) {
 		rc = quire_log_cursor_open(l.log, QUIRE_LOG_DURABLE, &p.cursor);
 		if (rc < 0)
-			log_failed("cursor", rc);
+			failed("cursor", rc);
 	}
 	if (rc == 0)
 		rc = run_rounds(&p);

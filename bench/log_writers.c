@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "random.h"
 
 static _Atomic uint64_t n_syncs;
@@ -51,14 +52,6 @@ void log_writer_stamp(void *record, uint64_t number)
 
 /* ---- the window ---- */
 
-static double clock_seconds(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static void sleep_seconds(double seconds)
 {
 	const struct timespec t = { (time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9) };
@@ -78,12 +71,12 @@ static uint64_t sum(const struct log_window *w)
 void log_window_watch(struct log_window *w)
 {
 	sleep_seconds(w->warm_seconds);
-	double start = clock_seconds(CLOCK_MONOTONIC), cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
+	double start = now_seconds(), cpu = cpu_seconds();
 	uint64_t n = sum(w), syncs = log_syncs();
 	sleep_seconds(w->seconds);
 	n = sum(w) - n;
-	w->per_second = (double)n / (clock_seconds(CLOCK_MONOTONIC) - start);
-	w->cpu_us = (clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu) * 1e6 / (double)(n != 0 ? n : 1);
+	w->per_second = (double)n / (now_seconds() - start);
+	w->cpu_us = (cpu_seconds() - cpu) * 1e6 / (double)(n != 0 ? n : 1);
 	w->n_syncs = log_syncs() - syncs;
 	atomic_store(&w->stop, true);
 }

@@ -15,6 +15,9 @@
  *   anon-huge           no cache at all: read into anonymous memory of huge pages
  *   pread               a system call a load, from the page cache
  */
+#include "clock.h"
+#include "fail.h"
+
 #include <quire/quire.h>
 
 #include <errno.h>
@@ -24,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
@@ -44,26 +46,6 @@ struct hit {
 	struct quire_map *map;
 	uint64_t place; /* of the walk */
 };
-
-static void die(const char *what, int rc)
-{
-	fprintf(stderr, "bench-map-hit: %s: %s\n", what, strerror(-rc));
-	exit(1);
-}
-
-static void check(int64_t rc, const char *what)
-{
-	if (rc < 0)
-		die(what, (int)rc);
-}
-
-static double clock_ns(clockid_t which)
-{
-	struct timespec t;
-
-	clock_gettime(which, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 /* ---- bringing it into memory ---- */
 
@@ -271,10 +253,10 @@ static uint64_t measure(struct hit *h, void (*walk)(struct hit *h, uint64_t n), 
 	h->place = 1;
 	walk(h, n_steps);
 	for (uint64_t i = 0; i < n_samples; i++) {
-		double start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+		uint64_t start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
 		walk(h, n_steps);
-		printf("%s%.2f", i > 0 ? ", " : "", (clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / (double)n_steps);
+		printf("%s%.2f", i > 0 ? ", " : "", (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / (double)n_steps);
 	}
 	return h->place;
 }
@@ -291,9 +273,9 @@ int main(int argc, char **argv)
 	h.bytes = strtoull(argv[3], NULL, 10) & -(uint64_t)HUGE_BYTES;
 	h.fd = open(argv[2], O_RDONLY | O_CLOEXEC);
 	check(h.fd < 0 ? -errno : 0, argv[2]);
-	double start = clock_ns(CLOCK_MONOTONIC);
+	double start = now_seconds();
 	open_as(&h, argv[1], argv[2]);
-	printf("{\"fill_seconds\": %.3f, \"ns\": [", (clock_ns(CLOCK_MONOTONIC) - start) / 1e9);
+	printf("{\"fill_seconds\": %.3f, \"ns\": [", now_seconds() - start);
 	uint64_t end = measure(&h, h.base == NULL ? walk_preads : walk_loads, n_steps, n_samples);
 	if (h.map != NULL) {
 		printf("], \"want_ns\": [");

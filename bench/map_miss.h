@@ -7,6 +7,8 @@
 #ifndef BENCH_MAP_MISS_H
 #define BENCH_MAP_MISS_H
 
+#include "clock.h"
+#include "fail.h"
 #include "random.h"
 
 #include <stdbool.h>
@@ -37,11 +39,6 @@ int run_quire_want(struct run *r);       /* pages wanted, callbacks, one thread 
 int run_quire_suspend(struct run *r);    /* raw loads in coroutines, one thread */
 int run_quire_kernel(struct run *r);     /* want over kernel mappings */
 int run_quire_pinned(struct run *r);     /* want with pins, no fault service */
-
-int run_failed(const char *what, int rc);
-
-double now_seconds(void);
-double cpu_seconds(void); /* of all threads of this process */
 
 /* Accesses that fill the memory when one page in four fits: some meet a page again. */
 static inline uint64_t run_fill_accesses(const struct run *r)

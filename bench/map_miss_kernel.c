@@ -103,15 +103,15 @@ int run_mmap_file(struct run *r, const unsigned char **ret_map, int *ret_fd)
 	int fd = open(r->path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
-		return run_failed(r->path, -errno);
+		return failed(r->path, -errno);
 	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED || madvise(map, len, MADV_RANDOM) != 0)
-		return run_failed("mmap", -errno);
+		return failed("mmap", -errno);
 	struct crowd c = { .run = r, .map = map, .fd = fd };
 	int rc = crowd_run(&c, MAP_MISS_MAX_THREADS, run_fill_accesses(r));
 	if (rc != 0)
-		return run_failed("filling the memory", rc);
+		return failed("filling the memory", rc);
 	*ret_map = map;
 	*ret_fd = fd;
 	return 0;
@@ -125,7 +125,7 @@ int run_mmap(struct run *r)
 	if (rc != 0)
 		return rc;
 	rc = crowd_run(&c, r->n_threads, 0);
-	return rc != 0 ? run_failed("mmap", rc) : 0;
+	return rc != 0 ? failed("mmap", rc) : 0;
 }
 
 int run_pread(struct run *r)
@@ -134,11 +134,11 @@ int run_pread(struct run *r)
 	int rc = 0;
 
 	if (c.fd < 0)
-		return run_failed(r->path, -errno);
+		return failed(r->path, -errno);
 	posix_fadvise(c.fd, 0, 0, POSIX_FADV_RANDOM);
 	if (!r->direct)
 		rc = crowd_run(&c, MAP_MISS_MAX_THREADS, run_fill_accesses(r));
 	if (rc == 0)
 		rc = crowd_run(&c, r->n_threads, 0);
-	return rc != 0 ? run_failed("pread", rc) : 0;
+	return rc != 0 ? failed("pread", rc) : 0;
 }

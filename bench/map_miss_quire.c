@@ -204,7 +204,7 @@ static int quire_run(struct run *r, enum quire_fault fault, unsigned want_flags)
 	struct quire_error err = { 0 };
 
 	if (walkers == NULL)
-		return run_failed("starting", -ENOMEM);
+		return failed("starting", -ENOMEM);
 	int rc = open_all(&q, fault, &err);
 	if (rc < 0) {
 		fprintf(stderr, "bench-map-miss: %s\n", err.text);
@@ -216,7 +216,7 @@ static int quire_run(struct run *r, enum quire_fault fault, unsigned want_flags)
 	if (rc == 0)
 		rc = q.error;
 	if (rc < 0)
-		return run_failed("reading", rc);
+		return failed("reading", rc);
 	quire_loop_destroy(q.loop);
 	quire_map_destroy(q.map, NULL);
 	quire_store_close(q.store);

@@ -83,7 +83,7 @@ int run_warmtouch(struct run *r)
 	if (rc == 0)
 		rc = open_ring(&w.ring);
 	if (rc != 0)
-		return run_failed("io_uring", rc);
+		return failed("io_uring", rc);
 	double start = now_seconds(), cpu = cpu_seconds();
 	for (unsigned i = 0; i < r->depth; i++)
 		go_on(&w);

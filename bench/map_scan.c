@@ -30,20 +30,6 @@
 #define MAX_SECONDS 600
 #define RANDOM_DEPTH 128
 
-double now_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-void die(const char *what, int rc)
-{
-	fprintf(stderr, "bench-map-scan: %s: %s\n", what, strerror(rc < 0 ? -rc : rc));
-	exit(1);
-}
-
 /* ---- the device ---- */
 
 struct reader {
@@ -60,11 +46,11 @@ static void *device_read(void *arg)
 	uint64_t at;
 
 	if (fd < 0 || buf == NULL)
-		die(r->scan->path, fd < 0 ? errno : ENOMEM);
+		die(r->scan->path, fd < 0 ? -errno : -ENOMEM);
 	madvise(buf, HUGE_BYTES, MADV_HUGEPAGE); /* for a device, memory in one piece is faster by far */
 	while ((at = atomic_fetch_add(r->at, MIB)) < r->scan->bytes)
 		if (pread(fd, buf, MIB, (off_t)at) != (ssize_t)MIB)
-			die("reading the device", errno != 0 ? errno : EIO);
+			die("reading the device", errno != 0 ? -errno : -EIO);
 	free(buf);
 	close(fd);
 	return NULL;

@@ -29,8 +29,6 @@ struct scan {
 	atomic_bool stop;
 };
 
-void die(const char *what, int rc);
-
 static inline void check_page(struct scan *s, const unsigned char *page, uint64_t n)
 {
 	uint64_t first, last;

@@ -27,10 +27,10 @@ static const unsigned char *map_file(struct scan *s, uint64_t bytes, int advice)
 	int fd = open(s->path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
-		die(s->path, errno);
+		die(s->path, -errno);
 	void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED || madvise(map, bytes, advice) != 0)
-		die("mmap", errno);
+		die("mmap", -errno);
 	close(fd);
 	return map;
 }
@@ -41,7 +41,7 @@ static double part_resident(const struct scan *s, const unsigned char *map, uint
 	unsigned char *vec = malloc(n_pages);
 
 	if (vec == NULL || mincore((void *)(uintptr_t)map, bytes, vec) != 0)
-		die("mincore", errno);
+		die("mincore", -errno);
 	for (uint64_t i = 0; i < n_pages; i++)
 		n += vec[i] & 1;
 	free(vec);
@@ -66,11 +66,11 @@ static void read_through(struct scan *s)
 	unsigned char *buf = aligned_alloc(MIB, MIB);
 
 	if (fd < 0 || buf == NULL)
-		die(s->path, fd < 0 ? errno : ENOMEM);
+		die(s->path, fd < 0 ? -errno : -ENOMEM);
 	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	for (uint64_t at = s->from; at < s->bytes; at += MIB) {
 		if (pread(fd, buf, MIB, (off_t)at) != (ssize_t)MIB)
-			die("reading", errno != 0 ? errno : EIO);
+			die("reading", errno != 0 ? -errno : -EIO);
 		check_pages(s, buf, at);
 	}
 	free(buf);

@@ -11,6 +11,8 @@
  * Page n of the file begins with n, and ends with its complement: both are looked at. Prints one line of JSON.
  */
 #include "random.h"
+#include "clock.h"
+#include "fail.h"
 
 #include <quire/quire.h>
 
@@ -19,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define THETA 0.99
@@ -38,20 +39,6 @@ struct sample {
 	double seconds, cpu_seconds;
 	struct quire_cache_stat stat;
 };
-
-static void die(const char *what, int rc)
-{
-	fprintf(stderr, "bench-probation: %s: %s\n", what, strerror(-rc));
-	exit(1);
-}
-
-static double clock_seconds(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 /* Scatters ranks over the file. */
 static uint64_t mix(uint64_t x)
@@ -105,8 +92,8 @@ static void touch(struct bench *b, uint64_t page)
 static struct sample sample(struct bench *b)
 {
 	struct sample s = {
-		.seconds = clock_seconds(CLOCK_MONOTONIC),
-		.cpu_seconds = clock_seconds(CLOCK_PROCESS_CPUTIME_ID),
+		.seconds = now_seconds(),
+		.cpu_seconds = cpu_seconds(),
 	};
 
 	if (quire_cache_stat(b->cache, &s.stat) < 0)

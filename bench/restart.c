@@ -9,6 +9,9 @@
  * window of half a second in which it was, counted from before the cache was opened. A lookup is a hit if its page is resident when
  * it is asked for. Popularity: Zipf with exponent 0.99 over all pages, scattered over the file.
  */
+#include "clock.h"
+#include "random.h"
+
 #include <quire/quire.h>
 
 #include <errno.h>
@@ -17,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ASIDE_BYTES (8u << 20) /* of the cgroup: this program, and the kernel's odds and ends */
@@ -63,14 +65,6 @@ struct bench {
 	int error;
 };
 
-static double now_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* ---- which page: Gray et al., "Quickly generating billion-record synthetic databases" (1994) ---- */
 
 static void zipf_init(struct zipf *z, uint64_t n)
@@ -87,10 +81,7 @@ static uint64_t random_page(struct bench *b)
 {
 	const struct zipf *z = &b->zipf;
 
-	b->rng ^= b->rng >> 12;
-	b->rng ^= b->rng << 25;
-	b->rng ^= b->rng >> 27;
-	double u = (double)((b->rng * 2685821657736338717u) >> 11) / 9007199254740992.0, uz = u * z->zeta;
+	double u = (double)(random_next(&b->rng) >> 11) / 9007199254740992.0, uz = u * z->zeta;
 	uint64_t rank = uz < 1        ? 0 :
 			uz < z->half ? 1 :
 					(uint64_t)(z->n * pow(z->eta * u - z->eta + 1, z->alpha));

@@ -9,6 +9,8 @@
  * looked at. Prints one line of JSON.
  */
 #include "random.h"
+#include "clock.h"
+#include "fail.h"
 
 #include <quire/quire.h>
 
@@ -48,20 +50,6 @@ struct walker {
 	struct iovec range;
 	uint64_t page;
 };
-
-static void die(const char *what, int rc)
-{
-	fprintf(stderr, "bench-second-chance: %s: %s\n", what, strerror(-rc));
-	exit(1);
-}
-
-static double clock_seconds(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void touch(struct member *m, uint64_t page)
 {
@@ -171,8 +159,8 @@ struct sample {
 static struct sample sample(struct bench *b, const struct member *members, unsigned n)
 {
 	struct sample s = {
-		.seconds = clock_seconds(CLOCK_MONOTONIC),
-		.cpu_seconds = clock_seconds(CLOCK_PROCESS_CPUTIME_ID),
+		.seconds = now_seconds(),
+		.cpu_seconds = cpu_seconds(),
 	};
 
 	for (unsigned i = 0; i < n; i++)

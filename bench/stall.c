@@ -8,6 +8,8 @@
  * by one that loads it, and lets the others run after each load; or none at all, which is what the machine itself does.
  */
 #include "latency.h"
+#include "clock.h"
+#include "fail.h"
 #include "random.h"
 
 #include <quire/quire.h>
@@ -18,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TICK_NS 1000000u
@@ -33,22 +34,6 @@ static struct {
 	struct latency late;
 	volatile unsigned sink;
 } run = {.rng = 1};
-
-static void check(int64_t rc, const char *what)
-{
-	if (rc < 0) {
-		fprintf(stderr, "bench-stall: %s: %s\n", what, strerror((int)-rc));
-		exit(1);
-	}
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static void tick(void *arg)
 {

@@ -10,12 +10,6 @@
 
 #define BUDGET_BYTES (256u << 20)
 
-int store_failed(const char *what, int rc)
-{
-	fprintf(stderr, "bench-store: %s: %s\n", what, strerror(-rc));
-	return rc;
-}
-
 char *store_path(const struct store_bench *b, const char *name)
 {
 	char *path = NULL;
@@ -63,7 +57,7 @@ void store_shut(struct open_store *s)
 	int rc = quire_store_close(s->store);
 
 	if (rc < 0)
-		store_failed("closing", rc);
+		failed("closing", rc);
 	quire_cache_close(s->cache);
 }
 
@@ -73,12 +67,12 @@ int store_in_coroutine(void (*fn)(void *arg), void *arg)
 	int rc = quire_loop_create(NULL, &loop, NULL);
 
 	if (rc < 0)
-		return store_failed("loop", rc);
+		return failed("loop", rc);
 	rc = quire_co_spawn(loop, fn, arg);
 	if (rc == 0)
 		rc = quire_loop_run(loop);
 	quire_loop_destroy(loop);
-	return rc < 0 ? store_failed("loop", rc) : 0;
+	return rc < 0 ? failed("loop", rc) : 0;
 }
 
 int main(int argc, char **argv)

@@ -4,10 +4,12 @@
 #ifndef BENCH_STORE_H
 #define BENCH_STORE_H
 
+#include "clock.h"
+#include "fail.h"
+
 #include <quire/quire.h>
 
 #include <stdint.h>
-#include <time.h>
 
 #define STORE_PAGE_BYTES 4096u
 
@@ -26,8 +28,6 @@ int store_bench_read(const struct store_bench *b);
 
 /* ---- for all ---- */
 
-int store_failed(const char *what, int rc);
-
 /* DIR/name; owned by the caller. */
 char *store_path(const struct store_bench *b, const char *name);
 
@@ -42,13 +42,5 @@ void store_shut(struct open_store *s);
 
 /* Runs fn in a coroutine of a loop of its own, and waits for it. */
 int store_in_coroutine(void (*fn)(void *arg), void *arg);
-
-static inline double store_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 #endif

@@ -4,22 +4,16 @@
  * commit1 runs in a coroutine, whose loop owns its ring; commit1_thread is the same from a plain thread.
  */
 #include "store.h"
+#include "blocks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef RWF_DSYNC
-#define RWF_DSYNC 2
-#endif
-
 #define STORE_BYTES (UINT64_C(64) << 30) /* sparse */
-#define FILE_BYTES (UINT64_C(64) << 20)
 #define BATCH 64u
 
 struct turn {
@@ -32,40 +26,19 @@ struct turn {
 
 /* ---- the peer ---- */
 
-static int open_blocks(const char *path, void *block)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return -errno;
-	memset(block, 0, STORE_PAGE_BYTES);
-	for (uint64_t at = 0; at < FILE_BYTES; at += STORE_PAGE_BYTES) {
-		if (pwrite(fd, block, STORE_PAGE_BYTES, (off_t)at) != STORE_PAGE_BYTES) {
-			close(fd);
-			return -EIO;
-		}
-	}
-	if (fsync(fd) != 0) {
-		close(fd);
-		return -errno;
-	}
-	return fd;
-}
-
 static int dsync_turn(int fd, struct turn *t)
 {
 	static uint64_t at;
-	struct iovec iov = { t->block, STORE_PAGE_BYTES };
-	double start = store_now(), passed;
+	double start = now_seconds(), passed;
 	uint64_t n = 0;
 
 	do {
 		memcpy(t->block, &n, sizeof(n));
-		if (pwritev2(fd, &iov, 1, (off_t)(at % FILE_BYTES), RWF_DSYNC) != STORE_PAGE_BYTES)
-			return store_failed("writing blocks", errno != 0 ? -errno : -EIO);
-		at += STORE_PAGE_BYTES;
+		int rc = blocks_write(fd, t->block, &at);
+		if (rc < 0)
+			return failed("writing blocks", rc);
 		n++;
-		passed = store_now() - start;
+		passed = now_seconds() - start;
 	} while (passed < t->seconds);
 	t->per_second = (double)n / passed;
 	return 0;
@@ -93,13 +66,13 @@ static int put_batch(struct turn *t, uint64_t n)
 static void commit_turn(void *arg)
 {
 	struct turn *t = arg;
-	double start = store_now(), passed;
+	double start = now_seconds(), passed;
 	uint64_t n = 0;
 
 	do {
 		t->error = put_batch(t, n);
 		n += t->batch;
-		passed = store_now() - start;
+		passed = now_seconds() - start;
 	} while (passed < t->seconds && t->error == 0);
 	t->per_second = (double)n / passed;
 }
@@ -115,7 +88,7 @@ static int run_commits(struct turn *t, unsigned batch, bool coroutine, double *r
 	else
 		commit_turn(t);
 	*ret = t->per_second;
-	return rc < 0 ? rc : t->error < 0 ? store_failed("commit", t->error) : 0;
+	return rc < 0 ? rc : t->error < 0 ? failed("commit", t->error) : 0;
 }
 
 /* ---- in turns ---- */
@@ -159,10 +132,10 @@ int store_bench_commit(const struct store_bench *b)
 	struct open_store s;
 
 	if (path == NULL || blocks == NULL || t.block == NULL)
-		return store_failed("starting", -ENOMEM);
-	int fd = open_blocks(blocks, t.block);
+		return failed("starting", -ENOMEM);
+	int fd = blocks_open(blocks, t.block);
 	if (fd < 0)
-		return store_failed(blocks, fd);
+		return failed(blocks, fd);
 	int rc = store_make(path, STORE_BYTES);
 	if (rc == 0)
 		rc = store_open_at(path, &s);

@@ -38,7 +38,7 @@ static int put_batch(struct quire_store *store, uint64_t first, unsigned n)
 int store_bench_fill(const struct store_bench *b)
 {
 	struct open_store s;
-	double start = store_now();
+	double start = now_seconds();
 	int rc = store_make(b->dir, (b->n + (1u << 18)) * STORE_PAGE_BYTES * 2);
 
 	if (rc == 0)
@@ -49,8 +49,8 @@ int store_bench_fill(const struct store_bench *b)
 		rc = put_batch(s.store, i, b->n - i < BATCH ? (unsigned)(b->n - i) : BATCH);
 	store_shut(&s);
 	if (rc < 0)
-		return store_failed("filling", rc);
-	printf("{\"seconds\": %.3f}\n", store_now() - start);
+		return failed("filling", rc);
+	printf("{\"seconds\": %.3f}\n", now_seconds() - start);
 	return 0;
 }
 
@@ -75,12 +75,12 @@ int store_bench_open(const struct store_bench *b)
 	int rc = quire_cache_open(&opts, &s.cache, &err);
 
 	if (rc < 0)
-		return store_failed("cache", rc);
+		return failed("cache", rc);
 	malloc_trim(0);
 	long before = resident_kib();
-	double start = store_now();
+	double start = now_seconds();
 	rc = quire_store_open(s.cache, b->dir, 0, &s.store, &err);
-	double passed = store_now() - start;
+	double passed = now_seconds() - start;
 	if (rc < 0) {
 		fprintf(stderr, "bench-store: %s\n", err.text);
 		quire_cache_close(s.cache);

@@ -103,7 +103,7 @@ static void read_blob(void *arg)
 
 static int turn(struct reader *r, void (*read_all)(void *arg), bool coroutine, double *ret)
 {
-	double start = store_now();
+	double start = now_seconds();
 	int rc = 0;
 
 	r->error = 0;
@@ -111,8 +111,8 @@ static int turn(struct reader *r, void (*read_all)(void *arg), bool coroutine, d
 		rc = store_in_coroutine(read_all, r);
 	else
 		read_all(r);
-	*ret = (double)r->bytes / (store_now() - start);
-	return rc < 0 ? rc : r->error < 0 ? store_failed("reading", r->error) : 0;
+	*ret = (double)r->bytes / (now_seconds() - start);
+	return rc < 0 ? rc : r->error < 0 ? failed("reading", r->error) : 0;
 }
 
 static int one_round(struct reader *r, size_t call_bytes, bool last)
@@ -164,7 +164,7 @@ int store_bench_read(const struct store_bench *b)
 
 	r.buf = aligned_alloc(STORE_PAGE_BYTES, MAX_CALL_BYTES);
 	if (path == NULL || capacity == NULL || file == NULL || r.buf == NULL)
-		return store_failed("starting", -ENOMEM);
+		return failed("starting", -ENOMEM);
 	memset(r.buf, 0x5a, MAX_CALL_BYTES);
 	if (access(capacity, F_OK) != 0)
 		rc = store_make(path, UINT64_C(8) << 30);
@@ -175,7 +175,7 @@ int store_bench_read(const struct store_bench *b)
 		rc = fill_file(&r, file);
 		if (rc == 0)
 			rc = blob_of(&r);
-		rc = rc < 0 ? store_failed("making what is read", rc) : run_rounds(b, &r);
+		rc = rc < 0 ? failed("making what is read", rc) : run_rounds(b, &r);
 		store_shut(&s);
 	}
 	if (r.fd >= 0)

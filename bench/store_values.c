@@ -1,5 +1,6 @@
 /* store_values.c - see store_values.h: the program around a contender. */
 #include "store_values.h"
+#include "clock.h"
 #include "random.h"
 
 #include <getopt.h>
@@ -7,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define MAX_WIDTH 256u
 
@@ -47,14 +47,6 @@ struct values_meter {
 	double start, cpu_start;
 };
 
-static double clock_seconds(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 struct values_meter *values_meter_start(struct values *v)
 {
 	static struct values_meter m = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -62,7 +54,7 @@ struct values_meter *values_meter_start(struct values *v)
 	m.v = v;
 	/* One value in four fits: some meet one again. */
 	m.n_fill = v->memory_bytes / VALUES_BYTES * 6 / 5;
-	m.fill_end = clock_seconds(CLOCK_MONOTONIC) + 3 * v->seconds;
+	m.fill_end = now_seconds() + 3 * v->seconds;
 	return &m;
 }
 
@@ -71,12 +63,12 @@ static void begin_or_end(struct values_meter *m)
 	pthread_mutex_lock(&m->lock);
 	if (!m->counting) {
 		m->n_before = m->n_reads;
-		m->cpu_start = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
-		m->start = clock_seconds(CLOCK_MONOTONIC);
+		m->cpu_start = cpu_seconds();
+		m->start = now_seconds();
 		m->counting = true;
-	} else if (!m->over && clock_seconds(CLOCK_MONOTONIC) - m->start >= m->v->seconds) {
-		m->v->measured_seconds = clock_seconds(CLOCK_MONOTONIC) - m->start;
-		m->v->cpu_seconds = clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - m->cpu_start;
+	} else if (!m->over && now_seconds() - m->start >= m->v->seconds) {
+		m->v->measured_seconds = now_seconds() - m->start;
+		m->v->cpu_seconds = cpu_seconds() - m->cpu_start;
 		m->v->n_reads = m->n_reads - m->n_before;
 		m->over = true;
 	}
@@ -90,7 +82,7 @@ bool values_meter_count(struct values_meter *m, unsigned n_reads, unsigned n_wro
 	if (n_wrong != 0)
 		atomic_fetch_add(&m->n_wrong, n_wrong);
 	bool often = before / 16 != (before + n_reads) / 16;
-	if (before >= m->n_fill ? !m->counting || often : often && clock_seconds(CLOCK_MONOTONIC) >= m->fill_end)
+	if (before >= m->n_fill ? !m->counting || often : often && now_seconds() >= m->fill_end)
 		begin_or_end(m);
 	return !m->over;
 }

@@ -279,7 +279,7 @@ static int open_mmap(struct crew *c)
 	fd = open(c->run.path, O_RDONLY | O_CLOEXEC);
 	void *map = fd < 0 ? MAP_FAILED : mmap(NULL, len, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (map == MAP_FAILED || madvise(map, len, MADV_RANDOM) != 0)
-		return run_failed(c->run.path, -errno);
+		return failed(c->run.path, -errno);
 	c->base = map;
 	return 0;
 }
@@ -303,12 +303,12 @@ static int open_map(struct crew *c)
 	c->base = quire_map_base(c->map);
 	c->words = quire_map_residency(c->map);
 	if (c->words == NULL)
-		return run_failed("userfaultfd", -ENOTSUP);
+		return failed("userfaultfd", -ENOTSUP);
 	if (c->kind == QUIRE_MISS || c->kind == QUIRE_FILL)
 		return 0;
 	struct iovec all = { .iov_base = (void *)(uintptr_t)c->base, .iov_len = item.len_bytes };
 	rc = quire_map_want(c->map, &all, 1, 0, NULL);
-	return rc < 0 ? run_failed("making all resident", rc) : 0;
+	return rc < 0 ? failed("making all resident", rc) : 0;
 }
 
 static int bench(struct crew *c)
@@ -319,7 +319,7 @@ static int bench(struct crew *c)
 	if (rc == 0)
 		rc = crew_run(c);
 	if (rc < 0)
-		return run_failed(kind_names[c->kind], rc);
+		return failed(kind_names[c->kind], rc);
 	if (c->map != NULL) {
 		quire_map_destroy(c->map, NULL);
 		quire_cache_close(c->cache);

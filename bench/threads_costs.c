@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define N_GOOD 25
@@ -174,14 +173,6 @@ static void try_want(struct partner *p, struct tally *t)
 
 /* ---- tries ---- */
 
-static double clock_seconds(clockid_t clock)
-{
-	struct timespec t = { 0 };
-
-	clock_gettime(clock, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static double partner_seconds(const struct partner *p)
 {
 	return p->is_there ? clock_seconds(p->clock) : now_seconds();
@@ -275,7 +266,7 @@ static int costs_of_two(struct partner *p, const char *path, const int *cpus)
 	print_cost("drop_ns", cost_of(p, COUNT, try_drop).ns, false);
 	print_cost("want_ns", cost_of(p, COUNT, try_want).ns, false);
 	if (pthread_create(&p->thread, NULL, partner_main, p) != 0 || pthread_getcpuclockid(p->thread, &p->clock) != 0)
-		return run_failed("thread", -EAGAIN);
+		return failed("thread", -EAGAIN);
 	p->is_there = true;
 	print_cost("add_ns", cost_of(p, ADD, try_add).ns, false);
 	print_cost("lock_ns", cost_of(p, LOCK, try_lock).ns, false);
@@ -301,7 +292,7 @@ int threads_costs(const char *path)
 
 	p.page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p.page == MAP_FAILED)
-		return run_failed("mmap", -errno);
+		return failed("mmap", -errno);
 	printf("{");
 	if (two_cpus(cpus))
 		return costs_of_two(&p, path, cpus);

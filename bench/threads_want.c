@@ -26,7 +26,7 @@ static int wanter_open(struct wanter *w, const char *path, size_t len_bytes)
 	w->base = (char *)(uintptr_t)quire_map_base(w->map);
 	struct iovec all = { .iov_base = w->base, .iov_len = len_bytes };
 	rc = quire_map_want(w->map, &all, 1, 0, NULL);
-	return rc < 0 ? run_failed("making all resident", rc) : 0;
+	return rc < 0 ? failed("making all resident", rc) : 0;
 }
 
 int wanters_open(struct wanter *two, const char *path, bool own)

@@ -2,9 +2,10 @@
 #ifndef BENCH_TMEM_CORPUS_H
 #define BENCH_TMEM_CORPUS_H
 
+#include "clock.h"
+
 #include <quire/tmem.h>
 #include <stdint.h>
-#include <time.h>
 
 #define PAGE 4096u
 
@@ -20,19 +21,6 @@ struct corpus corpus_map(const char *path, uint64_t most_bytes);
 static inline struct quire_tmem_key key_of(size_t page)
 {
 	return (struct quire_tmem_key){.object = {page / 64, 1, 2}, .index = (uint32_t)(page % 64)};
-}
-
-static inline uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static inline uint64_t now_ns(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
 }
 
 /* One line on stderr, and the end. error: an errno. */

@@ -6,6 +6,8 @@
  * floor that nobody can avoid: open, fstat, close of each. `mmap` adds a mapping each, as far as
  * the kernel lets it. `quire` puts all into one map.
  */
+#include "clock.h"
+
 #include <quire/quire.h>
 
 #include <errno.h>
@@ -15,7 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PATH_BYTES 72
@@ -30,14 +31,6 @@ struct report {
 struct snapshot {
 	long vmas, page_table_kib, slab_kib, resident_kib;
 };
-
-static double now_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static long field_kib(const char *path, const char *name)
 {

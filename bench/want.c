@@ -11,6 +11,10 @@
  * through the page cache, with as many io-wq workers as Quire's loop has. The others touch each
  * page as well, and see that its bytes can be had.
  */
+#include "clock.h"
+#include "fail.h"
+#include "random.h"
+
 #include <quire/quire.h>
 
 #include <errno.h>
@@ -22,7 +26,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define DEPTH 128
@@ -38,32 +41,9 @@ struct file {
 	volatile unsigned sink;
 };
 
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static void die(const char *what, int rc)
-{
-	fprintf(stderr, "bench-want: %s: %s\n", what, strerror(-rc));
-	exit(1);
-}
-
-static void check(int64_t rc, const char *what)
-{
-	if (rc < 0)
-		die(what, (int)rc);
-}
-
 static size_t random_page(struct file *f)
 {
-	f->rng ^= f->rng << 13;
-	f->rng ^= f->rng >> 7;
-	f->rng ^= f->rng << 17;
-	return f->rng % f->n_pages;
+	return random_below(&f->rng, f->n_pages);
 }
 
 static void open_file(struct file *f, const char *path)
@@ -75,7 +55,7 @@ static void open_file(struct file *f, const char *path)
 		die(path, -errno);
 	f->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 	f->n_pages = (size_t)st.st_size / f->page_bytes;
-	f->rng = (uint64_t)now_ns() | 1;
+	f->rng = now_ns() | 1;
 	f->map = mmap(NULL, f->n_pages * f->page_bytes, PROT_READ, MAP_SHARED, f->fd, 0);
 	if (f->map == MAP_FAILED || f->n_pages < HOT_PAGES)
 		die("mmap", -errno);
@@ -127,10 +107,10 @@ static double least_ns(struct hot *h, void (*ask)(struct hot *h, size_t page))
 	double least = 1e18;
 
 	for (int round = 0; round < ROUNDS; round++) {
-		double start = now_ns();
+		uint64_t start = now_ns();
 		for (size_t i = 0; i < CALLS; i++)
 			ask(h, i * 7 % HOT_PAGES);
-		double ns = (now_ns() - start) / CALLS;
+		double ns = (double)(now_ns() - start) / CALLS;
 		least = ns < least ? ns : least;
 	}
 	return least;
@@ -143,10 +123,10 @@ static double word_ns(struct hot *h)
 
 	for (int round = 0; round < ROUNDS; round++) {
 		unsigned n_there = 0;
-		double start = now_ns();
+		uint64_t start = now_ns();
 		for (size_t i = 0; i < CALLS * 10; i++)
 			n_there += (*(const volatile uint32_t *)&h->words[i * 7 % HOT_PAGES] & QUIRE_RESIDENT) != 0;
-		double ns = (now_ns() - start) / (CALLS * 10);
+		double ns = (double)(now_ns() - start) / (CALLS * 10);
 		least = ns < least ? ns : least;
 		if (n_there != CALLS * 10)
 			die("residency: not resident", -EIO);
@@ -302,21 +282,19 @@ static void cold_op(struct file *f, size_t n)
 static int run_cold(const char *kind, const char *path, size_t n)
 {
 	struct file f = { 0 };
-	struct timespec cpu;
 
 	open_file(&f, path);
 	check(-posix_fadvise(f.fd, 0, 0, POSIX_FADV_DONTNEED), "fadvise");
-	double start = now_ns();
+	uint64_t start = now_ns();
 	if (strcmp(kind, "read") == 0)
 		cold_read(&f, n);
 	else if (strcmp(kind, "eventfd") == 0)
 		cold_eventfd(&f, n);
 	else
 		cold_op(&f, n);
-	double us = (now_ns() - start) / 1e3;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	double us = (double)(now_ns() - start) / 1e3;
 	printf("{\"us\": %.3f, \"cpu_us\": %.3f}\n", us / (double)n,
-	       ((double)cpu.tv_sec * 1e6 + (double)cpu.tv_nsec / 1e3) / (double)n);
+	       cpu_seconds() * 1e6 / (double)n);
 	return 0;
 }
 

@@ -16,6 +16,8 @@
 #ifndef BENCH_YCSB_H
 #define BENCH_YCSB_H
 
+#include "clock.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -81,7 +83,10 @@ bool ycsb_is_open(const struct ycsb_worker *w);
 /* One request more? It is due at *ret_due_ns, or at once if that is 0. */
 bool ycsb_next(struct ycsb_worker *w, struct ycsb_record *ret_record, int64_t *ret_due_ns);
 void ycsb_done(struct ycsb_worker *w, int64_t due_ns, bool right);
-int64_t ycsb_now_ns(void);
+static inline int64_t ycsb_now_ns(void)
+{
+	return (int64_t)now_ns();
+}
 uint64_t ycsb_major_faults(void); /* of this process: misses of what lives by mmap */
 
 #endif

@@ -42,22 +42,6 @@ struct ycsb_worker {
 	struct latency latency;
 } __attribute__((aligned(128)));
 
-int64_t ycsb_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
-}
-
-static double cpu_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / NS_PER_S;
-}
-
 uint64_t ycsb_major_faults(void)
 {
 	struct rusage usage;
