@@ -118,7 +118,7 @@ int quire_log_append(struct quire_log *log, const struct iovec *iov, unsigned n,
 
 /* Takes a record in, visible when it returns (or as soon as appends under way beside it are), durable after a
  * quire_log_sync, or with whatever is appended durably later. Nothing is borrowed. Copies; blocks where a
- * segment is changed, or the buffers are full. */
+ * segment is changed, or the buffers are full. Errors as of quire_log_append. */
 int quire_log_append_nowait(struct quire_log *log, const struct iovec *iov, unsigned n, uint64_t *ret_lsn);
 
 /* Takes in n records, one iovec each, with numbers in their order; others' may come between them. As nowait; returns
@@ -182,7 +182,7 @@ void quire_log_cursor_close(struct quire_log_cursor *cursor); /* NULL allowed */
 
 /* The record behind the cursor, or before it; the cursor is then on its other side. Completes with 1, or with 0 where there
  * is none now: at the watermark (to follow, wait for the cursor's lsn and ask again), or before the oldest. ret is written
- * before the completion. -ESTALE: what was to be read was trimmed; seek to quire_log_first. -EBADMSG, -EIO: damage or
+ * before the completion. -ESTALE: what was to be read was trimmed; seek to quire_log_first. -EBADMSG, -EIO, -EUCLEAN: damage or
  * failure there; the cursor stays. -ENOMEM: no room for pins in the budget. -EBUSY: another call is under way.
  * From the tail, where pages are resident and pinned, and in persistent memory, it never waits. */
 int64_t quire_log_next(struct quire_log_cursor *cursor, struct quire_log_record *ret, struct quire_op *op);
@@ -203,7 +203,7 @@ uint64_t quire_log_cursor_lsn(const struct quire_log_cursor *cursor);
  * watermark. Lets go of what was pinned. Never blocks. */
 int quire_log_seek(struct quire_log_cursor *cursor, uint64_t lsn);
 
-/* Before the first record, in order, of that time or later; behind the newest if there is none. Blocks. */
+/* Before the first record, in order, of that time or later; behind the newest if there is none. Blocks. Errors as of quire_log_next. */
 int quire_log_seek_time(struct quire_log_cursor *cursor, uint64_t time_ns);
 
 /* The number of the newest record with that key that is visible, or durable, when it is called or later: quire_log_seek
@@ -232,7 +232,7 @@ unsigned quire_log_segments(struct quire_log *log, struct quire_log_segment *ret
  * nobody holds them. Durable when it returns: the number of segments. -EROFS. Blocks. */
 int64_t quire_log_trim(struct quire_log *log, uint64_t lsn);
 
-/* What retention demands, now; otherwise it is looked at whenever a segment is sealed, and when the log is opened. Blocks. */
+/* What retention demands, now, as quire_log_trim; otherwise it is looked at whenever a segment is sealed, and when the log is opened. Blocks. */
 int64_t quire_log_retain(struct quire_log *log);
 
 /* Moves sealed segments of which all records are below lsn to a class, which may be the log's own: how many. A segment is copied and

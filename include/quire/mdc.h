@@ -38,7 +38,8 @@ int quire_mdc_open(struct quire_store *store, uint64_t id, quire_mdc_record_fn f
 int quire_mdc_close(struct quire_mdc *mdc);
 
 /* sync: durable when it returns; else after the next quire_mdc_sync. -EFBIG: the container is full: compact, or
- * make a larger one. -EMSGSIZE: more than quire_mdc_max_record. Suspends or blocks. */
+ * make a larger one. -EMSGSIZE: more than quire_mdc_max_record. -EROFS: the store is open read-only. What a write of it failed with,
+ * here and in all calls after it that write. Suspends or blocks. */
 int quire_mdc_append(struct quire_mdc *mdc, const void *record, size_t len_bytes, bool sync);
 /* All that was appended before is durable when it completes. */
 int quire_mdc_sync(struct quire_mdc *mdc, struct quire_op *op);
@@ -48,7 +49,8 @@ size_t quire_mdc_max_record(const struct quire_mdc *mdc);
 /* All records again, from the first; errors and fn as of quire_mdc_open. */
 int quire_mdc_read(struct quire_mdc *mdc, quire_mdc_record_fn fn, void *arg);
 
-/* Begins a compaction. -EBUSY if one is under way; -EROFS. Like the next two it blocks; in a coroutine suspends. */
+/* Begins a compaction. -EBUSY if one is under way; -EFBIG: no room for it. Like the next two it blocks; in a coroutine suspends; and is -EROFS
+ * where the store is open read-only. */
 int quire_mdc_cstart(struct quire_mdc *mdc);
 /* -EINVAL without cstart; -EFBIG: no room, the compaction is open still. */
 int quire_mdc_cend(struct quire_mdc *mdc);

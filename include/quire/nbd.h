@@ -59,7 +59,7 @@ int quire_nbd_destroy(struct quire_nbd *nbd);
  * names none gets the one export, if there is one. -EEXIST: the name is taken; -EINVAL; errors of open(2). */
 int quire_nbd_add_file(struct quire_nbd *nbd, const char *name, const char *path, unsigned flags, struct quire_error *err);
 
-/* A disk in memory: zeros at first, gone at the end. */
+/* A disk in memory: zeros at first, gone at the end. -EEXIST. */
 int quire_nbd_add_memory(struct quire_nbd *nbd, const char *name, uint64_t size_bytes, struct quire_error *err);
 
 /* A volume, or a snapshot, which is always read-only. The group stays open until the export is removed, or the server destroyed. A client
@@ -84,7 +84,8 @@ int quire_nbd_remove(struct quire_nbd *nbd, const char *name);
 int quire_nbd_listen_unix(struct quire_nbd *nbd, const char *path, struct quire_error *err);
 
 /* At each address of host (NULL: this machine only), port by number or name (NULL: 10809). -EPERM: one of them is not of
- * this machine alone, there is no TLS, and opts->plain_remote was not set. */
+ * this machine alone, there is no TLS, and opts->plain_remote was not set. -EINVAL: no such host or port; -EADDRNOTAVAIL: none of its
+ * addresses is this machine's; what listening gives (-EADDRINUSE, -EACCES, …). */
 int quire_nbd_listen_tcp(struct quire_nbd *nbd, const char *host, const char *port, struct quire_error *err);
 
 /* A socket that is listening already, by systemd for example; closed at the end. What it is bound to is whoever's who made it, so

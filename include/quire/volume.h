@@ -47,7 +47,8 @@ struct quire_volumes_options {
 };
 
 /* Opens the group of a store's class, once at a time (-EBUSY); makes it if there is none. Reads the last checkpoint and the log behind it.
- * Blocks. opts may be NULL. -ENOENT: none, and the store is read-only, or only an existing one was asked for; -EBADMSG, -EUCLEAN: damage, err says where; -ENOMEM, -ENOSPC. */
+ * Blocks. opts may be NULL. -ENOENT: none, and the store is read-only, or only an existing one was asked for; -EBADMSG, -EUCLEAN: damage,
+ * err says where; -ENOMEM, -ENOSPC. */
 int quire_volumes_open(struct quire_store *store, const struct quire_volumes_options *opts,
                        struct quire_volumes **ret_volumes, struct quire_error *err);
 
@@ -55,7 +56,8 @@ int quire_volumes_open(struct quire_store *store, const struct quire_volumes_opt
  * is that of the write, and the handle is gone. NULL allowed. */
 int quire_volumes_close(struct quire_volumes *volumes);
 
-/* Makes a checkpoint now: what is read after a crash is little then, and space that was given up is free. Blocks. */
+/* Makes a checkpoint now: what is read after a crash is little then, and space that was given up is free. Blocks. -EROFS; or why it could
+ * not be made: it is tried again, as quire_volumes_stat says. */
 int quire_volumes_checkpoint(struct quire_volumes *volumes);
 
 struct quire_volumes_stat {
@@ -151,7 +153,8 @@ struct quire_volume_base {
 	char path[3073];
 };
 /* What a volume or snapshot lies over, in the end; and whether that is as it was when the volume was made: if not, this is the error
- * that opening it gives, and err says what is other. ret_base is filled then, too. -ENOENT: no such volume. Blocks. */
+ * that opening it gives, and err says what is other. ret_base is filled then, too. -ENOENT: no such volume; -EUCLEAN, and errors of the map's
+ * pages: what it lies over can't be told. Blocks. */
 int quire_volume_base(struct quire_volumes *volumes, const char *name, struct quire_volume_base *ret_base, struct quire_error *err);
 
 /* ---- open ---- */
@@ -229,7 +232,8 @@ struct quire_volume_diff;
  * told as it is when its turn comes. -EINVAL: of two groups; -ESTALE: a rollback left that generation; -ENOMEM. Never blocks. */
 int quire_volume_diff_begin(struct quire_volume *from, struct quire_volume *to, uint64_t since, struct quire_volume_diff **ret_diff);
 /* The next up to n extents, in order, to the end of `to`, as they are in `to`: their number; 0: there are no more. What is the same is
- * passed over without being read. After an error it may be asked again. Blocks. One call at a time. */
+ * passed over without being read. -ESTALE: a rollback has left that generation since; errors of the map's pages: it may be asked again then.
+ * Blocks. One call at a time. */
 int64_t quire_volume_diff_next(struct quire_volume_diff *diff, struct quire_volume_extent *ret, unsigned n);
 /* Goes on at that offset. Never blocks. */
 void quire_volume_diff_seek(struct quire_volume_diff *diff, uint64_t offset);
@@ -266,7 +270,7 @@ struct quire_volume_receive_options {
  * stream has come to its end; all is durable when this returns 0. Until then what has come is kept, and the same stream, or one that was
  * resumed, goes on from there; quire_volume_rm of it (quire_volume_ls: partial) drops that. -EEXIST also: of another stream is something left.
  * -EPIPE: the stream was cut off; -EBADMSG: it is damaged; -EUCLEAN: no stream, or an impossible one; -ENOTSUP: of a later version;
- * -ENOSPC; what get said. A stream is read to its end and no further. Blocks. opts may be NULL. */
+ * -ENOSPC; -EROFS; what get said. A stream is read to its end and no further. Blocks. opts may be NULL. */
 int quire_volume_receive(struct quire_volumes *volumes, const char *name, const struct quire_volume_receive_options *opts,
                          quire_volume_get_fn get, void *arg, struct quire_error *err);
 /* Of what was cut off: a text for who sends it, of what and from where. -ENOENT: nothing was; -EBUSY: it is being received. Blocks. */

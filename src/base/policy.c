@@ -12,8 +12,8 @@
  *
  * Most pages are used once, then never again: they pass through the small queue and leave
  * without having pushed out anything that was worth more. What comes back while the ghost
- * still knows it goes to the main queue at once. Hits cost the owner one relaxed store and
- * the policy nothing.
+ * still knows it goes to the main queue at once. Hits cost the owner one relaxed write to what is
+ * his, and the policy nothing.
  *
  * Four things differ from the paper. The policy is never told how much fits, so the tenth
  * is of what is held now. All enter the main queue until the first pick, which makes the oldest

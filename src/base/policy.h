@@ -2,7 +2,7 @@
  *
  * A policy holds 64-bit page numbers only; whether a page was used, is pinned or
  * is long gone is asked of the owner when its turn comes (the owner keeps a two-bit
- * use count a page, raised by hits with one relaxed store). Not thread-safe: the
+ * use count a page, raised by hits with one relaxed write). Not thread-safe: the
  * caller locks. Memory: 14 bytes an entry, up to 16 as queues grow by quarters; mapped, not
  * malloc'ed, so insert and pick may be called in a fault handler.
  */

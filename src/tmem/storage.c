@@ -9,8 +9,8 @@
  * each doesn't fit: 4.3 % with four pages, 2.2 % with eight.)
  *
  * Of each page of a block it is counted how many slots in use touch it. A page of none is idle: it is used
- * again or given back, many at a time, when idle pages are a 64th of all. Where holes are left between slots in use, compaction
- * moves slots of a class's emptiest block into the holes of others, and at last to its own beginning.
+ * again or given back, those of a block at a time when they are an eighth of all, and all by compaction, when they are a 64th. Where holes are
+ * left between slots in use, that moves slots of a class's emptiest block into the holes of others, and at last to its own beginning.
  *
  * Invariants:
  *   1. A block with a free slot is in its class's list; n_used + free slots of all blocks are what the classes say.

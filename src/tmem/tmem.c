@@ -22,7 +22,7 @@
  *   4. page_bytes = same_bytes + shared_bytes + unpacked_bytes; slots in use are contents' and tables'.
  *   5. What is charged to the budget is what storage, records, policies and workspaces say.
  *
- * Threads: any. One lock, held for well under a microsecond, and never while a caller's memory is read or written, since
+ * Threads: any. One lock, held for well under a microsecond (where many pages go, for some of them at a time), and never while a caller's memory is read or written, since
  * that may fault and a fault may want this lock. What is unpacked meanwhile is pinned: storage moves or reuses no slot
  * of a pinned block. Compressing and unpacking, which is nine tenths of the time, go on beside each other.
  *
