@@ -6,6 +6,7 @@
  *   doorman   accepts, asks the kernel who it is, makes the memory in common, hands the client to a worker
  *   workers   each serves its clients: looks at their rings in turns, does what they want (message.c), keeps what they
  *             have (account.c); sleeps while none wants anything
+ *   patient   one more worker, where pools may spill: it has the clients that made such a pool, whose puts and gets may wait for I/O
  *   reaper    destroys pools, of clients that have gone and those that clients destroy
  *   keeper    saves shared pools in a store, and removes them from it, where the service keeps pools (keeper.c, kept.c)
  * None of them takes CPU while nobody wants anything: they sleep in poll, epoll_wait, and on a condition.
@@ -23,7 +24,8 @@
  *      (One flush of an object takes as long as the object has pages, which the client's cap bounds.)
  *   5. What a client's private pools hold, and shared ones may hold, is below client_bytes. (account.c)
  *   6. A handle's pool is destroyed by the reaper once; until then it counts.
- *   7. Nobody but the keeper waits for I/O, and nobody for the keeper but who asked him.
+ *   7. Nobody but the keeper and the patient worker waits for I/O; nobody for the keeper but who asked him, nor for the patient one
+ *      but his clients.
  *
  * Failure: no memory for a client, a pool, or a page is an error of that call. Threads are all started before anybody is let in.
  */
