@@ -92,6 +92,19 @@ void lines_forget(struct sim_medium *m, uint64_t block)
 		*b = m->lines->blocks[--m->lines->n];
 }
 
+void lines_flip_base(struct sim_medium *m, uint64_t bit)
+{
+	uint64_t block = bit / 8 / SIM_BLOCK_BYTES, word = bit / 8 % SIM_BLOCK_BYTES / SIM_WORD_BYTES;
+	const struct sim_lines_block *b = find(m, block);
+	uint64_t line = word / LINE_WORDS;
+
+	if (b != NULL && (b->dirty[line] | b->flushed[line]) >> word % LINE_WORDS & 1)
+		return;
+	struct sim_block *flipped = medium_block_of(m, medium_bytes_of(sim_map_get(&m->base, block)));
+	flipped->data[bit / 8 % SIM_BLOCK_BYTES] ^= (unsigned char)(1u << bit % 8);
+	sim_map_set(&m->base, m->pool, block, flipped, sim_map_is_written(&m->base, block), sim_map_since(&m->base, block));
+}
+
 static bool is_clean(const struct sim_lines_block *b)
 {
 	static const uint8_t none[SIM_BLOCK_LINES];

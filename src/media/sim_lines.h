@@ -39,6 +39,9 @@ void lines_copy(struct sim_medium *m, uint64_t offset, const void *from, uint64_
 void lines_claim(struct sim_medium *m, uint64_t offset, uint64_t len_bytes);
 void lines_claim_all(struct sim_medium *m);
 
+/* A bit has flipped in view; in base, too, if its word is clean. */
+void lines_flip_base(struct sim_medium *m, uint64_t bit);
+
 /* A whole block is what it is now, durably. */
 void lines_forget(struct sim_medium *m, uint64_t block);
 

@@ -303,6 +303,8 @@ void medium_flip(struct sim_medium *m, uint64_t bit)
 	if (sim_map_get(&m->base, at) == old)
 		sim_map_set(&m->base, m->pool, at, sim_block_ref(b), sim_map_is_written(&m->base, at),
 		            sim_map_since(&m->base, at));
+	else if (m->lines != NULL)
+		lines_flip_base(m, bit);
 	for (uint32_t i = m->n_pends; i-- > 0;) {
 		struct sim_pend *p = &m->pends[i];
 		if (p->block == at && p->number == since) {

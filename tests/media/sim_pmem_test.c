@@ -157,6 +157,36 @@ static void test_what_was_fenced_stays_beside_a_store_in_its_line(void **state)
 
 /* ---- the account, of mistakes ---- */
 
+static unsigned char rotten[BLOCK] __attribute__((aligned(BLOCK)));
+
+static void read_what_rots(struct env *env)
+{
+	struct sim_faults rotting = {.bit_rot = UINT32_MAX};
+
+	sim_set_faults(env->sim, &rotting);
+	assert_int_equal(device_read(env->device, 0, rotten, BLOCK), 0);
+}
+
+static void test_a_bit_rots_for_good(void **state)
+{
+	unsigned char left[BLOCK];
+	unsigned n_bits = 0;
+
+	(void)state;
+	/* What is durable, and, in the same block, what is not. */
+	lines_copy(m, 0, bytes_of(1), BLOCK);
+	lines_fence(m);
+	lines_store(m, LINE, bytes_of(1), WORD);
+	env_run(&e, read_what_rots);
+	sim_check(e.sim);
+	sim_cut(e.sim, 1);
+	sim_peek(e.sim, 0, left, BLOCK);
+	assert_memory_equal(left, rotten, BLOCK);
+	for (unsigned i = 0; i < BLOCK; i++)
+		n_bits += (unsigned)__builtin_popcount(left[i] ^ 1);
+	assert_int_equal(n_bits, 1);
+}
+
 static void test_a_missing_flush_is_counted(void **state)
 {
 	lines_store(m, 4096, bytes_of(7), 3 * LINE);
@@ -415,6 +445,7 @@ int main(void)
 		T(test_flushed_and_fenced_stays),
 		T(test_a_copy_that_is_fenced_stays),
 		T(test_what_was_fenced_stays_beside_a_store_in_its_line),
+		T(test_a_bit_rots_for_good),
 		T(test_a_missing_flush_is_counted),
 		T(test_a_missing_fence_is_counted),
 		T(test_a_store_after_the_flush_is_missing),
