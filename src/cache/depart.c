@@ -46,6 +46,13 @@ static bool is_for_pool(const struct range *r, const struct victim *v)
 	return r->anon != NULL && !range_dying(r) && (page_load(arena_word(v->arena, v->first)) & PAGE_DIRTY);
 }
 
+/* Its frame first: once it is resident, others may drop it and give the frame back. */
+static void page_stay(struct range *r, uint64_t page)
+{
+	budget_recall_frames(&r->cache->budget, cache_page_bytes(r->cache));
+	evict_stay(r, page);
+}
+
 /* 0: the page is in the pool, and gone from here; -EBUSY: I/O has it, or else what the pool said: it is resident again. */
 static int page_leave(struct group *g, struct range *r, uint64_t page, char *slot)
 {
@@ -53,12 +60,12 @@ static int page_leave(struct group *g, struct range *r, uint64_t page, char *slo
 
 	if (anon_room_is_short(r)) {
 		count(&r->anon->n_refused, 1);
-		evict_stay(r, page);
+		page_stay(r, page);
 		return -ENOSPC;
 	}
 	if (slot != NULL && arena_move_out(g->arena, page, slot) < 0) {
 		count(&r->anon->n_busy, 1);
-		evict_stay(r, page);
+		page_stay(r, page);
 		return -EBUSY;
 	}
 	int rc = tmem_put_at_once(r->anon->pool, &key, slot != NULL ? slot : arena_address(g->arena, page));
@@ -68,7 +75,7 @@ static int page_leave(struct group *g, struct range *r, uint64_t page, char *slo
 			anon_room_begin(r);
 		if (slot != NULL)
 			arena_move_back(g->arena, page, slot);
-		evict_stay(r, page);
+		page_stay(r, page);
 		return rc;
 	}
 	count(&r->anon->n_pooled, 1);
@@ -92,14 +99,12 @@ static unsigned group_leave(struct quire_cache *c, struct group *g)
 		int rc = -ENOSPC;
 
 		if (full || n_refused == most)
-			evict_stay(g->ranges[i], g->pages[i]);
+			page_stay(g->ranges[i], g->pages[i]);
 		else
 			rc = page_leave(g, g->ranges[i], g->pages[i], staging != NULL ? staging + i * bytes : NULL);
 		n_left += rc == 0;
 		n_refused += rc < 0 && rc != -EBUSY && n_refused < most;
 		full |= rc == -ENOSPC;
-		if (rc < 0)
-			budget_recall_frames(&c->budget, bytes);
 	}
 	if (staging != NULL)
 		arena_staging_put(g->arena, staging);

@@ -2,6 +2,7 @@
 #include "region.h"
 
 #include "../../src/cache/anon.h"
+#include "../../src/cache/evict.h"
 #include "../../src/tmem/tmem_internal.h"
 #include "../support/trap.h"
 
@@ -96,6 +97,32 @@ static void a_cap_holds_and_others_leave_instead(void **state)
 	assert_true(region_stat().pool_held <= CAP);
 }
 
+/* As if another thread came just then. */
+static size_t stays;
+
+void __real_evict_stay(struct range *r, uint64_t page);
+void __wrap_evict_stay(struct range *r, uint64_t page);
+
+void __wrap_evict_stay(struct range *r, uint64_t page)
+{
+	__real_evict_stay(r, page);
+	if (stays > 0 && --stays == 0)
+		assert_int_equal(advise_pages(0, 1, QUIRE_ANON_DISCARD), 0);
+}
+
+/* The only page there is: frames of others would hide one that is given back before it is taken again. */
+static void what_stays_may_be_dropped_at_once(void **state)
+{
+	region_make(pages(4), &(struct quire_anon_options){.cap_bytes = page_size()});
+	page_fill_noise(base, 1);
+	assert_int_equal(want_pages(0, 1, 0), 0);
+	stays = 1;
+	assert_int_equal(advise_pages(0, 1, QUIRE_ANON_AWAY), 0);
+	assert_int_equal(stays, 0);
+	assert_true(region_stat().n_refused > 0);
+	assert_true(bytes_are_zero(base, page_size()));
+}
+
 static void a_budget_may_shrink_under_it(void **state)
 {
 	size_t n = BUDGET * 3 / 2 / page_size();
@@ -159,6 +186,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_CACHE(a_want_is_refused_what_has_no_room), IN_CACHE(a_store_passes_the_budget_and_loses_nothing),
 		IN_CACHE(strictly_a_store_traps_instead), IN_CACHE(a_cap_holds_and_others_leave_instead),
+		IN_CACHE(what_stays_may_be_dropped_at_once),
 		IN_CACHE(a_budget_may_shrink_under_it), IN_CACHE(damage_is_one_pages_and_an_error),
 	};
 
