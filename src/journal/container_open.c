@@ -114,23 +114,32 @@ static int choose(struct container *c, struct container_log_state states[2], str
 	return states[which].rc;
 }
 
+/* Beside a writer the log may have been given up while it was read: see invariant 3. first: its header before. */
+static int still_the_same(struct container *c, unsigned index, const struct frame_segment *first, struct quire_error *err)
+{
+	struct frame_segment now;
+	int rc = probe(c, index, &now, err);
+
+	if (gravity(rc) == UNREAD)
+		return rc;
+	if (rc != 0 || !frame_segment_same(&now, first))
+		return quire_fail(err, -ESTALE, "%s: the container was compacted while it was read", c->o.journal.device->name);
+	return 0;
+}
+
 /* Opens the log that was chosen, and gives its records to fn. */
 static int open_active(struct container *c, unsigned index, struct container_log_state *state, int other_rc,
                        struct container_delivery *d, struct journal_recovery *ret, struct quire_error *err)
 {
 	struct container_log *log = &c->logs[index];
 	struct journal_options o = container_log_options(c, index);
-	struct frame_segment now;
 
 	state->generation = state->n_own = state->n_seen = 0;
 	state->complete = false;
 	int rc = journal_open(&o, log->first_segment, c->read_only, container_deliver, d, ret, &log->journal, err);
-	/* Beside a writer the log may have been given up meanwhile: see invariant 3. */
-	int again = c->read_only ? probe(c, index, &now, err) : 0;
-	if (gravity(again) == UNREAD)
-		return again;
-	if (c->read_only && (again != 0 || !frame_segment_same(&now, &state->first)))
-		return quire_fail(err, -ESTALE, "%s: the container was compacted while it was read", o.device->name);
+	int same = c->read_only ? still_the_same(c, index, &state->first, err) : 0;
+	if (same < 0)
+		return same;
 	if (rc < 0)
 		return rc;
 	/* So the other was the active one: what kept us from its header is what is wrong. */
