@@ -11,7 +11,7 @@
 #define READS (1u << DEVICE_READ)
 #define N_KEYS 40u
 #define N_RECORDS 700u
-#define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 40u : 80u)
+#define N_FAILURES 80u
 
 static struct sim *left;      /* by the process that died */
 static struct failing failing;
@@ -170,12 +170,12 @@ static void look(struct env *env, void *arg)
 	assert_int_equal(env_close(env), 0);
 }
 
-/* The nth; 0: none. How many there were. */
-static uint64_t one_life(uint64_t n, bool lasting, uint64_t n_left)
+/* arg: how many records were left. */
+static uint64_t one_life(void *arg, uint64_t n, bool lasting)
 {
 	uint64_t n_told = n_refused + n_unread;
 
-	n_appended = n_left;
+	n_appended = *(const uint64_t *)arg;
 	assert_int_equal(sim_clone(left, 1, &e.sim), 0);
 	failing_begin(&failing, READS, n, lasting);
 	env_run(&e, live, NULL);
@@ -195,9 +195,7 @@ static void each_read_fails(void)
 
 	e.open_device = open_in_front;
 	n_refused = n_unread = 0;
-	uint64_t n_ios = one_life(0, false, n_left), step = n_ios / N_FAILURES + 1;
-	for (uint64_t n = 1; n <= n_ios; n += step)
-		one_life(n, n / step % 2 != 0, n_left);
+	failing_each(&(struct failing_sweep){.play = one_life, .arg = &n_left, .n_quick = N_FAILURES});
 	assert_true(n_refused > 0 && n_unread > 0);
 	sim_destroy(left);
 }

@@ -10,7 +10,7 @@
 #define N_STEPS 200u
 #define CAPACITY_UNITS 1200u
 #define N_OF_OPENING 20u /* reads, about */
-#define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 20u : 40u) /* of each kind */
+#define N_FAILURES 40u       /* of each kind */
 
 #define READS (1u << DEVICE_READ)
 #define CHANGES (1u << DEVICE_WRITE | 1u << DEVICE_WRITE_DURABLE | 1u << DEVICE_FLUSH | 1u << DEVICE_DISCARD)
@@ -208,12 +208,7 @@ static void cut_everywhere(unsigned which)
 
 /* ---- once for each I/O that fails ---- */
 
-static uint64_t step_of(uint64_t n_ios)
-{
-	return n_ios / N_FAILURES + 1;
-}
-
-/* The nth fails, 0: none, or all behind it as well; and in one of three the power goes then. How many there were. */
+/* In one of three the power goes then. */
 static uint64_t run_failing(struct run *r, unsigned verbs, uint64_t n, bool lasting)
 {
 	struct env *e = &r->e;
@@ -235,21 +230,30 @@ static uint64_t run_failing(struct run *r, unsigned verbs, uint64_t n, bool last
 	return atomic_load(&r->failing.n_ios);
 }
 
+static uint64_t script_as_change_fails(void *arg, uint64_t n, bool lasting)
+{
+	uint64_t n_ios = run_failing(arg, CHANGES, n, lasting);
+
+	drop(arg);
+	return n_ios;
+}
+
+static uint64_t script_as_read_fails(void *arg, uint64_t n, bool lasting)
+{
+	uint64_t n_ios = run_failing(arg, READS, n, lasting);
+
+	drop(arg);
+	return n_ios;
+}
+
 static void test_each_io_fails(void **state)
 {
-	static const unsigned kinds[] = {CHANGES, READS};
 	static struct run r;
 
 	(void)state;
 	run_init(&r, 2);
-	for (unsigned k = 0; k < 2; k++) {
-		uint64_t n_ios = run_failing(&r, kinds[k], 0, false);
-		drop(&r);
-		for (uint64_t n = 1; n <= n_ios; n += step_of(n_ios)) {
-			run_failing(&r, kinds[k], n, n / step_of(n_ios) % 2 != 0);
-			drop(&r);
-		}
-	}
+	failing_each(&(struct failing_sweep){.play = script_as_change_fails, .arg = &r, .n_quick = N_FAILURES});
+	failing_each(&(struct failing_sweep){.play = script_as_read_fails, .arg = &r, .n_quick = N_FAILURES});
 	run_fini(&r);
 }
 
@@ -275,6 +279,22 @@ static void read_all(struct env *e, void *arg)
 	env_close(e);
 }
 
+static uint64_t look_as_read_fails(void *arg, uint64_t n, bool lasting)
+{
+	struct run *r = arg;
+	uint64_t n_told = r->n_refused + r->n_unread;
+
+	failing_begin(&r->failing, READS, n, lasting);
+	env_run(&r->e, read_all, r);
+	uint64_t n_ios = atomic_load(&r->failing.n_ios);
+	assert_int_equal(failing_end(&r->failing), n != 0);
+	/* What failed once may be there a second time, or be read again, page by page. */
+	bool is_told = r->n_refused + r->n_unread > n_told;
+	assert_true(n == 0 ? !is_told : !lasting || is_told);
+	env_run(&r->e, look, r);
+	return n_ios;
+}
+
 static void test_each_read_fails(void **state)
 {
 	static struct run r;
@@ -282,20 +302,7 @@ static void test_each_read_fails(void **state)
 	(void)state;
 	run_init(&r, 2);
 	(void)run_failing(&r, CHANGES, 0, false);
-	failing_begin(&r.failing, READS, 0, false);
-	env_run(&r.e, read_all, &r);
-	assert_true(!failing_end(&r.failing) && r.n_refused + r.n_unread == 0);
-	uint64_t n_ios = atomic_load(&r.failing.n_ios);
-	for (uint64_t n = 1; n <= n_ios; n += n < N_OF_OPENING ? 1 : step_of(n_ios)) {
-		uint64_t n_told = r.n_refused + r.n_unread;
-		bool lasting = n / step_of(n_ios) % 2 != 0;
-		failing_begin(&r.failing, READS, n, lasting);
-		env_run(&r.e, read_all, &r);
-		assert_true(failing_end(&r.failing));
-		/* What failed once may be there a second time, or be read again, page by page. */
-		assert_true(!lasting || r.n_refused + r.n_unread > n_told);
-		env_run(&r.e, look, &r);
-	}
+	failing_each(&(struct failing_sweep){.play = look_as_read_fails, .arg = &r, .n_quick = N_FAILURES, .n_first = N_OF_OPENING});
 	assert_true(r.n_refused > 0 && r.n_unread > 0);
 	drop(&r);
 	run_fini(&r);

@@ -27,6 +27,17 @@ bool failing_end(struct failing *f)
 	return countdown_end(&f->which);
 }
 
+void failing_each(const struct failing_sweep *s)
+{
+	uint64_t n_ios = s->play(s->arg, 0, false), step = 1;
+
+	quire_assert(n_ios > 0);
+	if (getenv("QUIRE_TEST_LONG") == NULL)
+		step = n_ios / (getenv("QUIRE_SANITIZED") != NULL ? s->n_quick / 2 : s->n_quick) + 1;
+	for (uint64_t n = 1; n <= n_ios; n += n < s->n_first ? 1 : step)
+		(void)s->play(s->arg, n, n / step % 2 != 0);
+}
+
 static bool fails(struct failing *f, enum device_verb verb)
 {
 	if ((f->verbs & 1u << verb) == 0)

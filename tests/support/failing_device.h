@@ -16,6 +16,16 @@ struct failing {
 void failing_begin(struct failing *f, unsigned verbs, uint64_t n, bool lasting);
 bool failing_end(struct failing *f); /* none fails any more. True: one did */
 
+/* A piece of work that is done again and again, as one of its I/Os after the other fails. */
+struct failing_sweep {
+	/* As the nth fails, 0: none, and all behind it if lasting. Returns how many were counted. */
+	uint64_t (*play)(void *arg, uint64_t n, bool lasting);
+	void *arg;
+	unsigned n_quick; /* so many failures, about, spread over all I/Os; half of it under a sanitizer; with QUIRE_TEST_LONG each I/O */
+	unsigned n_first; /* but each of the first so many */
+};
+void failing_each(const struct failing_sweep *s); /* first none, then in turn: each second one is lasting */
+
 /* Puts it in front of *device, which closes with it. f: borrowed, until then. */
 void failing_put(struct failing *f, struct device **device);
 

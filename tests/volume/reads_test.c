@@ -10,7 +10,7 @@
 #define N_BLOCKS 64u
 #define N_NAMES 4u
 #define NEW_BLOCK 60u /* what each life writes */
-#define N_FAILURES (getenv("QUIRE_TEST_LONG") != NULL ? UINT64_MAX : getenv("QUIRE_SANITIZED") != NULL ? 40u : 80u)
+#define N_FAILURES 80u
 
 static const char *const names[N_NAMES] = {"a", "a@1", "c", "r"};
 static uint64_t content[N_NAMES][N_BLOCKS]; /* as put() has it */
@@ -168,9 +168,9 @@ static void look(struct env *e, void *arg)
 
 /* ---- the test ---- */
 
-/* The nth; 0: none. How many there were. */
-static uint64_t one_life(struct env *e, uint64_t n, bool lasting)
+static uint64_t one_life(void *arg, uint64_t n, bool lasting)
 {
+	struct env *e = arg;
 	uint64_t n_told = n_refused + n_unread;
 
 	n_used = UINT64_MAX;
@@ -201,9 +201,7 @@ static void each_read_fails(void **state)
 	e.failing = &failing;
 	env_run(&e, die, NULL);
 	sim_destroy(e.sim);
-	uint64_t n_ios = one_life(&e, 0, false), step = n_ios / N_FAILURES + 1;
-	for (uint64_t n = 1; n <= n_ios; n += step)
-		one_life(&e, n, n / step % 2 != 0);
+	failing_each(&(struct failing_sweep){.play = one_life, .arg = &e, .n_quick = N_FAILURES});
 	assert_true(n_refused > 0 && n_unread > 0);
 	sim_destroy(left);
 	env_fini(&e);
