@@ -159,12 +159,18 @@ void ghost_add(struct ghost *ghost, uint64_t page)
 	forget_surplus(ghost);
 }
 
+/* NULL: the page is not remembered. */
+static uint32_t *word_of(struct ghost *ghost, uint64_t page)
+{
+	uint64_t hash = mix(page);
+
+	return ghost->n_pages == 0 ? NULL : find(ghost, bucket_of(ghost, hash), fingerprint_of(hash));
+}
+
 bool ghost_take(struct ghost *ghost, uint64_t page)
 {
-	if (ghost->n_pages == 0)
-		return false;
-	uint64_t hash = mix(page);
-	uint32_t *word = find(ghost, bucket_of(ghost, hash), fingerprint_of(hash));
+	uint32_t *word = word_of(ghost, page);
+
 	if (word == NULL)
 		return false;
 	empty(ghost, word);
@@ -173,10 +179,8 @@ bool ghost_take(struct ghost *ghost, uint64_t page)
 
 bool ghost_take_ranked(struct ghost *ghost, uint64_t page, size_t *ret_rank)
 {
-	if (ghost->n_pages == 0)
-		return false;
-	uint64_t hash = mix(page);
-	uint32_t *word = find(ghost, bucket_of(ghost, hash), fingerprint_of(hash));
+	uint32_t *word = word_of(ghost, page);
+
 	if (word == NULL)
 		return false;
 	uint8_t epoch = (uint8_t)*word;

@@ -10,15 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cli_fail(const char *what, const char *why_format, ...)
+__attribute__((format(printf, 2, 0)))
+static void say(const char *what, const char *format, va_list args, const char *end)
 {
 	char why[1024];
+
+	vsnprintf(why, sizeof(why), format, args);
+	fprintf(stderr, "quire: %s: %s%s\n", what, why, end);
+}
+
+int cli_fail(const char *what, const char *why_format, ...)
+{
 	va_list args;
 
 	va_start(args, why_format);
-	vsnprintf(why, sizeof(why), why_format, args);
+	say(what, why_format, args, "");
 	va_end(args);
-	fprintf(stderr, "quire: %s: %s\n", what, why);
 	return CLI_FAILED;
 }
 
@@ -30,13 +37,11 @@ int cli_fail_text(const char *text)
 
 int cli_usage(const char *what, const char *why_format, ...)
 {
-	char why[512];
 	va_list args;
 
 	va_start(args, why_format);
-	vsnprintf(why, sizeof(why), why_format, args);
+	say(what, why_format, args, " (see --help)");
 	va_end(args);
-	fprintf(stderr, "quire: %s: %s (see --help)\n", what, why);
 	return CLI_USAGE;
 }
 

@@ -116,14 +116,17 @@ static int regular(const struct stat *st, const char *name, struct quire_error *
 	return 0;
 }
 
+static int fstat_regular(int fd, const char *name, struct stat *ret, struct quire_error *err)
+{
+	return fstat(fd, ret) < 0 ? quire_fail(err, -errno, "%s", name) : regular(ret, name, err);
+}
+
 /* Learns from the open descriptor what the file is. */
 static int learn(struct media_file *file, int fd, struct quire_error *err)
 {
 	struct stat st;
 	const char *name = media_file_name(file);
-	if (fstat(fd, &st) < 0)
-		return quire_fail(err, -errno, "%s", name);
-	int rc = regular(&st, name, err);
+	int rc = fstat_regular(fd, name, &st, err);
 	if (rc < 0)
 		return rc;
 
@@ -203,9 +206,7 @@ static int open_descriptor(struct media_file *file, int fd, struct quire_error *
 {
 	struct stat st;
 	const char *name = media_file_name(file);
-	if (fstat(fd, &st) < 0)
-		return quire_fail(err, -errno, "%s", name);
-	int rc = regular(&st, name, err);
+	int rc = fstat_regular(fd, name, &st, err);
 	if (rc < 0)
 		return rc;
 

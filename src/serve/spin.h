@@ -10,6 +10,8 @@
 #ifndef SERVE_SPIN_H
 #define SERVE_SPIN_H
 
+#include "../base/spin.h"
+
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -41,15 +43,6 @@ static inline uint64_t spin_now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static inline void spin_relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
 }
 
 static inline void spin_habit_init(struct spin_habit *habit)

@@ -193,27 +193,41 @@ static int remove_some(struct store_log *log, unsigned n)
 	return rc;
 }
 
-int store_log_remove(struct store_log *log, unsigned n)
+/* Nobody else changes the log from here on. */
+static int removal_begin(struct store_log *log)
 {
-	struct store *s = log->store;
-	int rc = store_enter(s);
+	int rc = store_enter(log->store);
 
 	if (rc < 0)
 		return rc;
 	rc = latch_exclude(&log->latch);
-	if (rc == 0) {
-		if (n > log->n)
-			rc = -EINVAL;
-		for (unsigned k; n > 0 && rc == 0; n -= k) {
-			k = n < STORE_LOG_MAX_REMOVED ? n : STORE_LOG_MAX_REMOVED;
-			rc = remove_some(log, k);
-		}
-		latch_unexclude(&log->latch);
-	}
-	if (rc == 0)
-		catalogue_compact_if_due(s);
-	store_leave(s);
+	if (rc < 0)
+		store_leave(log->store);
 	return rc;
+}
+
+static int removal_end(struct store_log *log, int rc)
+{
+	latch_unexclude(&log->latch);
+	if (rc == 0)
+		catalogue_compact_if_due(log->store);
+	store_leave(log->store);
+	return rc;
+}
+
+int store_log_remove(struct store_log *log, unsigned n)
+{
+	int rc = removal_begin(log);
+
+	if (rc < 0)
+		return rc;
+	if (n > log->n)
+		rc = -EINVAL;
+	for (unsigned k; n > 0 && rc == 0; n -= k) {
+		k = n < STORE_LOG_MAX_REMOVED ? n : STORE_LOG_MAX_REMOVED;
+		rc = remove_some(log, k);
+	}
+	return removal_end(log, rc);
 }
 
 /* Those of these ids become the first, the others stay in their order. s->lock is held; the list is not changed if one is not there. */
@@ -245,21 +259,14 @@ static int bring_forward_locked(struct store_log *log, const uint64_t *ids, unsi
 int store_log_remove_these(struct store_log *log, const uint64_t *ids, unsigned n)
 {
 	struct store *s = log->store;
-	int rc = store_enter(s);
+	int rc = removal_begin(log);
 
 	if (rc < 0)
 		return rc;
-	rc = latch_exclude(&log->latch);
-	if (rc == 0) {
-		store_lock(s);
-		rc = n > STORE_LOG_MAX_REMOVED || !log->settings.volumes ? -EINVAL : bring_forward_locked(log, ids, n);
-		store_unlock(s);
-		if (rc == 0 && n > 0)
-			rc = remove_some(log, n);
-		latch_unexclude(&log->latch);
-	}
-	if (rc == 0)
-		catalogue_compact_if_due(s);
-	store_leave(s);
-	return rc;
+	store_lock(s);
+	rc = n > STORE_LOG_MAX_REMOVED || !log->settings.volumes ? -EINVAL : bring_forward_locked(log, ids, n);
+	store_unlock(s);
+	if (rc == 0 && n > 0)
+		rc = remove_some(log, n);
+	return removal_end(log, rc);
 }
