@@ -241,7 +241,7 @@ static void many_threads(void **state)
 static void a_child_has_its_own(void **state)
 {
 	skip_if_emulated();
-	if (THREAD_SANITIZED) {
+	if (SANITIZED_THREADS) {
 		print_message("skipped: ThreadSanitizer has no threads after a fork\n");
 		skip();
 	}

@@ -196,7 +196,7 @@ static void come_and_go(void *arg)
 /* After a crowd has gone, only so many stacks stay mapped. */
 static void idle_stacks_are_bounded(void **state)
 {
-	if (THREAD_SANITIZED || RUNNING_ON_VALGRIND) {
+	if (SANITIZED_THREADS || RUNNING_ON_VALGRIND) {
 		print_message("skipped: what watches this maps far more for each coroutine\n");
 		skip();
 	}
@@ -247,7 +247,7 @@ static void overflow(void *arg)
 /* Under a sanitizer the report is its own, so the child ends otherwise than by the signal. */
 static void overflowing_a_stack_dies_at_the_guard(void **state)
 {
-	if (THREAD_SANITIZED) {
+	if (SANITIZED_THREADS) {
 		print_message("skipped: the sanitizer forbids a forked child to start threads\n");
 		skip();
 	}

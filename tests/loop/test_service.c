@@ -107,7 +107,7 @@ static void a_child_forgets_it_and_may_start_its_own(void **state)
 	pid_t pid = fork();
 	if (pid == 0) {
 		service_put();
-		if (THREAD_SANITIZED)
+		if (SANITIZED_THREADS)
 			_exit(0); /* which lets no forked child start threads */
 		struct quire_op op;
 		quire_op_init(&op);

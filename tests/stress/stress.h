@@ -16,6 +16,8 @@
 #ifndef TESTS_STRESS_H
 #define TESTS_STRESS_H
 
+#include "../support/sanitized.h"
+
 #include <quire/quire.h>
 
 #include <pthread.h>
@@ -23,17 +25,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define MAX_ACTORS 64
 #define N_FILES 14

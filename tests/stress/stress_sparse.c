@@ -7,6 +7,8 @@
  * give empty ones back, that can't hold: then it is checked that every access is answered all the
  * same, and that the maps' end gives the memory back.
  */
+#include "../support/sanitized.h"
+
 #include <quire/quire.h>
 
 #include <errno.h>
@@ -20,17 +22,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define SKIPPED 77
 #define N_THREADS 4

@@ -8,6 +8,7 @@
 #include "../../src/tmem/tmem.h"
 #include "../../src/tmem/tmem_internal.h"
 #include "../support/random.h"
+#include "../support/sanitized.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -322,20 +323,12 @@ static uint64_t anonymous_bytes(void)
 /* malloc's own, the stack, page tables that the kernel doesn't count there: nothing that grows with what is held. */
 #define SLACK_BYTES (128u << 10)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SHADOW true
-#elif defined(__has_feature)
-#define HAS_SHADOW (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define HAS_SHADOW false
-#endif
-
 static void the_kernel_counts_no_more_than_is_charged(void **state)
 {
 	static const enum quire_tmem_kind kinds[] = {QUIRE_TMEM_EPHEMERAL, QUIRE_TMEM_PERSISTENT};
 	static uint8_t page[4096];
 
-	if (anonymous_bytes() == 0 || HAS_SHADOW || getenv("QUIRE_EMULATED") != NULL) {
+	if (anonymous_bytes() == 0 || SANITIZED || getenv("QUIRE_EMULATED") != NULL) {
 		printf("no smaps_rollup, or a sanitizer's or an emulator's memory in it\n");
 		skip();
 	}
