@@ -3,13 +3,11 @@
  *
  * The model: what the active log holds, in order, and how much of it was promised; and during a compaction the same
  * for the other log. A crash during a compaction finds the one or the other, by the generation. */
-#include "journal_env.h"
+#include "histories.h"
 
 #include "../../src/journal/container_internal.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define N_WRITERS_MAX 3u
@@ -25,10 +23,7 @@ struct contents {
 };
 
 static struct history {
-	struct env e;
-	uint64_t seed;
-	bool damage, refused, created, may_fail;
-	unsigned n_steps_max;
+	bool created;
 	struct container *container;
 	uint64_t first[2];
 	struct contents logs[2];          /* the active one, and that of a compaction */
@@ -38,9 +33,8 @@ static struct history {
 	uint64_t generation;
 	uint32_t under_way[N_WRITERS_MAX + 1]; /* id + 1 */
 	uint32_t next_id;
-	struct seen seen;
 	unsigned n_writers;
-	uint64_t n_records, n_sessions, n_cuts, n_refused, n_compactions, n_aborts, n_short;
+	uint64_t n_compactions, n_aborts;
 } h;
 
 /* Where an append that is called now goes. The switch is inside cstart, so only the container knows. */
@@ -62,7 +56,7 @@ static void contents_add(struct contents *c, uint64_t no, uint32_t id)
 
 static void promise(struct contents *c, uint64_t no)
 {
-	if (sim_is_cut(h.e.sim))
+	if (sim_is_cut(e.sim))
 		return;
 	while (c->n_promised < c->n && c->entries[c->n_promised].no <= no)
 		c->n_promised++;
@@ -82,7 +76,7 @@ static int append(unsigned index, uint32_t id, uint64_t *ret_no)
 		return rc;
 	h.under_way[index] = 0;
 	contents_add(to, *ret_no, id);
-	h.n_records++;
+	played.n_records++;
 	return 0;
 }
 
@@ -101,7 +95,7 @@ static void write_records(void *arg)
 
 		if (rc < 0)
 			break;
-		if (env_below(&h.e, 3) == 0) {
+		if (env_below(&e, 3) == 0) {
 			rc = container_sync(h.container, no, NULL);
 			if (rc < 0)
 				break;
@@ -109,7 +103,7 @@ static void write_records(void *arg)
 			if (to == &h.logs[h.active])
 				promise(to, no);
 		}
-		if (env_below(&h.e, 8) == 0)
+		if (env_below(&e, 8) == 0)
 			quire_co_yield();
 	}
 	h.n_writers--;
@@ -128,12 +122,12 @@ static int compact(void)
 		h.compacting = h.container->target != h.container->active;
 		return rc;
 	}
-	if (!sim_is_cut(h.e.sim))
+	if (!sim_is_cut(e.sim))
 		old->n_promised = old->n;
 	for (uint64_t i = 0; i < old->n && rc == 0; i++)
-		if (env_below(&h.e, 2) == 0)
+		if (env_below(&e, 2) == 0)
 			rc = append(N_WRITERS_MAX, old->entries[i].id, &no);
-	if (rc == 0 && env_below(&h.e, 10) != 0) {
+	if (rc == 0 && env_below(&e, 10) != 0) {
 		h.n_at_end = new->n;
 		h.ending = true;
 		rc = container_cend(h.container);
@@ -142,8 +136,8 @@ static int compact(void)
 	}
 	if (rc == 0) {
 		h.active = !h.active;
-		h.logs[h.active].n_promised = sim_is_cut(h.e.sim) ? 0 : h.n_at_end;
-		if (!sim_is_cut(h.e.sim)) {
+		h.logs[h.active].n_promised = sim_is_cut(e.sim) ? 0 : h.n_at_end;
+		if (!sim_is_cut(e.sim)) {
 			h.generation++;
 			h.compacting = h.ending = false;
 			h.n_compactions++;
@@ -173,15 +167,15 @@ static void judge_seen(const struct contents *want, uint64_t n_least)
 {
 	uint64_t k = 0;
 
-	assert_int_equal(h.seen.n_wrong, 0);
-	for (uint64_t i = 0; i < h.seen.n; i++) {
-		if (k < want->n && want->entries[k].id == h.seen.ids[i])
+	assert_int_equal(seen.n_wrong, 0);
+	for (uint64_t i = 0; i < seen.n; i++) {
+		if (k < want->n && want->entries[k].id == seen.ids[i])
 			k++;
 		else
-			assert_true(id_is_under_way(h.seen.ids[i]));
+			assert_true(id_is_under_way(seen.ids[i]));
 	}
-	if (k < n_least && h.damage)
-		h.n_short++;
+	if (k < n_least && played.damage)
+		played.n_short++;
 	else
 		assert_true(k >= n_least);
 }
@@ -190,39 +184,39 @@ static void model_follows(void)
 {
 	struct contents *c = &h.logs[h.active];
 
-	c->n = c->n_promised = h.seen.n;
+	c->n = c->n_promised = seen.n;
 	/* Numbers of an opened container begin at those of its log. */
-	for (uint64_t i = 0; i < h.seen.n; i++)
-		c->entries[i] = (struct entry){.no = h.seen.places[i].record_no, .id = h.seen.ids[i]};
+	for (uint64_t i = 0; i < seen.n; i++)
+		c->entries[i] = (struct entry){.no = seen.places[i].record_no, .id = seen.ids[i]};
 	h.compacting = h.ending = false;
 	memset(h.under_way, 0, sizeof(h.under_way));
 }
 
 static int reopen(void)
 {
-	struct container_options o = {.journal = env_options(&h.e)};
+	struct container_options o = {.journal = env_options(&e)};
 	struct container_usage usage;
 	struct quire_error err = {0};
 
-	h.seen.n = h.seen.n_wrong = 0;
-	int rc = container_open(&o, h.first, false, seen_add, &h.seen, NULL, &h.container, &err);
+	seen.n = seen.n_wrong = 0;
+	int rc = container_open(&o, h.first, false, seen_add, &seen, NULL, &h.container, &err);
 	if (rc < 0)
 		h.container = NULL;
-	if (sim_is_cut(h.e.sim))
+	if (sim_is_cut(e.sim))
 		return rc < 0 ? rc : -EIO;
 	if (rc == -EBADMSG || rc == -EUCLEAN) {
-		if (!h.damage)
-			fail_msg("seed %llu: %s", (unsigned long long)h.seed, err.text);
-		h.refused = true;
-		h.n_refused++;
+		if (!played.damage)
+			fail_msg("seed %llu: %s", (unsigned long long)played.seed, err.text);
+		played.refused = true;
+		played.n_refused++;
 		return rc;
 	}
 	if (rc < 0)
 		return rc;
 	container_usage(h.container, &usage);
-	assert_int_equal(usage.n_records, h.seen.n);
-	if (h.damage && usage.generation < h.generation) {
-		h.refused = true; /* a write that END or the erasing depended on was lost */
+	assert_int_equal(usage.n_records, seen.n);
+	if (played.damage && usage.generation < h.generation) {
+		played.refused = true; /* a write that END or the erasing depended on was lost */
 	} else if (usage.generation == h.generation) {
 		judge_seen(&h.logs[h.active], h.logs[h.active].n_promised);
 	} else {
@@ -232,18 +226,18 @@ static int reopen(void)
 	}
 	h.generation = usage.generation;
 	model_follows();
-	env_forget(&h.e);
-	container_segments(h.container, env_take, &h.e);
+	env_forget(&e);
+	container_segments(h.container, env_take, &e);
 	return 0;
 }
 
 static int begin(void)
 {
-	struct container_options o = {.journal = env_options(&h.e)};
+	struct container_options o = {.journal = env_options(&e)};
 
-	env_forget(&h.e);
-	h.first[0] = env_extent(&h.e);
-	h.first[1] = env_extent(&h.e);
+	env_forget(&e);
+	h.first[0] = env_extent(&e);
+	h.first[1] = env_extent(&e);
 	h.active = 0;
 	h.compacting = h.ending = false;
 	h.generation = 1;
@@ -252,11 +246,16 @@ static int begin(void)
 	int rc = container_create(&o, h.first, &h.container, NULL);
 	if (rc < 0)
 		h.container = NULL;
-	h.created = rc == 0 && !sim_is_cut(h.e.sim);
+	h.created = rc == 0 && !sim_is_cut(e.sim);
 	return rc;
 }
 
 /* ---- sessions ---- */
+
+static bool io_may_fail(void)
+{
+	return played.faults.eio_read != 0 || played.faults.eio_write != 0 || played.faults.enospc != 0;
+}
 
 static void session(void *arg)
 {
@@ -265,190 +264,102 @@ static void session(void *arg)
 
 	(void)arg;
 	for (unsigned round = 0; round < 3 && rc == 0; round++) {
-		unsigned n = 1 + (unsigned)env_below(&h.e, N_WRITERS_MAX);
+		unsigned n = 1 + (unsigned)env_below(&e, N_WRITERS_MAX);
 		h.n_writers = n;
 		for (unsigned i = 0; i < n; i++) {
-			writers[i] = (struct writer){.index = i, .n_steps = (unsigned)env_below(&h.e, h.n_steps_max)};
-			assert_int_equal(quire_co_spawn(h.e.loop, write_records, &writers[i]), 0);
+			writers[i] = (struct writer){.index = i, .n_steps = (unsigned)env_below(&e, played.n_steps_max)};
+			assert_int_equal(quire_co_spawn(e.loop, write_records, &writers[i]), 0);
 		}
 		/* At once with the writers, or after they are done. */
-		bool after = env_below(&h.e, 2) == 0;
+		bool after = env_below(&e, 2) == 0;
 		while (after && h.n_writers > 0)
 			quire_co_yield();
-		if (env_below(&h.e, 3) != 0)
+		if (env_below(&e, 3) != 0)
 			(void)compact();
 		while (h.n_writers > 0)
 			quire_co_yield();
-		rc = container_error(h.container) < 0 || sim_is_cut(h.e.sim) || h.compacting ? -EIO : 0;
+		rc = container_error(h.container) < 0 || sim_is_cut(e.sim) || h.compacting ? -EIO : 0;
 	}
-	if (rc == 0 && env_below(&h.e, 8) == 0) {
-		h.seen.n = h.seen.n_wrong = 0;
-		if (container_read(h.container, seen_add, &h.seen) == 0)
+	if (rc == 0 && env_below(&e, 8) == 0) {
+		seen.n = seen.n_wrong = 0;
+		if (container_read(h.container, seen_add, &seen) == 0)
 			judge_seen(&h.logs[h.active], h.logs[h.active].n);
 		else
-			assert_true(h.damage || sim_is_cut(h.e.sim) || h.may_fail);
+			assert_true(played.damage || sim_is_cut(e.sim) || io_may_fail());
 	}
 	container_close(h.container);
 	h.container = NULL;
 }
 
-static void history_begin(uint64_t seed, unsigned n_extents)
+static void history_begin(uint64_t seed, bool scripted)
 {
 	static const struct sim_faults none = {.cut_ends_io = true};
 
-	h.seed = seed;
-	h.created = h.refused = h.may_fail = false;
-	env_make(&h.e, n_extents, seed, &none);
-	h.next_id = (uint32_t)env_below(&h.e, MAX_IDS / 2);
-	record_sizes_draw(&h.e);
-}
-
-static void next_session(void)
-{
-	env_run(&h.e, session, NULL);
-	h.n_cuts += sim_is_cut(h.e.sim);
-	h.n_sessions++;
-}
-
-static void reopen_device(void)
-{
-	env_close_device(&h.e);
-	env_open_device(&h.e);
+	h.created = false;
+	env_make(&e, scripted ? 16 : 6 + (unsigned)(seed % 12), seed, &none);
+	h.next_id = (uint32_t)env_below(&e, MAX_IDS / 2);
+	record_sizes_draw(&e);
+	played.n_steps_max = scripted ? 20 : env_below(&e, 4) == 0 ? 60 : 12;
 }
 
 static struct sim_faults draw_faults(void)
 {
-	struct sim_faults f = {.cut_ends_io = true, .max_delay_turns = (unsigned)env_below(&h.e, 4)};
+	struct sim_faults f = {.cut_ends_io = true, .max_delay_turns = (unsigned)env_below(&e, 4)};
 
-	f.tear_4k = env_below(&h.e, 4) == 0;
-	f.ordered = env_below(&h.e, 4) == 0;
-	f.eio_write = env_below(&h.e, 6) == 0 ? 1u << 27 : 0;
-	f.eio_read = env_below(&h.e, 12) == 0 ? 1u << 26 : 0;
-	f.enospc = env_below(&h.e, 8) == 0 ? 1u << 26 : 0;
-	if (h.damage) {
-		f.lose = env_below(&h.e, 2) == 0 ? 1u << 27 : 0;
-		f.misdirect = env_below(&h.e, 2) == 0 ? 1u << 27 : 0;
-		f.bit_rot = env_below(&h.e, 2) == 0 ? 1u << 27 : 0;
+	f.tear_4k = env_below(&e, 4) == 0;
+	f.ordered = env_below(&e, 4) == 0;
+	f.eio_write = env_below(&e, 6) == 0 ? 1u << 27 : 0;
+	f.eio_read = env_below(&e, 12) == 0 ? 1u << 26 : 0;
+	f.enospc = env_below(&e, 8) == 0 ? 1u << 26 : 0;
+	if (played.damage) {
+		f.lose = env_below(&e, 2) == 0 ? 1u << 27 : 0;
+		f.misdirect = env_below(&e, 2) == 0 ? 1u << 27 : 0;
+		f.bit_rot = env_below(&e, 2) == 0 ? 1u << 27 : 0;
 	}
 	return f;
 }
 
-static void history(uint64_t seed)
+/* ---- many ---- */
+
+static void forget(void)
 {
-	static const struct sim_faults none = {.cut_ends_io = true};
-
-	history_begin(seed, 6 + (unsigned)(seed % 12));
-	h.n_steps_max = env_below(&h.e, 4) == 0 ? 60 : 12;
-	unsigned n_sessions = 2 + (unsigned)env_below(&h.e, 5);
-
-	for (unsigned i = 0; i < n_sessions && !h.refused; i++) {
-		struct sim_faults f = i + 1 < n_sessions ? draw_faults() : none;
-		sim_set_faults(h.e.sim, &f);
-		h.may_fail = f.eio_read != 0 || f.eio_write != 0 || f.enospc != 0;
-		if (i + 1 < n_sessions && env_below(&h.e, 3) != 0)
-			sim_cut_at(h.e.sim, sim_n_events(h.e.sim) + env_below(&h.e, 40), env_below(&h.e, 8) < 2
-			           ? env_below(&h.e, 2) : env_random(&h.e));
-		next_session();
-		if (env_below(&h.e, 2) == 0 && !sim_is_cut(h.e.sim) && i + 1 < n_sessions) {
-			sim_cut(h.e.sim, env_random(&h.e));
-			h.n_cuts++;
-		}
-		reopen_device();
-	}
-	env_end(&h.e);
-}
-
-/* Three sessions of up to three compactions each, the first cut before its event `cut` is done. */
-static uint64_t script(uint64_t seed, uint64_t cut, uint64_t choice)
-{
-	history_begin(seed, 16);
-	h.n_steps_max = 20;
-	sim_cut_at(h.e.sim, cut, choice);
-	next_session();
-	uint64_t n = sim_n_events(h.e.sim);
-	for (int i = 0; i < 2; i++) {
-		reopen_device();
-		next_session();
-	}
-	env_end(&h.e);
-	return n;
-}
-
-/* ---- totals ---- */
-
-static void totals_begin(bool damage)
-{
-	struct quire_loop *loop = h.e.loop;
-
 	memset(&h, 0, sizeof(h));
-	h.e.loop = loop;
-	h.damage = damage;
-	seen_init(&h.seen);
 }
 
-static void totals_end(const char *name, uint64_t n, uint64_t seed, double begin_s)
+static void tell(void)
 {
-	double s = seconds_now() - begin_s;
-
-	print_message("%s: %llu histories, seed %llu: %llu sessions, %llu cuts, %llu records, %llu compactions, %llu given "
-	              "up; %llu refused, %llu cut short; %.1f s, %.0f a minute\n", name, (unsigned long long)n,
-	              (unsigned long long)seed, (unsigned long long)h.n_sessions, (unsigned long long)h.n_cuts,
-	              (unsigned long long)h.n_records, (unsigned long long)h.n_compactions,
-	              (unsigned long long)h.n_aborts, (unsigned long long)h.n_refused, (unsigned long long)h.n_short, s,
-	              (double)n / s * 60);
-	seen_fini(&h.seen);
+	print_message("%llu compactions, %llu given up", (unsigned long long)h.n_compactions, (unsigned long long)h.n_aborts);
 }
 
-static void run(const char *name, uint64_t n, bool damage)
-{
-	uint64_t seed = random_seed();
-	double begin_s = seconds_now();
-
-	print_message("%s: seed %llu\n", name, (unsigned long long)seed);
-	totals_begin(damage);
-	for (uint64_t i = 0; i < n; i++) {
-		if (getenv("QUIRE_TEST_VERBOSE") != NULL)
-			fprintf(stderr, "seed %llu\n", (unsigned long long)(seed + i));
-		history(seed + i);
-	}
-	totals_end(name, n, seed, begin_s);
-}
+static const struct histories kind = {
+	.name = "container",
+	.n_long = 20000,
+	.n_long_damaged = 10000,
+	.n_sessions = 5,
+	.n_events = 40,
+	.forget = forget,
+	.begin = history_begin,
+	.session = session,
+	.draw_faults = draw_faults,
+	.tell = tell,
+};
 
 static void test_every_cut(void **state)
 {
-	uint64_t n = 0, n_scripts = 1 + env_count(600, 60000) / 1000, seed = random_seed();
-	double begin_s = seconds_now();
-
 	(void)state;
-	print_message("seed %llu\n", (unsigned long long)seed);
-	totals_begin(false);
-	for (uint64_t i = 0; i < n_scripts; i++) {
-		uint64_t n_events = script(seed + i, UINT64_MAX, 0);
-		for (uint64_t cut = 0; cut < n_events; cut++)
-			for (uint64_t choice = 0; choice < 8; choice++, n++)
-				(void)script(seed + i, cut, choice);
-	}
-	totals_end("container, every cut", n, seed, begin_s);
-	assert_true(h.n_refused == 0 && h.n_short == 0);
+	histories_cut_everywhere(&kind);
 }
 
 static void test_histories(void **state)
 {
 	(void)state;
-	run("container", env_count(600, 20000), false);
-	assert_true(h.n_refused == 0 && h.n_short == 0);
+	histories_play(&kind, false);
 }
 
 static void test_histories_with_damage(void **state)
 {
 	(void)state;
-	run("container, damaged", env_count(300, 10000), true);
-}
-
-static int end(void **state)
-{
-	(void)state;
-	return h.e.loop == NULL ? 0 : quire_loop_destroy(h.e.loop);
+	histories_play(&kind, true);
 }
 
 int main(void)
