@@ -89,6 +89,8 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	if (rc == 0 && redo.lost_sums != NULL) {
 		journal_close(j);
 		rc = redo_fail_lost(&redo, &redo.lost);
+	} else if (rc == -EBADMSG && redo.error == 0) {
+		rc = redo_fail_lost(&redo, &found.at); /* the journal knows less of what that means */
 	}
 	redo_fini(&redo);
 	free(known);

@@ -174,9 +174,11 @@ int redo_record(void *arg, const struct journal_place *at, uint16_t type, const 
 
 int redo_fail_lost(struct redo *r, const struct journal_place *at)
 {
-	return quire_fail(r->err, -EBADMSG, "volumes: the record at %llu, offset %u, is damaged, and what it said is nowhere else: nobody knows which blocks are new. "
+	const char *what = at->offset == 0 ? "header of the segment" : "record";
+
+	return quire_fail(r->err, -EBADMSG, "volumes: the %s at %llu, offset %u, is damaged, and what it said is nowhere else: nobody knows which blocks are new. "
 	                  "Receive the volumes from a backup, into another store",
-	                  (unsigned long long)at->segment, at->offset);
+	                  what, (unsigned long long)at->segment, at->offset);
 }
 
 void redo_fini(struct redo *r)

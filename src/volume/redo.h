@@ -16,7 +16,7 @@ struct redo {
 
 /* A journal_record_fn; takes the group's lock. */
 int redo_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes);
-int redo_fail_lost(struct redo *r, const struct journal_place *at); /* -EBADMSG, and why */
+int redo_fail_lost(struct redo *r, const struct journal_place *at); /* -EBADMSG, and why; offset 0: the segment's header */
 void redo_fini(struct redo *r);
 
 #endif

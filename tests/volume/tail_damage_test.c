@@ -206,6 +206,54 @@ static void run(bool heads, unsigned at)
 	sim_destroy(d.medium);
 }
 
+/* ---- what nobody can tell any more ---- */
+
+static void refuse(struct env *e, void *arg)
+{
+	(void)arg;
+	assert_int_equal(env_open(e), -EBADMSG);
+	assert_non_null(strstr(e->err.text, "nobody knows which blocks are new. Receive the volumes from a backup"));
+}
+
+/* The first two heads behind the checkpoint. */
+static void refuse_two_heads(unsigned at)
+{
+	static const struct sim_faults faults = {.cut_ends_io = true};
+	struct damage d = {.medium = NULL};
+	uint8_t block[BLOCK];
+	unsigned n = 0;
+	struct env e;
+
+	env_init(&e, 21, ENV_UNITS, &faults);
+	env_run(&e, make, &d);
+	env_fini(&e);
+	env_init(&e, 1, ENV_UNITS, &faults);
+	sim_destroy(e.sim);
+	e.sim = d.medium;
+	for (uint64_t unit = 0; unit < ENV_UNITS && n < 2; unit++) {
+		sim_peek(e.sim, unit * BLOCK, block, BLOCK);
+		if (!is_head(block))
+			continue;
+		block[at] ^= 4;
+		sim_poke(e.sim, unit * BLOCK, block, BLOCK);
+		n++;
+	}
+	env_run(&e, refuse, NULL);
+	env_fini(&e);
+}
+
+static void two_heads_in_a_row_are_a_reason_to_refuse(void **state)
+{
+	(void)state;
+	refuse_two_heads(2000);
+}
+
+static void so_are_two_headers(void **state)
+{
+	(void)state;
+	refuse_two_heads(14);
+}
+
 static void a_block_of_data_is_an_error_where_it_is(void **state)
 {
 	(void)state;
@@ -230,6 +278,8 @@ int main(void)
 		cmocka_unit_test(a_block_of_data_is_an_error_where_it_is),
 		cmocka_unit_test(what_a_head_said_is_in_the_next),
 		cmocka_unit_test(so_is_what_stood_behind_a_header_that_is_damaged),
+		cmocka_unit_test(two_heads_in_a_row_are_a_reason_to_refuse),
+		cmocka_unit_test(so_are_two_headers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
