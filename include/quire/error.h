@@ -55,7 +55,8 @@ const char *quire_version(void);
 /* Forbid kernel features in this process, as if the kernel lacked them; a
  * comma-separated list of: io_uring, userfaultfd, uffd_kernel_faults,
  * process_madvise, uffd_move, uffd_poison, uffd_wp, cachestat, pt_reclaim,
- * defer_taskrun, direct (O_DIRECT). Adds to what the environment variable QUIRE_MASK holds.
+ * defer_taskrun, direct (O_DIRECT). Adds to what the environment variable QUIRE_MASK holds, of which words that are
+ * unknown are passed over.
  * To be called before anything else of the library; -EBUSY once a feature was
  * probed, -EINVAL for an unknown word (then nothing was masked). */
 int quire_mask(const char *features);

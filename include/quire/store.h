@@ -99,7 +99,7 @@ enum quire_medium {
 };
 struct quire_class_stat {
 	bool present;
-	uint64_t bytes, used_bytes, free_bytes; /* in use: objects, their checksums, the catalogue */
+	uint64_t bytes, used_bytes, free_bytes; /* in use: objects, their checksums, the catalogue, containers, logs, volumes */
 	uint64_t pending_bytes;                 /* of deleted objects that are mapped still */
 	char path[256];                         /* of the file, or of what it is a link to; cut if longer */
 	enum quire_medium medium;
