@@ -1,5 +1,6 @@
 /* Copies of pages that have left: their share of the budget, and that statistics add up. */
 #include "aside.h"
+#include "../support/random.h"
 
 /* Of what is never asked for again, few copies are made. */
 static void a_scan_gets_less_and_less(void **state)
@@ -73,12 +74,12 @@ static void statistics_add_up(void **state)
 	n_wanted = BIG / page_size();
 	n_faulted = BIG / MIB;
 	for (unsigned i = 0; i < 3000; i++) {
-		random = random * 6364136223846793005u + 1442695040888963407u;
+		uint64_t drawn = random_next(&random);
 		/* Mostly of a few, which thus come back. */
-		uint64_t page = (random >> 33) % (i % 4 == 0 ? BIG / page_size() : BUDGET / page_size() * 5 / 4);
+		uint64_t page = (drawn >> 33) % (i % 4 == 0 ? BIG / page_size() : BUDGET / page_size() * 5 / 4);
 		const char *p = item_ptr(big, 0) + pages(page);
 
-		if (random >> 62 == 0) {
+		if (drawn >> 62 == 0) {
 			n_wanted++;
 			assert_int_equal(want(big, p, 1), 0);
 		} else {

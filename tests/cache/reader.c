@@ -31,11 +31,3 @@ void assert_ahead(struct quire_map *m, uint64_t n_pages)
 	if (fault != QUIRE_FAULT_SIGNAL)
 		assert_true(map_stat(m).n_ahead >= n_pages);
 }
-
-uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 2685821657736338717u;
-}

@@ -20,6 +20,4 @@ void settle(struct quire_map *m);
  * then it is some. */
 void assert_ahead(struct quire_map *m, uint64_t n_pages);
 
-uint64_t next_random(uint64_t *state);
-
 #endif

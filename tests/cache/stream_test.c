@@ -1,5 +1,6 @@
 /* Readers in order find the next pages under way; nobody else has anything read for him. */
 #include "reader.h"
+#include "../support/random.h"
 #include "../support/stalled.h"
 
 #include <sched.h>
@@ -16,7 +17,7 @@ static void random_accesses_have_nothing_read_ahead(void **state)
 	const char *p = item_ptr(m, 0);
 	uint64_t n_misses = 0;
 	for (unsigned i = 0; i < 4000; i++) {
-		const char *at = p + next_random(&seed) % n_pages * page_size();
+		const char *at = p + random_next(&seed) % n_pages * page_size();
 
 		n_misses += !quire_map_resident(m, at, 1);
 		read_pages(m, at, 0, 1);
@@ -34,8 +35,8 @@ static void random_records_have_nothing_read_ahead(void **state)
 	file_sparse("f", 4 * GIB);
 	struct quire_map *m = map_name("f");
 	for (unsigned i = 0; i < 500; i++) {
-		const uint64_t at = next_random(&seed) % (4 * GIB - pages(64)) & ~(page_size() - 1);
-		const uint64_t len = pages(1 + next_random(&seed) % 64);
+		const uint64_t at = random_next(&seed) % (4 * GIB - pages(64)) & ~(page_size() - 1);
+		const uint64_t len = pages(1 + random_next(&seed) % 64);
 
 		assert_int_equal(want(m, item_ptr(m, 0) + at, len), 0);
 	}
@@ -115,7 +116,7 @@ static void a_reader_is_known_among_random_accesses(void **state)
 	for (uint64_t i = 0; i < 1024; i++) {
 		read_pages(m, p, pages(i), pages(i + 1));
 		for (unsigned k = 0; k < 4; k++)
-			read_pages(m, p + GIB + next_random(&seed) % GIB, 0, 1);
+			read_pages(m, p + GIB + random_next(&seed) % GIB, 0, 1);
 	}
 	assert_ahead(m, 900);
 	map_end(m);
@@ -170,7 +171,7 @@ static void units_at_random_come_alone(void **state)
 		const unsigned n = sizes[i] == QUIRE_PAGE_2M ? 12 : 200;
 
 		for (unsigned k = 0; k < n; k++)
-			read_pages(m, item_ptr(m, 0) + next_random(&seed) % (4 * GIB / page_size()) * page_size(), 0, 1);
+			read_pages(m, item_ptr(m, 0) + random_next(&seed) % (4 * GIB / page_size()) * page_size(), 0, 1);
 		settle(m);
 		assert_int_equal(map_stat(m).n_ahead, 0);
 		map_end(m);

@@ -1,5 +1,6 @@
 /* Loads that suspend: plain pointer code in coroutines, whose cold loads let the others run. */
 #include "../support/maps.h"
+#include "../support/random.h"
 #include "../support/stalled.h"
 #include "../support/trap.h"
 
@@ -62,11 +63,10 @@ static struct {
 
 static void searcher(void *arg)
 {
-	uint64_t x = (uintptr_t)arg * 0x9e3779b97f4a7c15u + 12345;
+	uint64_t x = (uintptr_t)arg;
 
 	for (unsigned i = 0; i < N_SEARCHES; i++) {
-		x = x * 6364136223846793005u + 1442695040888963407u;
-		uint64_t want_index = (x >> 20) % N_KEYS;
+		uint64_t want_index = random_below(&x, N_KEYS);
 		double keep = (double)want_index / 3; /* floating point state survives as well */
 
 		if (++search.n_inside > search.most_inside)

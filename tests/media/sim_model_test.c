@@ -7,6 +7,7 @@
  * usage: sim_model_test [HISTORIES [SEED]]
  */
 #include "sim_env.h"
+#include "../support/random.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -38,17 +39,11 @@ struct worker {
 	unsigned char *buf;
 };
 
-static uint64_t draw(struct world *w)
-{
-	w->random = w->random * 6364136223846793005u + 1442695040888963407u;
-	return w->random >> 33;
-}
-
 static void do_write(struct worker *k, unsigned b)
 {
 	struct world *w = k->w;
 	struct block *block = &w->blocks[b];
-	bool durable = draw(w) & 1;
+	bool durable = random_next(&w->random) & 1;
 	if (block->n_written == N_VERSIONS)
 		return;
 	unsigned version = ++block->n_written;
@@ -87,8 +82,8 @@ static void work(void *arg)
 {
 	struct worker *k = arg;
 	for (unsigned i = 0; i < 60 && !sim_is_cut(k->w->env.sim); i++) {
-		unsigned b = (unsigned)(draw(k->w) % (N_BLOCKS / N_WORKERS)) * N_WORKERS + k->no;
-		unsigned what = (unsigned)(draw(k->w) % 16);
+		unsigned b = (unsigned)(random_next(&k->w->random) % (N_BLOCKS / N_WORKERS)) * N_WORKERS + k->no;
+		unsigned what = (unsigned)(random_next(&k->w->random) % 16);
 		k->w->n_ios++;
 		if (what == 0)
 			do_flush(k);
@@ -133,7 +128,7 @@ static unsigned run_history(struct quire_loop *loop, uint64_t seed)
 	assert_int_equal(sim_create(N_BLOCKS * BLOCK, seed, &faults, &w.env.sim), 0);
 	for (unsigned life = 0; life < 2; life++) {
 		assert_int_equal(sim_open(w.env.sim, NULL, &w.env.device), 0);
-		sim_cut_at(w.env.sim, sim_n_events(w.env.sim) + draw(&w) % 160, draw(&w));
+		sim_cut_at(w.env.sim, sim_n_events(w.env.sim) + random_next(&w.random) % 160, random_next(&w.random));
 		for (unsigned i = 0; i < N_WORKERS; i++) {
 			workers[i] = (struct worker){.w = &w, .no = i, .buf = memory[i]};
 			assert_int_equal(quire_co_spawn(loop, work, &workers[i]), 0);
@@ -141,7 +136,7 @@ static unsigned run_history(struct quire_loop *loop, uint64_t seed)
 		assert_int_equal(quire_loop_run(loop), 0);
 		sim_check(w.env.sim);
 		if (!sim_is_cut(w.env.sim))
-			sim_cut(w.env.sim, draw(&w));
+			sim_cut(w.env.sim, random_next(&w.random));
 		sim_check(w.env.sim);
 		for (unsigned b = 0; b < N_BLOCKS; b++)
 			check_after_cut(&w, b);

@@ -28,12 +28,6 @@ struct world {
 	uint8_t buf[LONGEST * BLOCK];
 };
 
-static uint64_t next_random(struct world *w)
-{
-	w->seed = w->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return w->seed >> 33;
-}
-
 static struct world *new_world(uint64_t budget_bytes)
 {
 	const struct quire_tmem_options t = {.size = sizeof(t), .budget_bytes = budget_bytes};
@@ -70,11 +64,11 @@ static void check_block(struct world *w, unsigned block)
 /* Pages that compress, pages that don't, pages of one word, pages that are there already. */
 static void make_page(struct world *w, uint8_t *page)
 {
-	unsigned kind = (unsigned)(next_random(w) % 4);
+	unsigned kind = (unsigned)(random_next(&w->seed) % 4);
 
-	memset(page, (int)(next_random(w) % 4), BLOCK);
+	memset(page, (int)(random_next(&w->seed) % 4), BLOCK);
 	for (unsigned i = 0; i < BLOCK / 8 && kind > 0; i += kind == 1 ? 64 : 1) {
-		uint64_t word = next_random(w) << 32 ^ next_random(w) << 4;
+		uint64_t word = random_next(&w->seed) << 32 ^ random_next(&w->seed) << 4;
 		memcpy(page + i * 8, &word, 8);
 	}
 }
@@ -113,8 +107,8 @@ static void write_some(struct world *w, unsigned at, unsigned n)
 
 static void drop_some(struct world *w, unsigned at, unsigned n)
 {
-	unsigned how = next_random(w) % 2 ? EXPORT_NO_HOLE : 0;
-	bool trims = next_random(w) % 2;
+	unsigned how = random_next(&w->seed) % 2 ? EXPORT_NO_HOLE : 0;
+	bool trims = random_next(&w->seed) % 2;
 	int rc = trims ? w->e->ops->trim(w->e, (uint64_t)at * BLOCK, n * BLOCK, 0)
 	               : w->e->ops->zero(w->e, (uint64_t)at * BLOCK, n * BLOCK, how);
 
@@ -134,15 +128,15 @@ static void random_steps(void *arg)
 	struct world *w = arg;
 
 	for (unsigned i = 0; i < STEPS; i++) {
-		unsigned at = (unsigned)(next_random(w) % N_BLOCKS);
-		unsigned most = next_random(w) % 8 == 0 ? LONGEST : 16;
-		unsigned n = (unsigned)(1 + next_random(w) % most);
+		unsigned at = (unsigned)(random_next(&w->seed) % N_BLOCKS);
+		unsigned most = random_next(&w->seed) % 8 == 0 ? LONGEST : 16;
+		unsigned n = (unsigned)(1 + random_next(&w->seed) % most);
 		n = n > N_BLOCKS - at ? N_BLOCKS - at : n;
-		if (next_random(w) % 4 == 0)
+		if (random_next(&w->seed) % 4 == 0)
 			drop_some(w, at, n);
 		else
 			write_some(w, at, n);
-		check_block(w, (unsigned)(next_random(w) % N_BLOCKS));
+		check_block(w, (unsigned)(random_next(&w->seed) % N_BLOCKS));
 	}
 	for (unsigned i = 0; i < N_BLOCKS; i++)
 		check_block(w, i);

@@ -24,12 +24,6 @@ struct world {
 	bool is_file;
 };
 
-static uint64_t next_random(struct world *w)
-{
-	w->seed = w->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return w->seed >> 33;
-}
-
 /* ---- against the model ---- */
 
 static void check_read(struct world *w, uint64_t at, uint32_t n)
@@ -67,18 +61,18 @@ static void check_status(struct world *w, uint64_t at, uint32_t n)
 
 static void change(struct world *w, uint64_t at, uint32_t n)
 {
-	unsigned how = next_random(w) % 4 == 0 ? EXPORT_FUA : 0;
-	unsigned kind = (unsigned)(next_random(w) % 4);
+	unsigned how = random_next(&w->seed) % 4 == 0 ? EXPORT_FUA : 0;
+	unsigned kind = (unsigned)(random_next(&w->seed) % 4);
 
 	if (kind == 0) {
-		assert_int_equal(w->e->ops->zero(w->e, at, n, how | (next_random(w) % 2 ? EXPORT_NO_HOLE : 0)), 0);
+		assert_int_equal(w->e->ops->zero(w->e, at, n, how | (random_next(&w->seed) % 2 ? EXPORT_NO_HOLE : 0)), 0);
 		memset(w->model + at, 0, n);
 	} else if (kind == 1) {
 		/* Whatever it did, it is what it is now. */
 		assert_int_equal(w->e->ops->trim(w->e, at, n, how), 0);
 		assert_int_equal(w->e->ops->read(w->e, w->model + at, at, n), 0);
 	} else {
-		memset(w->buf, (int)(1 + next_random(w) % 255), n);
+		memset(w->buf, (int)(1 + random_next(&w->seed) % 255), n);
 		assert_int_equal(w->e->ops->write(w->e, w->buf, at, n, how), 0);
 		memcpy(w->model + at, w->buf, n);
 	}
@@ -89,11 +83,11 @@ static void random_steps(void *arg)
 	struct world *w = arg;
 
 	for (unsigned i = 0; i < STEPS; i++) {
-		uint64_t at = next_random(w) % SIZE_BYTES;
-		uint32_t n = (uint32_t)(1 + next_random(w) % LONGEST_BYTES);
+		uint64_t at = random_next(&w->seed) % SIZE_BYTES;
+		uint32_t n = (uint32_t)(1 + random_next(&w->seed) % LONGEST_BYTES);
 		if (n > SIZE_BYTES - at)
 			n = (uint32_t)(SIZE_BYTES - at);
-		switch (next_random(w) % 8) {
+		switch (random_next(&w->seed) % 8) {
 		case 0:
 			assert_int_equal(w->e->ops->flush(w->e), 0);
 			break;

@@ -1,6 +1,7 @@
 /* Evicted pages on real memcached servers, which are killed, paused and started again. */
 #include "memcached_env.h"
 #include "../tmem/fake_remote.h"
+#include "../tmem/pools.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -71,23 +72,6 @@ static int tear_down(void **state)
 	servers_stop_all(&e->servers);
 	free(e);
 	return 0;
-}
-
-/* A page of noise but for a sixteenth. */
-static void fill(uint32_t content, uint8_t *page)
-{
-	uint64_t state = content * UINT64_C(0x9e3779b97f4a7c15) + 1;
-
-	for (unsigned i = 0; i < 4096; i += 8) {
-		state = state * 6364136223846793005u + 1442695040888963407u;
-		uint64_t word = i < 256 ? content : state ^ (state >> 29);
-		memcpy(page + i, &word, 8);
-	}
-}
-
-static struct quire_tmem_key key(uint32_t index)
-{
-	return (struct quire_tmem_key){.object = {1, 2, 3}, .index = index};
 }
 
 static int put(struct quire_tmem_pool *pool, uint32_t index, uint32_t content)
@@ -230,19 +214,13 @@ struct runner {
 	pthread_t thread;
 };
 
-static uint64_t next_random(struct runner *r)
-{
-	r->random = r->random * 6364136223846793005u + 1442695040888963407u;
-	return r->random >> 33;
-}
-
 static void *run(void *arg)
 {
 	struct runner *r = arg;
 
 	for (uint32_t content = 1; !atomic_load(r->stop); content++) {
-		uint32_t i = (uint32_t)next_random(r) % N_PAGES;
-		uint64_t kind = next_random(r) % 16;
+		uint32_t i = (uint32_t)random_next(&r->random) % N_PAGES;
+		uint64_t kind = random_next(&r->random) % 16;
 		struct quire_tmem_key k = key(i);
 		if (kind < 9) {
 			r->contents[i] = put(r->pool, i, content) == 0 ? content : 0;

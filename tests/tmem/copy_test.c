@@ -1,6 +1,7 @@
 /* Copies of pools that are in use: the receiver has, at the end, what the pool has. */
 #include "fake_backing.h"
 #include "model.h"
+#include "pools.h"
 #include "with_pages.h"
 #include "../support/random.h"
 
@@ -18,15 +19,6 @@
 #define SEGMENT (256u << 10)
 #define MOST_REFUSALS 10000u
 
-static struct quire_tmem *make(uint64_t budget_bytes)
-{
-	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
-	struct quire_tmem *t = NULL;
-
-	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
-	return t;
-}
-
 static struct quire_tmem_pool *make_pool(struct quire_tmem *t, uint32_t page_bytes)
 {
 	struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = QUIRE_TMEM_PERSISTENT, .page_bytes = page_bytes};
@@ -36,7 +28,7 @@ static struct quire_tmem_pool *make_pool(struct quire_tmem *t, uint32_t page_byt
 	return pool;
 }
 
-static struct quire_tmem_key key(uint64_t object, uint32_t index)
+static struct quire_tmem_key key_of(uint64_t object, uint32_t index)
 {
 	return (struct quire_tmem_key){.object = {object, 2, 3}, .index = index};
 }
@@ -44,7 +36,7 @@ static struct quire_tmem_key key(uint64_t object, uint32_t index)
 static void put(struct quire_tmem_pool *pool, uint64_t object, uint32_t index, uint32_t content)
 {
 	uint8_t page[4096];
-	struct quire_tmem_key k = key(object, index);
+	struct quire_tmem_key k = key_of(object, index);
 
 	model_fill(content, page, sizeof(page));
 	assert_int_equal(quire_tmem_put(pool, &k, page), 0);
@@ -52,7 +44,7 @@ static void put(struct quire_tmem_pool *pool, uint64_t object, uint32_t index, u
 
 static void flush(struct quire_tmem_pool *pool, uint64_t object, uint32_t index)
 {
-	struct quire_tmem_key k = key(object, index);
+	struct quire_tmem_key k = key_of(object, index);
 
 	assert_int_equal(quire_tmem_flush(pool, &k), 1);
 }
@@ -85,7 +77,7 @@ static uint64_t n_pages(struct quire_tmem_pool *pool)
 static void expect(struct quire_tmem_pool *pool, uint64_t object, uint32_t index, uint32_t content)
 {
 	uint8_t page[4096], expected[4096];
-	struct quire_tmem_key k = key(object, index);
+	struct quire_tmem_key k = key_of(object, index);
 
 	model_fill(content, expected, sizeof(expected));
 	assert_int_equal(quire_tmem_get(pool, &k, page, QUIRE_TMEM_GET_KEEP), 0);

@@ -1,6 +1,7 @@
 /* Memory is refused: each single time in a fixed sequence of calls, and at random. Nothing but refusals may come of it. And what
  * is charged is what the kernel counts. */
 #include "failing.h"
+#include "pools.h"
 #include "with_pages.h"
 #include "fake_remote.h"
 #include "model.h"
@@ -173,15 +174,6 @@ static uint64_t n_calls_of_run(uint64_t usual)
 	if (count != NULL)
 		return strtoull(count, NULL, 0);
 	return getenv("QUIRE_TEST_LONG") != NULL ? 2000000 : usual;
-}
-
-static struct quire_tmem *make(uint64_t budget_bytes)
-{
-	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
-	struct quire_tmem *t = NULL;
-
-	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
-	return t;
 }
 
 /* The thread by which batches with an op complete is there for good, and not what is tested here. */

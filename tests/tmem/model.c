@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -381,4 +382,47 @@ void model_destroy(struct model *m)
 		quire_tmem_pool_destroy(m->pools[p]);
 	free(m->page);
 	free(m);
+}
+
+/* ---- side by side ---- */
+
+#define N_THREADS 4u
+
+struct runner {
+	struct model m;
+	unsigned n_steps;
+	pthread_t thread;
+};
+
+static void *run(void *arg)
+{
+	struct runner *r = arg;
+
+	for (unsigned i = 0; i < r->n_steps; i++)
+		model_step(&r->m);
+	return NULL;
+}
+
+void model_run_threads(const struct model *like, unsigned n_steps)
+{
+	struct runner *r = calloc(N_THREADS, sizeof(*r));
+
+	assert_non_null(r);
+	for (unsigned i = 0; i < N_THREADS; i++) {
+		r[i] = (struct runner){.m = *like, .n_steps = n_steps};
+		r[i].m.random += i;
+		r[i].m.salt = i;
+		r[i].m.page = malloc(2 << 20);
+		assert_non_null(r[i].m.page);
+		for (unsigned k = 0; k < MODEL_POOLS; k++)
+			model_make_pool(&r[i].m, k);
+		assert_int_equal(pthread_create(&r[i].thread, NULL, run, &r[i]), 0);
+	}
+	for (unsigned i = 0; i < N_THREADS; i++)
+		pthread_join(r[i].thread, NULL);
+	for (unsigned i = 0; i < N_THREADS; i++) {
+		model_compare(&r[i].m);
+		free(r[i].m.page);
+	}
+	free(r);
 }

@@ -46,6 +46,10 @@ void model_step(struct model *m);
 /* Every page is as it should be. */
 void model_compare(struct model *m);
 
+/* Four threads, each with n_steps of a model and pools of its own, which it is compared with when all are done. like: what they are like, and
+ * the first one's seed. */
+void model_run_threads(const struct model *like, unsigned n_steps);
+
 /* A content's bytes: compressible more or less, or of one word; some are equal in many pools. */
 void model_fill(uint32_t content, uint8_t *page, uint32_t n_bytes);
 

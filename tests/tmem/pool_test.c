@@ -1,5 +1,6 @@
 /* Pools: the promises of quire/tmem.h, one by one, then all at random against a model. */
 #include "model.h"
+#include "pools.h"
 #include "sums.h"
 #include "with_pages.h"
 #include "../../src/tmem/tmem_internal.h"
@@ -16,15 +17,6 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-static struct quire_tmem *make(uint64_t budget_bytes)
-{
-	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
-	struct quire_tmem *t = NULL;
-
-	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
-	return t;
-}
-
 static struct quire_tmem_pool *make_pool(struct quire_tmem *t, enum quire_tmem_kind kind, uint32_t flags)
 {
 	struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = kind, .flags = flags, .uuid = {flags & 1}};
@@ -34,7 +26,7 @@ static struct quire_tmem_pool *make_pool(struct quire_tmem *t, enum quire_tmem_k
 	return pool;
 }
 
-static struct quire_tmem_key key(uint64_t object, uint32_t index)
+static struct quire_tmem_key key_of(uint64_t object, uint32_t index)
 {
 	return (struct quire_tmem_key){.object = {object, 2, 3}, .index = index};
 }
@@ -42,7 +34,7 @@ static struct quire_tmem_key key(uint64_t object, uint32_t index)
 static int put(struct quire_tmem_pool *pool, uint32_t index, uint32_t content)
 {
 	uint8_t page[4096];
-	struct quire_tmem_key k = key(1, index);
+	struct quire_tmem_key k = key_of(1, index);
 
 	model_fill(content, page, sizeof(page));
 	return quire_tmem_put(pool, &k, page);
@@ -52,7 +44,7 @@ static int put(struct quire_tmem_pool *pool, uint32_t index, uint32_t content)
 static int get(struct quire_tmem_pool *pool, uint32_t index, uint32_t content, enum quire_tmem_get how)
 {
 	uint8_t page[4096], expected[4096];
-	struct quire_tmem_key k = key(1, index);
+	struct quire_tmem_key k = key_of(1, index);
 	int rc = quire_tmem_get(pool, &k, page, how);
 
 	model_fill(content, expected, sizeof(expected));
@@ -257,7 +249,7 @@ static void damage_is_a_miss_or_an_error_never_wrong_bytes(void **state)
 
 	for (unsigned i = 0; i < 2; i++) {
 		struct quire_tmem_pool *pool = i == 0 ? e : p;
-		struct quire_tmem_key k = key(1, 1);
+		struct quire_tmem_key k = key_of(1, 1);
 		assert_int_equal(put(pool, 1, 11), 0);
 		struct where at = tmem_page_find(pool, &k);
 		struct slot_head *h = storage_at(&t->storage, at.value);
@@ -285,14 +277,14 @@ static void objects_are_flushed_whole(void **state)
 
 	model_fill(7, page, sizeof(page)); /* a word */
 	for (uint32_t i = 0; i < 200000; i++) {
-		struct quire_tmem_key k = key(1 + i % 2, i * 7919);
+		struct quire_tmem_key k = key_of(1 + i % 2, i * 7919);
 		assert_int_equal(quire_tmem_put(pool, &k, page), 0);
 	}
-	struct quire_tmem_key k = key(1, 0);
+	struct quire_tmem_key k = key_of(1, 0);
 	assert_int_equal(quire_tmem_flush_object(pool, k.object), 100000);
 	assert_int_equal(quire_tmem_flush_object(pool, k.object), 0);
 	assert_int_equal(get(pool, 0, 7, QUIRE_TMEM_GET_USUAL), -ENOENT);
-	k = key(2, 7919);
+	k = key_of(2, 7919);
 	assert_int_equal(quire_tmem_flush(pool, &k), 1);
 	assert_int_equal(quire_tmem_flush(pool, &k), 0);
 	assert_int_equal(quire_tmem_flush_object(pool, k.object), 99999);
@@ -353,7 +345,7 @@ static void a_batch_completes_through_its_op(void **state)
 
 	for (unsigned i = 0; i < 64; i++) {
 		model_fill(1000 + i, pages[i], 4096);
-		r[i] = (struct quire_tmem_request){.pool = pool, .key = key(1, i), .verb = QUIRE_TMEM_PUT, .page = pages[i]};
+		r[i] = (struct quire_tmem_request){.pool = pool, .key = key_of(1, i), .verb = QUIRE_TMEM_PUT, .page = pages[i]};
 	}
 	quire_op_init(&op);
 	assert_int_equal(quire_tmem_batch(t, r, 64, &op), 0);

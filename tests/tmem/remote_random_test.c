@@ -1,6 +1,7 @@
 /* Pools whose evicted pages go to a remote tier, at random against the model: the tier loses, delays, damages and confuses values. */
 #include "fake_remote.h"
 #include "model.h"
+#include "pools.h"
 #include "sums.h"
 #include "with_pages.h"
 #include "../../src/tmem/remote_tier.h"
@@ -15,15 +16,6 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define QUEUE (128u << 10)
-
-static struct quire_tmem *make(uint64_t budget_bytes)
-{
-	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
-	struct quire_tmem *t = NULL;
-
-	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
-	return t;
-}
 
 static void check(struct quire_tmem *t)
 {
@@ -111,45 +103,18 @@ static void random_calls_agree_with_a_tier_that_lies(void **state)
 	(void)state;
 }
 
-struct runner {
-	struct model m;
-	pthread_t thread;
-};
-
-static void *run(void *arg)
-{
-	struct model *m = arg;
-
-	for (unsigned i = 0; i < steps() / 4; i++)
-		model_step(m);
-	return NULL;
-}
-
 static void threads_agree_with_their_models(void **state)
 {
-	struct runner *r = calloc(4, sizeof(*r));
 	struct quire_tmem *t = make(with_pages(5 * MIB, 4 * BEGUN_PAGES));
 	uint64_t seed = random_seed();
 	struct fake_remote *f = make_remote(t, seed, 4);
 
 	printf("seed %llu\n", (unsigned long long)seed);
-	for (unsigned i = 0; i < 4; i++) {
-		r[i].m = (struct model){.random = seed + i, .salt = i, .remotes = true, .tmem = t, .page = malloc(2 << 20)};
-		for (unsigned k = 0; k < MODEL_POOLS; k++)
-			model_make_pool(&r[i].m, k);
-		assert_int_equal(pthread_create(&r[i].thread, NULL, run, &r[i].m), 0);
-	}
-	for (unsigned i = 0; i < 4; i++)
-		pthread_join(r[i].thread, NULL);
-	for (unsigned i = 0; i < 4; i++) {
-		model_compare(&r[i].m);
-		free(r[i].m.page);
-	}
+	model_run_threads(&(struct model){.random = seed, .remotes = true, .tmem = t}, steps() / 4);
 	fake_remote_settle(t);
 	check(t);
 	quire_tmem_destroy(t);
 	end_remote(f);
-	free(r);
 	(void)state;
 }
 

@@ -1,5 +1,6 @@
 /* Evicted pages in a remote tier: they come back as they were, or not at all. */
 #include "fake_remote.h"
+#include "pools.h"
 #include "sums.h"
 #include "with_pages.h"
 #include "../../src/tmem/remote_tier.h"
@@ -55,23 +56,6 @@ static int tear_down(void **state)
 	fake_remote_fini(&e->remote);
 	free(e);
 	return 0;
-}
-
-static struct quire_tmem_key key(uint32_t index)
-{
-	return (struct quire_tmem_key){.object = {1, 2, 3}, .index = index};
-}
-
-/* A page of noise but for a sixteenth. */
-static void fill(uint32_t content, uint8_t *page)
-{
-	uint64_t state = content * UINT64_C(0x9e3779b97f4a7c15) + 1;
-
-	for (unsigned i = 0; i < 4096; i += 8) {
-		state = state * 6364136223846793005u + 1442695040888963407u;
-		uint64_t word = i < 256 ? content : state ^ (state >> 29);
-		memcpy(page + i, &word, 8);
-	}
 }
 
 static int put(struct quire_tmem_pool *pool, uint32_t index, uint32_t content)

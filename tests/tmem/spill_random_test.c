@@ -1,6 +1,7 @@
 /* Pools that spill, at random against the model, with a backing that fails, and with threads. */
 #include "fake_backing.h"
 #include "model.h"
+#include "pools.h"
 #include "sums.h"
 #include "with_pages.h"
 #include "../../src/tmem/spill.h"
@@ -15,15 +16,6 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT (256u << 10)
-
-static struct quire_tmem *make(uint64_t budget_bytes)
-{
-	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
-	struct quire_tmem *t = NULL;
-
-	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
-	return t;
-}
 
 static void check(struct quire_tmem *t)
 {
@@ -81,23 +73,8 @@ static void random_calls_agree_though_io_fails(void **state)
 	(void)state;
 }
 
-struct runner {
-	struct model m;
-	pthread_t thread;
-};
-
-static void *run(void *arg)
-{
-	struct model *m = arg;
-
-	for (unsigned i = 0; i < steps() / 4; i++)
-		model_step(m);
-	return NULL;
-}
-
 static void threads_agree_with_their_models(void **state)
 {
-	struct runner *r = calloc(4, sizeof(*r));
 	struct quire_tmem *t = make(with_pages(3 * MIB, 4 * BEGUN_PAGES));
 	struct fake_backing f;
 	uint64_t seed = random_seed();
@@ -105,22 +82,10 @@ static void threads_agree_with_their_models(void **state)
 	printf("seed %llu\n", (unsigned long long)seed);
 	fake_backing_init(&f, 160, SEGMENT);
 	assert_int_equal(fake_backing_set(&f, t, 16384), 0);
-	for (unsigned i = 0; i < 4; i++) {
-		r[i].m = (struct model){.random = seed + i, .salt = i, .spills = true, .tmem = t, .page = malloc(2 << 20)};
-		for (unsigned k = 0; k < MODEL_POOLS; k++)
-			model_make_pool(&r[i].m, k);
-		assert_int_equal(pthread_create(&r[i].thread, NULL, run, &r[i].m), 0);
-	}
-	for (unsigned i = 0; i < 4; i++)
-		pthread_join(r[i].thread, NULL);
-	for (unsigned i = 0; i < 4; i++) {
-		model_compare(&r[i].m);
-		free(r[i].m.page);
-	}
+	model_run_threads(&(struct model){.random = seed, .spills = true, .tmem = t}, steps() / 4);
 	check(t);
 	quire_tmem_destroy(t);
 	fake_backing_fini(&f);
-	free(r);
 	(void)state;
 }
 

@@ -1,5 +1,6 @@
 /* Pools that spill: nothing is lost, whatever the backing does. */
 #include "fake_backing.h"
+#include "pools.h"
 #include "sums.h"
 #include "../../src/tmem/spill.h"
 
@@ -14,15 +15,6 @@
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT (256u << 10)
 
-static struct quire_tmem *make(uint64_t budget_bytes)
-{
-	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = budget_bytes, .n_threads = 2};
-	struct quire_tmem *t = NULL;
-
-	assert_int_equal(quire_tmem_create(&o, &t, NULL), 0);
-	return t;
-}
-
 static struct quire_tmem_pool *make_pool(struct quire_tmem *t, uint32_t flags, uint64_t cap_bytes)
 {
 	struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = QUIRE_TMEM_PERSISTENT, .flags = flags, .cap_bytes = cap_bytes};
@@ -30,32 +22,6 @@ static struct quire_tmem_pool *make_pool(struct quire_tmem *t, uint32_t flags, u
 
 	assert_int_equal(quire_tmem_pool_create(t, &o, &pool, NULL), 0);
 	return pool;
-}
-
-static struct quire_tmem_key key(uint32_t index)
-{
-	return (struct quire_tmem_key){.object = {1, 2, 3}, .index = index};
-}
-
-static void noise(uint32_t content, uint8_t *page)
-{
-	uint64_t state = content * UINT64_C(0x9e3779b97f4a7c15) + 1;
-
-	for (unsigned i = 0; i < 4096; i += 8) {
-		state = state * 6364136223846793005u + 1442695040888963407u;
-		uint64_t word = state ^ (state >> 29);
-		memcpy(page + i, &word, 8);
-	}
-}
-
-/* A page of noise but for a sixteenth. */
-static void fill(uint32_t content, uint8_t *page)
-{
-	uint64_t word = content;
-
-	noise(content, page);
-	for (unsigned i = 0; i < 256; i += 8)
-		memcpy(page + i, &word, 8);
 }
 
 static int put(struct quire_tmem_pool *pool, uint32_t index, uint32_t content)
