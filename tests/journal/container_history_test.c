@@ -331,7 +331,7 @@ static void tell(void)
 	print_message("%llu compactions, %llu given up", (unsigned long long)h.n_compactions, (unsigned long long)h.n_aborts);
 }
 
-static const struct histories kind = {
+static struct histories kind = {
 	.name = "container",
 	.n_long = 20000,
 	.n_long_damaged = 10000,
@@ -344,30 +344,7 @@ static const struct histories kind = {
 	.tell = tell,
 };
 
-static void test_every_cut(void **state)
-{
-	(void)state;
-	histories_cut_everywhere(&kind);
-}
-
-static void test_histories(void **state)
-{
-	(void)state;
-	histories_play(&kind, false);
-}
-
-static void test_histories_with_damage(void **state)
-{
-	(void)state;
-	histories_play(&kind, true);
-}
-
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_cut),
-		cmocka_unit_test(test_histories),
-		cmocka_unit_test(test_histories_with_damage),
-	};
-	return cmocka_run_group_tests(tests, NULL, end);
+	return histories_main(&kind);
 }

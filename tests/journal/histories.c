@@ -91,7 +91,7 @@ static void run_end(const struct histories *kind, uint64_t n, double begin_s)
 	assert_true(played.damage || (played.n_refused == 0 && played.n_short == 0));
 }
 
-void histories_play(const struct histories *kind, bool damage)
+static void play_many(const struct histories *kind, bool damage)
 {
 	uint64_t seed = random_seed(), n = damage ? env_count(300, kind->n_long_damaged) : env_count(600, kind->n_long);
 	double begin_s = run_begin(kind, damage ? ", damaged" : "", seed, damage);
@@ -104,8 +104,11 @@ void histories_play(const struct histories *kind, bool damage)
 	run_end(kind, n, begin_s);
 }
 
-void histories_cut_everywhere(const struct histories *kind)
+/* ---- the tests ---- */
+
+static void test_every_cut(void **state)
 {
+	const struct histories *kind = *state;
 	uint64_t n = 0, n_scripts = 1 + env_count(600, 60000) / 1000, seed = random_seed();
 	double begin_s = run_begin(kind, ", every cut", seed, false);
 
@@ -116,4 +119,25 @@ void histories_cut_everywhere(const struct histories *kind)
 				(void)script(kind, seed + i, cut, choice);
 	}
 	run_end(kind, n, begin_s);
+}
+
+static void test_histories(void **state)
+{
+	play_many(*state, false);
+}
+
+static void test_histories_with_damage(void **state)
+{
+	play_many(*state, true);
+}
+
+int histories_main(struct histories *kind)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_prestate(test_every_cut, kind),
+		cmocka_unit_test_prestate(test_histories, kind),
+		cmocka_unit_test_prestate(test_histories_with_damage, kind),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, end);
 }

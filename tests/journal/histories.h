@@ -29,7 +29,7 @@ struct histories {
 	void (*tell)(void);              /* what was counted beside `played` */
 };
 
-void histories_play(const struct histories *kind, bool damage);
-void histories_cut_everywhere(const struct histories *kind);
+/* The tests of that kind: every cut, at random, at random with damage. What main returns. */
+int histories_main(struct histories *kind);
 
 #endif

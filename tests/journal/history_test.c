@@ -272,7 +272,7 @@ static void tell(void)
 	              (unsigned long long)h.n_outcomes[JOURNAL_TORN]);
 }
 
-static const struct histories kind = {
+static struct histories kind = {
 	.name = "journal",
 	.n_long = 40000,
 	.n_long_damaged = 30000,
@@ -285,30 +285,7 @@ static const struct histories kind = {
 	.tell = tell,
 };
 
-static void test_every_cut(void **state)
-{
-	(void)state;
-	histories_cut_everywhere(&kind);
-}
-
-static void test_histories(void **state)
-{
-	(void)state;
-	histories_play(&kind, false);
-}
-
-static void test_histories_with_damage(void **state)
-{
-	(void)state;
-	histories_play(&kind, true);
-}
-
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_cut),
-		cmocka_unit_test(test_histories),
-		cmocka_unit_test(test_histories_with_damage),
-	};
-	return cmocka_run_group_tests(tests, NULL, end);
+	return histories_main(&kind);
 }
