@@ -89,7 +89,7 @@ class WithStore(InDirectory):
             child.send_signal(signal.SIGCONT)
             child.kill()
         child.wait()
-        for stream in (child.stdin, child.stdout, child.stderr):
+        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 

@@ -115,16 +115,6 @@ class Doors(WithStore):
         self.addCleanup(self.ended, child)
         return child
 
-    @staticmethod
-    def ended(child):
-        if child.poll() is None:
-            child.send_signal(signal.SIGCONT)
-            child.kill()
-        child.wait()
-        for stream in filter(None, (child.stdin, child.stdout, child.stderr)):
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
-
     def descriptors(self):
         return [len(os.listdir(f"/proc/{daemon.pid}/fd")) for daemon in self.daemons]
 
