@@ -242,8 +242,8 @@ static void ten_tebibytes(void **state)
 	quire_map_purge(m, quire_map_base(m), quire_map_bytes(m));
 	map_end(m);
 	print_message("%.1f ms of CPU\n", (double)(cpu_ns() - before) / 1e6);
-	/* Nothing may look at each of two and a half thousand million words. */
-	assert_true(cpu_ns() - before < (SANITIZED ? 30 : 8) * UINT64_C(1000000000));
+	/* Nothing may look at each of two and a half thousand million words. On an emulated processor faults take as long as that. */
+	assert_true(getenv("QUIRE_SLOW_CPU") != NULL || cpu_ns() - before < (SANITIZED ? 30 : 8) * UINT64_C(1000000000));
 	unlink(file_path("big"));
 }
 

@@ -52,7 +52,7 @@ def all_units():
         # Libraries lie in the guest where it finds them by itself.
         variables = {name: value for name, value in test["env"].items() if name != "LD_LIBRARY_PATH"}
         arguments = [str(BUILD / word) if is_ours(BUILD / word) else word for word in arguments]
-        units.append([*(f"{name}={value}" for name, value in variables.items()), program, *arguments])
+        units.append(["QUIRE_SLOW_CPU=1", *(f"{name}={value}" for name, value in variables.items()), program, *arguments])
         bring.update(word for word in [*arguments, *variables.values()] if is_ours(pathlib.Path(word)))
     return units, sorted(bring)
 
