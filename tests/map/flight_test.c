@@ -222,7 +222,7 @@ static void cancel_at_any_time(void **state)
 
 static void many(bool destroy)
 {
-	const unsigned n = getenv("QUIRE_TEST_LONG") != NULL ? 1000000 : SANITIZED ? 20000 : 100000;
+	const unsigned n = getenv("QUIRE_TEST_LONG") != NULL ? 1000000 : SANITIZED_THREADS ? 8000 : SANITIZED ? 20000 : 100000;
 	struct quire_op *ops = malloc(n * sizeof(*ops));
 	struct iovec *v = malloc(n * sizeof(*v));
 	struct quire_queue *q;
