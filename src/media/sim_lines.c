@@ -92,13 +92,19 @@ void lines_forget(struct sim_medium *m, uint64_t block)
 		*b = m->lines->blocks[--m->lines->n];
 }
 
-void lines_flip_base(struct sim_medium *m, uint64_t bit)
+/* b may be NULL. word: of the block. */
+static bool word_is_clean(const struct sim_lines_block *b, uint64_t word)
 {
-	uint64_t block = bit / 8 / SIM_BLOCK_BYTES, word = bit / 8 % SIM_BLOCK_BYTES / SIM_WORD_BYTES;
-	const struct sim_lines_block *b = find(m, block);
 	uint64_t line = word / LINE_WORDS;
 
-	if (b != NULL && (b->dirty[line] | b->flushed[line]) >> word % LINE_WORDS & 1)
+	return b == NULL || !((b->dirty[line] | b->flushed[line]) >> word % LINE_WORDS & 1);
+}
+
+void lines_flip_base(struct sim_medium *m, uint64_t bit)
+{
+	uint64_t block = bit / 8 / SIM_BLOCK_BYTES;
+
+	if (!word_is_clean(find(m, block), bit / 8 % SIM_BLOCK_BYTES / SIM_WORD_BYTES))
 		return;
 	struct sim_block *flipped = medium_block_of(m, medium_bytes_of(sim_map_get(&m->base, block)));
 	flipped->data[bit / 8 % SIM_BLOCK_BYTES] ^= (unsigned char)(1u << bit % 8);
@@ -252,8 +258,7 @@ void lines_claim(struct sim_medium *m, uint64_t offset, uint64_t len_bytes)
 		const struct sim_lines_block *b = &m->lines->blocks[i];
 		for (unsigned word = 0; word < SIM_BLOCK_LINES * LINE_WORDS; word++) {
 			uint64_t at = b->block * SIM_BLOCK_BYTES + word * SIM_WORD_BYTES;
-			unsigned line = word / LINE_WORDS;
-			if (at >= offset && at - offset < len_bytes && ((b->dirty[line] | b->flushed[line]) >> word % LINE_WORDS & 1))
+			if (at >= offset && at - offset < len_bytes && !word_is_clean(b, word))
 				count_missing(m, at);
 		}
 	}
@@ -303,9 +308,8 @@ static void check_block(const struct sim_medium *m, uint64_t block)
 	const struct sim_lines_block *b = find(m, block);
 
 	for (unsigned word = 0; word < SIM_BLOCK_LINES * LINE_WORDS; word++) {
-		unsigned line = word / LINE_WORDS, at = word * SIM_WORD_BYTES;
-		bool open = b != NULL && ((b->dirty[line] | b->flushed[line]) >> word % LINE_WORDS & 1);
-		quire_assert(open || memcmp(view + at, base + at, SIM_WORD_BYTES) == 0); /* 2 */
+		unsigned at = word * SIM_WORD_BYTES;
+		quire_assert(!word_is_clean(b, word) || memcmp(view + at, base + at, SIM_WORD_BYTES) == 0); /* 2 */
 	}
 	for (unsigned line = 0; b != NULL && line < SIM_BLOCK_LINES; line++)
 		quire_assert((b->dirty[line] & b->flushed[line]) == 0); /* 1 */
