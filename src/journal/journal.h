@@ -52,6 +52,7 @@ struct journal_place {
 	uint32_t offset;       /* of the record in the segment */
 	uint64_t record_no;    /* from 0 */
 	bool damaged;          /* journal_options.damaged_too */
+	uint32_t n_more;       /* the same: records behind it that are damaged with it, and of which nobody knows where they begin */
 };
 
 struct journal_ops {
@@ -86,9 +87,10 @@ struct journal_options {
 	bool whole_blocks;         /* what is appended takes whole blocks of 4 KiB, its 32 bytes of header included (the owner sees
 	                            * to it), and so does the journal's NEXT: every record begins with a block */
 	bool damaged_too;          /* with whole_blocks: what is damaged, but was durable, does not end a scan: its record is given to fn, too, its
-	                            * place marked so. Type 0: its header is damaged as well, and len_bytes reach to the next one's. Who can make nothing of
-	                            * it returns -EBADMSG. The journal's own records and headers are made again, in memory, and on the medium when the
-	                            * journal is written to, as far as they are known from elsewhere (salvage.c) */
+	                            * place marked so. Type 0: its header is damaged as well, and len_bytes reach to the next one that is not; of
+	                            * several, record_no is the first's. Who can make nothing of it returns -EBADMSG. The journal's own records and
+	                            * headers are made again, in memory, and on the medium when the journal is written to, as far as they are
+	                            * known from elsewhere (salvage.c) */
 	uint16_t lost_type;        /* the same for other logs; not 0: each record that is damaged, but was durable, is given to fn with this type, and as
 	                            * damaged; payload NULL. On the medium, when the journal is written to, such records take their place */
 	const uint64_t *known;     /* borrowed while it is opened: segments, one of which may come next where it is damaged which; n_known of them */

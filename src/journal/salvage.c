@@ -214,8 +214,8 @@ int scan_give_lost(struct scan *s, struct scan_record *ret)
 	return JOURNAL_VALID;
 }
 
-/* One record of a log of whole blocks; its owner is told. r: its header; type 0: that is damaged, too. */
-static int give_damaged(struct scan *s, const struct frame_record *r, struct scan_record *ret)
+/* n records of a log of whole blocks; their owner is told. r: the header of one; type 0: of all that is there. */
+static int give_damaged(struct scan *s, const struct frame_record *r, uint32_t n, struct scan_record *ret)
 {
 	const uint8_t *payload;
 	int rc = scan_payload(s, (uint32_t)(frame_bytes(r->len_bytes) - JOURNAL_RECORD_HEADER_BYTES), &payload);
@@ -224,12 +224,13 @@ static int give_damaged(struct scan *s, const struct frame_record *r, struct sca
 		return rc;
 	*ret = (struct scan_record){.at = s->at, .type = r->type, .len_bytes = r->len_bytes, .payload = payload};
 	ret->at.damaged = true;
+	ret->at.n_more = n - 1;
 	s->session = r->session;
 	s->proven = r->group_start;
 	s->n_bytes += frame_bytes(r->len_bytes);
 	s->at.offset += (uint32_t)frame_bytes(r->len_bytes);
-	s->at.record_no++;
-	s->n_records++;
+	s->at.record_no += n;
+	s->n_records += n;
 	return JOURNAL_VALID;
 }
 
@@ -280,11 +281,11 @@ static int lose_end(struct scan *s)
 /* Without a header: up to the next one. */
 static int lose_up_to(struct scan *s, uint32_t end, const struct frame_record *behind, struct scan_record *ret)
 {
-	uint32_t n = behind->index - index_at(s);
+	uint32_t n = behind->index - index_at(s), bytes = end - s->at.offset;
 	struct frame_record first = own_header(s, 0);
 
 	if (n == 0)
-		return mend_next(s, end - s->at.offset);
+		return mend_next(s, bytes);
 	/* What is lost may have been the first of the session. */
 	if (behind->session != s->session && (behind->flags & FRAME_FLAG_FIRST) == 0) {
 		first.session = behind->session;
@@ -292,8 +293,10 @@ static int lose_up_to(struct scan *s, uint32_t end, const struct frame_record *b
 	}
 	if (s->o->lost_type != 0)
 		return lose(s, n, end, first);
-	first.len_bytes = end - s->at.offset - JOURNAL_RECORD_HEADER_BYTES;
-	return n == 1 ? give_damaged(s, &first, ret) : JOURNAL_CORRUPT;
+	first.len_bytes = bytes - JOURNAL_RECORD_HEADER_BYTES;
+	/* A NEXT that is gone as well is somewhere among them. */
+	bool has_next = behind->type == FRAME_LINK && !s->next_known;
+	return has_next || n > bytes / FRAME_BLOCK_BYTES ? JOURNAL_CORRUPT : give_damaged(s, &first, n, ret);
 }
 
 /* With the header of what is at s->at, if there is one. */
@@ -305,7 +308,7 @@ static int lose_here(struct scan *s, const struct frame_record *r, struct scan_r
 		return mend_next(s, bytes);
 	if (r->type < FRAME_FIRST_FOREIGN_TYPE)
 		return JOURNAL_CORRUPT;
-	return s->o->lost_type != 0 ? lose(s, 1, s->at.offset + bytes, *r) : give_damaged(s, r, ret);
+	return s->o->lost_type != 0 ? lose(s, 1, s->at.offset + bytes, *r) : give_damaged(s, r, 1, ret);
 }
 
 int scan_salvage(struct scan *s, struct scan_record *ret)

@@ -154,7 +154,7 @@ static void take_lost(struct log_check *l, const struct journal_place *at, uint3
 		l->lost.from = at->offset;
 		l->lost.replaced = !at->damaged;
 	}
-	l->lost.n++;
+	l->lost.n += 1 + at->n_more;
 	l->lost.end = at->offset + (uint32_t)frame_bytes(len_bytes);
 }
 

@@ -2,9 +2,14 @@
  *
  * A record has one checksum, which says that something in it is wrong, and not what. So a head has one of itself, and one of each block of data
  * behind it; and, where there is room for it, all that the head before it says. A damaged block of data is then known as
- * such, and nothing else is; and a damaged head is read in the next one.
+ * such, and nothing else is; and a damaged head is read in the next one that is whole. That may be some heads later: each passes on what it
+ * was told itself, the oldest being left out first. A lone write of a block has room for some sixty records before it.
  *
- *   | what the record says | checksums of its blocks | … | what the record before says, with its checksums | struct head_tail_le |
+ *   | what the record says | checksums of its blocks | zeros | … | what the record before the last says | struct head_tail_le |
+ *   | what the record before says, with its checksums | struct head_tail_le |
+ *
+ * Each tail tells of what stands right before it; the last one has the head's checksum, in the others there is none. Who knows of one record
+ * only, as libraries of before, finds it where it always was.
  *
  * Blocks of pages have no checksums here: a page has one of its own, and nothing refers to those that are behind a checkpoint.
  */
@@ -15,6 +20,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define TAIL_AT (VOLUME_HEAD_BYTES - (uint32_t)sizeof(struct head_tail_le))
@@ -78,13 +84,47 @@ static void put_sums(uint8_t *to, uint32_t n, const struct iovec *parts)
 	}
 }
 
+/* Of a possible head: all that it says itself, checksums included; 0: an impossible one. */
+static uint32_t own_bytes(uint16_t type, const uint8_t *head)
+{
+	uint32_t said = said_bytes(type, head);
+	uint64_t n = said + (uint64_t)n_sums(type, head) * sizeof(uint32_t);
+
+	return said != 0 && n <= VOLUME_HEAD_ROOM ? (uint32_t)n : 0;
+}
+
+/* How far what is told of records before reaches back from `end`: records that are whole within `room` bytes, n_most at most. */
+static uint32_t told_bytes(const uint8_t *end, uint32_t room, unsigned n_most)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < n_most && room - n >= sizeof(struct head_tail_le); i++) {
+		struct head_tail_le tail;
+		memcpy(&tail, end - n - sizeof(tail), sizeof(tail));
+		uint32_t bytes = le16toh(tail.bytes_before);
+		if (bytes < sizeof(struct data_le) || bytes > room - n - sizeof(tail))
+			break;
+		n += bytes + (uint32_t)sizeof(tail);
+	}
+	return n;
+}
+
 void head_remember(struct head_before *before, uint16_t type, const uint8_t *head)
 {
-	uint64_t n = said_bytes(type, head) + (uint64_t)n_sums(type, head) * sizeof(uint32_t);
+	struct head_tail_le last = tail_of(head), tail = {.type_before = htole16(type)};
+	uint32_t own = own_bytes(type, head), rest = VOLUME_HEAD_BYTES - own;
 
-	before->type = type;
-	before->n_bytes = n <= VOLUME_HEAD_ROOM && head_is_whole(head) ? (uint16_t)n : 0;
-	memcpy(before->bytes, head, before->n_bytes);
+	before->n_bytes = 0;
+	if (own == 0 || !head_is_whole(head))
+		return;
+	/* How much of the rest is told is seen when the next head is finished. */
+	last.crc = 0;
+	memcpy(before->bytes, head + own, rest);
+	memcpy(before->bytes + rest - sizeof(last), &last, sizeof(last));
+	memcpy(before->bytes + rest, head, own);
+	tail.bytes_before = htole16((uint16_t)own);
+	memcpy(before->bytes + VOLUME_HEAD_BYTES, &tail, sizeof(tail));
+	before->n_bytes = sizeof(before->bytes);
 }
 
 void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks)
@@ -95,12 +135,11 @@ void head_finish(const struct head_before *before, uint16_t type, uint8_t *head,
 	quire_assert(n != 0 && n + sums * sizeof(uint32_t) <= VOLUME_HEAD_ROOM);
 	put_sums(head + n, sums, blocks);
 	n += sums * (uint32_t)sizeof(uint32_t);
-	if (before->n_bytes != 0 && before->n_bytes <= VOLUME_HEAD_ROOM - n) {
-		tail.type_before = htole16(before->type);
-		tail.bytes_before = htole16(before->n_bytes);
-		memcpy(head + TAIL_AT - before->n_bytes, before->bytes, before->n_bytes);
-	}
-	memcpy(head + TAIL_AT, &tail, sizeof(tail));
+	const uint8_t *end = before->bytes + before->n_bytes;
+	uint32_t room = VOLUME_HEAD_BYTES - n, told = told_bytes(end, before->n_bytes < room ? before->n_bytes : room, UINT_MAX);
+	memcpy(head + VOLUME_HEAD_BYTES - told, end - told, told);
+	if (told != 0)
+		tail = tail_of(head);
 	tail.crc = htole32(crc_of(head));
 	memcpy(head + TAIL_AT, &tail, sizeof(tail));
 }
@@ -134,15 +173,25 @@ uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums)
 	return sums;
 }
 
-int head_read_before(const uint8_t *head, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES])
+int head_read_before(uint16_t type, const uint8_t *head, unsigned n_back, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES])
 {
-	struct head_tail_le tail = tail_of(head);
-	uint32_t n = le16toh(tail.bytes_before);
+	const uint8_t *end = head + VOLUME_HEAD_BYTES;
+	uint32_t own = own_bytes(type, head), room = VOLUME_HEAD_BYTES - own;
+	struct head_tail_le tail;
 
-	if (n < sizeof(struct data_le) || n > VOLUME_HEAD_ROOM)
+	if (own == 0)
 		return -ENODATA;
+	uint32_t skip = told_bytes(end, room, n_back - 1), n = told_bytes(end - skip, room - skip, 1);
+	if (n == 0)
+		return -ENODATA;
+	memcpy(&tail, end - skip - sizeof(tail), sizeof(tail));
 	memset(ret, 0, VOLUME_HEAD_BYTES);
-	memcpy(ret, head + TAIL_AT - n, n);
+	memcpy(ret, end - skip - n, n - sizeof(tail));
 	*ret_type = le16toh(tail.type_before);
-	return said_bytes(*ret_type, ret) != 0 ? 0 : -ENODATA;
+	return own_bytes(*ret_type, ret) == n - sizeof(tail) ? 0 : -ENODATA;
+}
+
+uint32_t head_n_blocks(uint16_t type, const uint8_t *head)
+{
+	return type == VOLUME_TABLE ? 0 : le32toh(((const struct data_le *)head)->n_blocks);
 }

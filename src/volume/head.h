@@ -1,4 +1,4 @@
-/* head.h - heads of records: what a record says, checksums of its blocks, and what the record before has said; see head.c. For src/volume alone. */
+/* head.h - heads of records: what a record says, checksums of its blocks, and what the records before have said; see head.c. For src/volume alone. */
 #ifndef VOLUME_HEAD_H
 #define VOLUME_HEAD_H
 
@@ -8,13 +8,14 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* What a record says, with its checksums. */
+/* What the records up to the last one say, as far as it is known: the end of the next head will be the end of this, as far as there is room. */
 struct head_before {
-	uint16_t type, n_bytes; /* 0: nothing, or it could not be told */
-	uint8_t bytes[VOLUME_HEAD_ROOM];
+	uint32_t n_bytes; /* 0: nothing is known */
+	uint8_t bytes[VOLUME_HEAD_BYTES + sizeof(struct head_tail_le)];
 };
 
-void head_remember(struct head_before *before, uint16_t type, const uint8_t *head); /* a whole one */
+/* That was the last one, and is finished; nothing is known any more if it is not whole. */
+void head_remember(struct head_before *before, uint16_t type, const uint8_t *head);
 /* Makes it whole: its blocks are n_blocks of data, in pieces. */
 void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks);
 /* The checksum of a record with that head, which is finished, and the blocks that it was finished with; false: the head has none of
@@ -23,7 +24,8 @@ bool head_knows_crc(uint16_t type, const uint8_t *head, uint32_t *ret_crc);
 bool head_is_whole(const uint8_t *head);
 /* Of a whole one: how many checksums, of its blocks, in order, little-endian; may be less aligned. */
 uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums);
-/* What the record before has said: a head, but for its end. -ENODATA: it can't be told. */
-int head_read_before(const uint8_t *head, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES]);
+/* What the record so many before it, from 1, has said: a head, but for its end. Of a whole one. -ENODATA: it can't be told. */
+int head_read_before(uint16_t type, const uint8_t *head, unsigned n_back, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES]);
+uint32_t head_n_blocks(uint16_t type, const uint8_t *head); /* that follow it */
 
 #endif

@@ -86,9 +86,9 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 		return quire_fail(err, -ENOMEM, "volumes");
 	o.known = known;
 	int rc = journal_open(&o, first != NULL ? first->offset : 0, true, redo_record, &redo, &found, &j, err);
-	if (rc == 0 && redo.lost_sums != NULL) {
+	if (rc == 0 && redo.n_lost > 0) {
 		journal_close(j);
-		rc = redo_fail_lost(&redo, &redo.lost);
+		rc = redo_fail_lost(&redo, &redo.lost[0].at);
 	} else if (rc == -EBADMSG && redo.error == 0) {
 		rc = redo_fail_lost(&redo, &found.at); /* the journal knows less of what that means */
 	}

@@ -4,14 +4,20 @@
 
 #include "volume_internal.h"
 
+/* Records whose heads are damaged, one behind the other, of which only the last one's end is known. */
+struct redo_lost {
+	struct journal_place at;
+	uint32_t n_blocks; /* of all of them, heads included */
+	uint32_t *sums;    /* owned; of each of these as it is, but for the first */
+};
+
 struct redo {
 	struct quire_volumes *g; /* borrowed */
 	struct quire_error *err; /* borrowed, or NULL */
 	int error;               /* of ours */
-	/* A record whose head is damaged, until the next one says what it was: */
-	struct journal_place lost;
-	uint32_t *lost_sums;     /* owned; NULL: there is none */
-	uint32_t n_lost;
+	struct redo_lost *lost;  /* owned; in the log's order, until a head that is whole says what they were */
+	unsigned n_lost, lost_capacity;
+	unsigned n_records;      /* of all of them */
 };
 
 /* A journal_record_fn; takes the group's lock. */
