@@ -51,6 +51,7 @@
 	X(partial_write_loses_other, "half a block is written over what another has written meanwhile") \
 	X(flush_waits_for_nothing, "a volume's flush is answered at once") \
 	X(checkpoint_before_its_pages, "a checkpoint is recorded before the pages that it refers to are durable") \
+	X(record_grows_past_checkpoint, "a record before a checkpoint's place is made longer after the checkpoint began") \
 	X(segment_freed_before_checkpoint, "segments are removed before the checkpoint that no longer needs them") \
 	X(cleaner_forgets_extent, "the cleaner counts an extent as moved, and leaves it") \
 	X(cleaner_brings_back_old, "the cleaner's copy replaces what was written meanwhile") \

@@ -75,6 +75,7 @@ static void make_header(struct journal *j, struct frame_record *r, struct frame_
 	if (r->ret_place != NULL)
 		*r->ret_place = (struct journal_place){.segment = j->segment.offset, .segment_no = j->segment.no,
 		                                       .offset = tail(j), .record_no = j->next_no};
+	journal_note_last(j, r);
 	frame_record_encode(&j->segment, tail(j), r, ret);
 }
 
@@ -114,8 +115,7 @@ static void note_visible(struct journal *j)
 		atomic_store_explicit(&j->n_visible, j->next_no, memory_order_release);
 }
 
-/* One that may become long is not waited for: what comes while it is written goes with the next. */
-static void push_long(struct journal *j)
+void journal_push_long(struct journal *j)
 {
 	const struct group *g = journal_open_group(j);
 
@@ -235,13 +235,13 @@ static int append_in_turn(struct journal *j, struct frame_record *r, const struc
 	if (rc == 0)
 		rc = put(j, r, parts, n, ret_no);
 	if (rc == 0)
-		push_long(j);
+		journal_push_long(j);
 	return rc;
 }
 
 /* ---- without the turn; lock held ---- */
 
-static bool has_place(struct journal *j, uint64_t bytes)
+bool journal_has_place(struct journal *j, uint64_t bytes)
 {
 	if (j->turn || j->partial != 0 || !fits_segment(j, bytes) || should_name_next(j, bytes))
 		return false;
@@ -270,7 +270,7 @@ static int append_staged(struct journal *j, struct stage *s, uint64_t *ret_first
 		uint32_t bytes = (uint32_t)frame_bytes(r.len_bytes);
 		struct frame_record_le header;
 
-		if (!has_place(j, bytes))
+		if (!journal_has_place(j, bytes))
 			break;
 		make_header(j, &r, &header);
 		memcpy(s->bytes + at, &header, sizeof(header));
@@ -293,14 +293,14 @@ static bool append_large(struct journal *j, struct frame_record *r, const struct
 	uint64_t bytes = frame_bytes(r->len_bytes);
 	struct source s = {.parts = parts, .n = n, .len_bytes = r->len_bytes};
 
-	if (!has_place(j, bytes))
+	if (!journal_has_place(j, bytes))
 		return false;
 	make_header(j, r, &s.header);
 	*ret_no = count_record(j, r->type, bytes);
 	fill(j, &s, bytes);
 	note_visible(j);
 	journal_kick(&j->waits);
-	push_long(j);
+	journal_push_long(j);
 	return true;
 }
 

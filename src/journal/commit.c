@@ -160,6 +160,7 @@ static void take(struct journal *j)
 	uint32_t end = full->end;
 
 	full->end_no = j->next_no;
+	j->last.offset = 0;
 	j->open = !j->open;
 	j->n_taken++;
 	j->writing = true;

@@ -19,6 +19,12 @@ struct group {
 	unsigned n_filling;   /* appenders that copy into it */
 };
 
+/* The last record that was taken in: see extend.c. */
+struct last_record {
+	uint32_t offset;            /* in the segment; 0: it may not be made longer any more */
+	struct frame_record header; /* as it was encoded */
+};
+
 enum journal_wait {
 	WAIT_DURABLE, /* target: record number */
 	WAIT_TURN,    /* takes it */
@@ -53,6 +59,7 @@ struct journal {
 	} found;                      /* when it was opened; for journal_go_on */
 
 	uint64_t next_no;             /* of the next record */
+	struct last_record last;      /* with whole_blocks */
 	uint32_t session;
 	bool session_begun;
 	uint64_t random;              /* state of the deterministic numbers; 0: none */
@@ -96,6 +103,13 @@ static inline bool journal_has_long_groups(const struct journal *j)
 	return journal_in_place(j) && j->o.whole_blocks && j->o.device->now != DEVICE_NOW_COPIES;
 }
 
+/* The record at the tail is about to be appended. Its own are not made longer. */
+static inline void journal_note_last(struct journal *j, const struct frame_record *r)
+{
+	if (j->o.whole_blocks)
+		j->last = (struct last_record){.offset = r->type < FRAME_FIRST_FOREIGN_TYPE ? 0 : journal_open_group(j)->end, .header = *r};
+}
+
 /* ---- commit.c ---- */
 
 bool journal_ready(struct wait_queue *q, const struct wait *w, int *ret_result);
@@ -133,6 +147,12 @@ void journal_mend_memory(const struct journal *j); /* that of the owner */
 int journal_mend_medium(struct journal *j);
 
 /* ---- append.c ---- */
+
+/* At once, without the turn: so many bytes of a record go into the open group, which may be another one now. Lock held. */
+bool journal_has_place(struct journal *j, uint64_t bytes);
+
+/* A group that may become long is not waited for: what comes while it is written goes with the next. Lock held. */
+void journal_push_long(struct journal *j);
 
 /* journal_append, for any type that is not the journal's own. */
 int journal_append_any(struct journal *j, uint16_t type, const struct iovec *parts, unsigned n,

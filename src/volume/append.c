@@ -3,8 +3,9 @@
  * Who has something to append puts a request behind the others. If nobody appends, he does: for all whose turn comes before he
  * is done, then the next of those who wait takes over. In a coroutine he lets others run first, so that requests which were made
  * in one turn of a loop, and the next, as long as there are more, are together in one record: a block that says which blocks follow, then
- * these, each at the beginning of a block of the medium. So a write costs a block more, and many at once cost that together. What a segment has no room for as a whole is cut: the
- * rest is in the next record, so that no segment ends before it is full.
+ * these, each at the beginning of a block of the medium. What comes next is put behind that record, as long as it is in memory alone, and the next head
+ * would have room to tell all that this one says (head.c). So a write costs a block more, and many that nobody wants durable yet cost that together. What a
+ * segment has no room for as a whole is cut: the rest is in the next record, so that no segment ends before it is full.
  *
  * Whoever has the turn alone decides by the tables and the map what is to be recorded, appends, and then changes them; so the order of
  * records is that of the changes, and reading them again makes the same of them.
@@ -92,23 +93,62 @@ static int note_place(struct quire_volumes *g, const struct journal_place *at, u
 	return 0;
 }
 
-int batch_append(struct batch *b, uint16_t type, struct journal_place *ret)
+static uint64_t bytes_of(const struct batch *b)
 {
-	uint64_t bytes = JOURNAL_RECORD_HEADER_BYTES;
+	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < b->n_parts; i++)
 		bytes += b->parts[i].iov_len;
+	return bytes;
+}
+
+int batch_append(struct batch *b, uint16_t type, struct journal_place *ret)
+{
+	uint64_t bytes = JOURNAL_RECORD_HEADER_BYTES + bytes_of(b);
+	struct head_last *last = &b->g->last;
+
+	head_end(&b->g->before, last);
 	head_finish(&b->g->before, type, b->head, b->parts + 1);
 	uint32_t crc;
 	bool known = head_knows_crc(type, b->head, &crc);
 	int rc = journal_append_placed(b->g->journal, type, b->parts, b->n_parts, known ? &crc : NULL, ret);
-	if (rc == 0)
-		head_remember(&b->g->before, type, b->head);
+	if (rc < 0)
+		return rc;
+	last->type = type;
+	last->at = *ret;
+	memcpy(last->head, b->head, sizeof(last->head));
 	group_lock(b->g);
-	if (rc == 0)
-		rc = note_place(b->g, ret, bytes);
+	rc = note_place(b->g, ret, bytes);
 	group_unlock(b->g);
 	return rc;
+}
+
+/* Data goes into the last record, if that is data too and still in memory: a head then stands for all that comes before somebody wants it durable.
+ * Where its first block is. -EAGAIN: into one of its own. */
+static int batch_join(struct batch *b, struct journal_place *ret_at, uint64_t *ret_place)
+{
+	struct quire_volumes *g = b->g;
+	struct head_last *last = &g->last;
+	const struct iovec head = {b->joined, sizeof(b->joined)};
+	uint32_t crc, n_before = last->type == VOLUME_DATA ? head_n_blocks(VOLUME_DATA, last->head) : 0;
+
+	if (last->type != VOLUME_DATA || n_before + b->n_blocks > GROUP_MAX_WRITE_BLOCKS)
+		return -EAGAIN;
+	memcpy(b->joined, last->head, sizeof(b->joined));
+	if (!head_join(&g->before, b->joined, b->head, b->parts + 1) || !head_knows_crc(VOLUME_DATA, b->joined, &crc))
+		return -EAGAIN;
+	int rc = journal_extend(g->journal, last->at.record_no, &head, b->parts + 1, b->n_parts - 1, crc);
+	if (rc < 0)
+		return rc;
+	memcpy(last->head, b->joined, sizeof(last->head));
+	*ret_at = last->at;
+	*ret_place = place_of(g, last->at.segment_no, last->at.offset) + 1 + n_before;
+	uint64_t bytes = bytes_of(b) - VOLUME_HEAD_BYTES;
+	group_lock(g);
+	g->at_offset += (uint32_t)bytes;
+	g->appended_bytes += bytes;
+	group_unlock(g);
+	return 0;
 }
 
 uint32_t batch_most_blocks(const struct batch *b)
@@ -261,22 +301,28 @@ static void append_data(struct batch *b)
 {
 	struct quire_volumes *g = b->g;
 	struct journal_place at;
+	uint64_t place;
 
 	batch_begin(b);
 	uint32_t max_blocks = batch_most_blocks(b);
 	bool refused = !g->upkeep_turn && !space_is_writers(g);
 	group_lock(g);
-	if (refused)
-		finish(take_pending(g), -ENOSPC);
-	else
+	/* Upkeep may have put itself first meanwhile. */
+	if (!refused)
 		gather(b, max_blocks);
+	else if (is_data(g->first_pending))
+		finish(take_pending(g), -ENOSPC);
 	group_unlock(g);
 	if (b->n == 0)
 		return;
-	int rc = batch_append(b, VOLUME_DATA, &at);
+	int rc = batch_join(b, &at, &place);
+	if (rc == -EAGAIN) {
+		rc = batch_append(b, VOLUME_DATA, &at);
+		place = rc == 0 ? place_of(g, at.segment_no, at.offset) + 1 : 0;
+	}
 	group_lock(g);
 	if (rc == 0)
-		rc = group_apply_data(g, b->head, place_of(g, at.segment_no, at.offset) + 1);
+		rc = group_apply_data(g, b->head, place);
 	g->n_written += b->n_blocks;
 	if (checkpoint_is_due(g))
 		worker_kick(&g->checkpointer);

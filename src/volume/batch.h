@@ -15,6 +15,7 @@ struct batch {
 	struct iovec parts[BATCH_MAX_PARTS];
 	unsigned n_parts;
 	_Alignas(8) uint8_t head[VOLUME_HEAD_BYTES];
+	_Alignas(8) uint8_t joined[VOLUME_HEAD_BYTES]; /* with that of the last record */
 };
 
 /* ---- append.c; lock not held ---- */

@@ -117,6 +117,9 @@ int checkpoint_begin(struct quire_volumes *g)
 		checkpoint_free(c);
 		return rc;
 	}
+	/* What comes from now on is behind its place. */
+	if (!CANARY(record_grows_past_checkpoint))
+		head_end(&g->before, &g->last);
 	copy_tables(c);
 	copy_counts(g);
 	g->appended_bytes = 0;
@@ -309,9 +312,10 @@ static int run(struct quire_volumes *g)
 	return rc < 0 ? rc : is_bare;
 }
 
+/* By far the most of what it writes are pages, as many for a small delta as for a large one. What comes while they are written has a delta of its own. */
 bool checkpoint_is_due(const struct quire_volumes *g)
 {
-	return map_delta_bytes(&g->active) >= group_delta_limit(g) / 2 || g->appended_bytes >= g->checkpoint_bytes;
+	return map_delta_bytes(&g->active) >= group_delta_limit(g) / 8 * 7 || g->appended_bytes >= g->checkpoint_bytes;
 }
 
 static int checkpoint_now(struct quire_volumes *g)

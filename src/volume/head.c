@@ -23,6 +23,7 @@
 #include <limits.h>
 #include <string.h>
 
+#define MOST_JOINED (VOLUME_HEAD_ROOM / 2) /* of what a record says that is made longer: so one as long tells it */
 #define TAIL_AT (VOLUME_HEAD_BYTES - (uint32_t)sizeof(struct head_tail_le))
 
 static uint32_t crc_of(const uint8_t *head)
@@ -109,6 +110,13 @@ static uint32_t told_bytes(const uint8_t *end, uint32_t room, unsigned n_most)
 	return n;
 }
 
+void head_end(struct head_before *before, struct head_last *last)
+{
+	if (last->type != 0)
+		head_remember(before, last->type, last->head);
+	last->type = 0;
+}
+
 void head_remember(struct head_before *before, uint16_t type, const uint8_t *head)
 {
 	struct head_tail_le last = tail_of(head), tail = {.type_before = htole16(type)};
@@ -127,14 +135,10 @@ void head_remember(struct head_before *before, uint16_t type, const uint8_t *hea
 	before->n_bytes = sizeof(before->bytes);
 }
 
-void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks)
+/* What comes behind the n bytes that it says itself: what is told of those before, and its own checksum. */
+static void put_tail(const struct head_before *before, uint8_t *head, uint32_t n)
 {
-	uint32_t n = said_bytes(type, head), sums = n_sums(type, head);
 	struct head_tail_le tail = {.crc = 0};
-
-	quire_assert(n != 0 && n + sums * sizeof(uint32_t) <= VOLUME_HEAD_ROOM);
-	put_sums(head + n, sums, blocks);
-	n += sums * (uint32_t)sizeof(uint32_t);
 	const uint8_t *end = before->bytes + before->n_bytes;
 	uint32_t room = VOLUME_HEAD_BYTES - n, told = told_bytes(end, before->n_bytes < room ? before->n_bytes : room, UINT_MAX);
 	memcpy(head + VOLUME_HEAD_BYTES - told, end - told, told);
@@ -142,6 +146,35 @@ void head_finish(const struct head_before *before, uint16_t type, uint8_t *head,
 		tail = tail_of(head);
 	tail.crc = htole32(crc_of(head));
 	memcpy(head + TAIL_AT, &tail, sizeof(tail));
+}
+
+void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks)
+{
+	uint32_t n = said_bytes(type, head), sums = n_sums(type, head);
+
+	quire_assert(n != 0 && n + sums * sizeof(uint32_t) <= VOLUME_HEAD_ROOM);
+	put_sums(head + n, sums, blocks);
+	put_tail(before, head, n + sums * (uint32_t)sizeof(uint32_t));
+}
+
+bool head_join(const struct head_before *before, uint8_t *head, const uint8_t *more, const struct iovec *blocks)
+{
+	uint32_t said = said_bytes(VOLUME_DATA, head), sums = n_sums(VOLUME_DATA, head) * (uint32_t)sizeof(uint32_t);
+	uint32_t said_more = said_bytes(VOLUME_DATA, more) - (uint32_t)sizeof(struct data_le), n_more = n_sums(VOLUME_DATA, more);
+	uint32_t n = said + said_more + sums + n_more * (uint32_t)sizeof(uint32_t);
+	struct data_le *data = (struct data_le *)head;
+	const struct data_le *of_more = (const struct data_le *)more;
+
+	if (n > MOST_JOINED)
+		return false;
+	memmove(head + said + said_more, head + said, sums);
+	memcpy(head + said, more + sizeof(*data), said_more);
+	put_sums(head + said + said_more + sums, n_more, blocks);
+	memset(head + n, 0, VOLUME_HEAD_BYTES - n);
+	data->n_entries = htole32(le32toh(data->n_entries) + le32toh(of_more->n_entries));
+	data->n_blocks = htole32(le32toh(data->n_blocks) + n_more);
+	put_tail(before, head, n);
+	return true;
 }
 
 bool head_knows_crc(uint16_t type, const uint8_t *head, uint32_t *ret_crc)

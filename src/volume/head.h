@@ -4,6 +4,8 @@
 
 #include "volume_format.h"
 
+#include "../journal/journal.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -14,10 +16,21 @@ struct head_before {
 	uint8_t bytes[VOLUME_HEAD_BYTES + sizeof(struct head_tail_le)];
 };
 
+/* The last record: as long as it is that, it may be made longer, and `before` says nothing of it. */
+struct head_last {
+	uint16_t type; /* 0: there is none, or `before` has it */
+	struct journal_place at;
+	_Alignas(8) uint8_t head[VOLUME_HEAD_BYTES]; /* finished */
+};
+
 /* That was the last one, and is finished; nothing is known any more if it is not whole. */
 void head_remember(struct head_before *before, uint16_t type, const uint8_t *head);
+void head_end(struct head_before *before, struct head_last *last); /* it is not made longer any more */
 /* Makes it whole: its blocks are n_blocks of data, in pieces. */
 void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks);
+/* Of data: what `more` says, which is not finished, with its blocks, behind what `head` says, which is; `before` is what that was finished with.
+ * False: there is no room for it, and nothing was done. */
+bool head_join(const struct head_before *before, uint8_t *head, const uint8_t *more, const struct iovec *blocks);
 /* The checksum of a record with that head, which is finished, and the blocks that it was finished with; false: the head has none of
  * them. */
 bool head_knows_crc(uint16_t type, const uint8_t *head, uint32_t *ret_crc);

@@ -178,7 +178,8 @@ struct quire_volumes {
 	struct segment *at;       /* the newest that has a record */
 	uint32_t at_offset;       /* behind the last one there */
 	uint64_t next_no;         /* number of the next record of the log */
-	struct head_before before; /* of the last one; who has the turn to append */
+	struct head_before before; /* of those before the last one; who has the turn to append */
+	struct head_last last;    /* the same */
 	bool preparing;
 	bool class_has_none;      /* no segment could be had when one was asked for: what is free is in pieces, or others' */
 	bool releasing;           /* spares go back to the store: nobody gets new ones */

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "../../src/base/crc32c.h"
 #include "../../src/volume/head.h"
 
 #include <endian.h>
@@ -144,6 +145,49 @@ static void one_that_is_not_whole_is_forgotten(void **state)
 	assert_int_equal(count_told(4, &bytes), 0);
 }
 
+/* One that is made longer is as one that was written so. */
+static void one_that_is_made_longer_is_as_if_written_so(void **state)
+{
+	uint32_t bytes[N_HEADS];
+	struct head_before before = {.n_bytes = 0}, none = {.n_bytes = 0};
+	uint8_t more[VOLUME_HEAD_BYTES] __attribute__((aligned(8)));
+	const struct iovec part = {blocks, sizeof(blocks)};
+	static uint8_t all[512 * MAP_BLOCK_BYTES];
+	unsigned n_entries = 1, n_blocks = 1;
+	uint32_t crc, want;
+
+	(void)state;
+	bytes[0] = make_data(&before, 0, 2);
+	bytes[1] = make_data(&none, 1, 1);
+	head_finish(&before, VOLUME_DATA, heads[1], &part);
+	memcpy(all, blocks, MAP_BLOCK_BYTES);
+	for (uint32_t n = 3;; n = n == 3 ? 0 : 3) {
+		const struct data_le data = {.n_entries = htole32(1), .n_blocks = htole32(n)};
+		const struct entry_le entry = {.lba = htole64(n_entries), .n = htole64(n), .tree = htole32(1)};
+		memset(more, 0, sizeof(more));
+		memcpy(more, &data, sizeof(data));
+		memcpy(more + sizeof(data), &entry, sizeof(entry));
+		memset(blocks, (int)n_entries, sizeof(blocks));
+		memcpy(heads[2], heads[1], VOLUME_HEAD_BYTES);
+		if (!head_join(&before, heads[1], more, &part))
+			break;
+		n_entries++;
+		bytes[1] += (uint32_t)sizeof(entry) + n * (uint32_t)sizeof(uint32_t);
+		assert_int_equal(le32toh(((const struct data_le *)heads[1])->n_entries), n_entries);
+		assert_int_equal(count_told(1, &bytes), 1);
+		for (uint32_t i = 1; i < n_entries; i++)
+			assert_int_equal(heads[1][sizeof(data) + i * sizeof(entry)], i);
+		assert_true(head_knows_crc(VOLUME_DATA, heads[1], &crc));
+		memcpy(all + n_blocks * MAP_BLOCK_BYTES, blocks, n * MAP_BLOCK_BYTES);
+		n_blocks += n;
+		assert_int_equal(head_n_blocks(VOLUME_DATA, heads[1]), n_blocks);
+		want = crc32c(crc32c(0, heads[1], VOLUME_HEAD_BYTES), all, n_blocks * MAP_BLOCK_BYTES);
+		assert_int_equal(crc, want);
+	}
+	assert_memory_equal(heads[1], heads[2], VOLUME_HEAD_BYTES); /* nothing was done */
+	assert_true(n_entries > 30 && bytes[1] <= VOLUME_HEAD_ROOM / 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -151,6 +195,7 @@ int main(void)
 		cmocka_unit_test(one_that_has_no_room_ends_what_is_told),
 		cmocka_unit_test(of_one_alone_nothing_more_is_read),
 		cmocka_unit_test(one_that_is_not_whole_is_forgotten),
+		cmocka_unit_test(one_that_is_made_longer_is_as_if_written_so),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
