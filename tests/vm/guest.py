@@ -21,6 +21,7 @@ import re
 import selectors
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from machine import Machine
 MiB = 1 << 20
 BOOT_SECONDS = 240       # until the first test begins; on an idle machine it takes a twentieth
 SILENCE_SECONDS = 60     # beyond the time limits of the tests
+BOOTS_AGAIN = 2          # of a guest whose kernel panics before it is up
 # What ldd can't see: the C library wants the first when a thread is cancelled, Quire the second for pmem.
 LOADED_LATER = [pathlib.Path("/usr/lib/x86_64-linux-gnu") / name for name in ("libgcc_s.so.1", "libpmem2.so.1")]
 HERE = pathlib.Path(__file__).resolve().parent
@@ -114,7 +116,17 @@ class Guest:
     def boot(self, tests, limit=60, kill_after=None, on_output=None, silence=SILENCE_SECONDS):
         """tests: [argv], of which the first words may be NAME=VALUE, as to a shell; limit: seconds for each. kill_after: seconds from the first test's beginning on.
         on_output(number, bytes, is_error) is called with output as it comes; if it returns a number, the guest
-        is killed so many seconds later. silence: seconds for the guest beyond the limits of its tests."""
+        is killed so many seconds later. silence: seconds for the guest beyond the limits of its tests.
+
+        A kernel that panics before the guest is up, so before anything of ours runs, has met a mistake of the emulator's: it changes its own
+        code while its other processor runs it. It is booted again, and that is said."""
+        for left in range(BOOTS_AGAIN, -1, -1):
+            outcome = self._boot_once(tests, limit, kill_after, on_output, silence)
+            if left == 0 or outcome.verdict != "panic" or outcome.seconds_up > 0:
+                return outcome
+            print(f"vm: {outcome.why}, before the guest was up; once more", file=sys.stderr, flush=True)
+
+    def _boot_once(self, tests, limit, kill_after, on_output, silence):
         initrd = self.scratch / "initrd"
         initrd.write_bytes(self._base() + self._tests(tests, limit))
         machine = Machine(self.cache, self.scratch, self.kernel, initrd, self.nvdimm, self.persistence, self.disk, self.raws,

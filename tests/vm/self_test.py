@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 import initramfs  # noqa: E402 - beside this file
 import packages  # noqa: E402
 from frames import Broken, Decoder  # noqa: E402
-from guest import Guest  # noqa: E402
+from guest import Guest, Outcome  # noqa: E402
 
 AGENT, OUTCOME = sys.argv[1:3]
 
@@ -53,6 +53,23 @@ class Guests(unittest.TestCase):
         outcome = boot([[OUTCOME, "pass"]], nvdimm=256 << 20, persistence="nonsense")
         self.assertEqual(outcome.verdict, "qemu")
         self.assertIn("exit status 1", outcome.why)
+
+
+class Boots(unittest.TestCase):
+    def boot_as(self, *ends):
+        """(verdict, seconds until it was up) of one boot after the other."""
+        guest = Guest.__new__(Guest)
+        left = [Outcome(verdict, "why", seconds_up=up) for verdict, up in ends]
+        guest._boot_once = lambda *_: left.pop(0)
+        return guest.boot([]).verdict, len(ends) - len(left)
+
+    def test_what_panics_before_it_is_up_is_booted_again(self):
+        self.assertEqual(self.boot_as(("panic", 0), ("panic", 0), ("done", 1)), ("done", 3))
+        self.assertEqual(self.boot_as(("panic", 0), ("panic", 0), ("panic", 0), ("done", 1)), ("panic", 3))
+
+    def test_what_ends_otherwise_is_not(self):
+        for end in ("panic", 5.0), ("hang", 0), ("qemu", 0), ("broken", 0), ("killed", 5.0), ("done", 5.0):
+            self.assertEqual(self.boot_as(end, ("done", 1)), (end[0], 1))
 
 
 class Parts(unittest.TestCase):
