@@ -13,10 +13,26 @@
 #include <errno.h>
 #include <string.h>
 
-static bool may_extend(struct journal *j, uint64_t record_no, uint64_t bytes)
+/* Lock held. */
+static bool is_open(const struct journal *j, uint64_t record_no)
 {
-	return journal_has_place(j, bytes) && j->last.offset != 0 && record_no == j->next_no - 1 && journal_open_group(j)->n_filling == 0 &&
-	       journal_in_place(j) && j->last.header.len_bytes + bytes <= journal_max_payload(j) && journal_error(j) == 0;
+	return j->last.offset != 0 && record_no == j->next_no - 1 && journal_in_place(j) && journal_error(j) == 0;
+}
+
+bool journal_may_extend(struct journal *j, uint64_t record_no)
+{
+	pthread_mutex_lock(&j->waits.lock);
+	bool may = is_open(j, record_no);
+	pthread_mutex_unlock(&j->waits.lock);
+	return may;
+}
+
+/* Lock held. Looking for a place may hand the group on: what is there to be extended is asked after that. */
+static bool has_place(struct journal *j, uint64_t record_no, uint64_t bytes)
+{
+	if (!journal_has_place(j, bytes))
+		return false;
+	return is_open(j, record_no) && journal_open_group(j)->n_filling == 0 && j->last.header.len_bytes + bytes <= journal_max_payload(j);
 }
 
 /* Lock held; released meanwhile. */
@@ -50,7 +66,7 @@ int journal_extend(struct journal *j, uint64_t record_no, const struct iovec *he
 	if (more.len_bytes % FRAME_ALIGN != 0 || !j->o.whole_blocks)
 		return -EINVAL;
 	pthread_mutex_lock(&j->waits.lock);
-	bool may = may_extend(j, record_no, more.len_bytes);
+	bool may = has_place(j, record_no, more.len_bytes);
 	if (may) {
 		extend(j, head, &more, more.len_bytes, crc);
 		journal_kick(&j->waits);

@@ -1,7 +1,7 @@
 /* journal.c - a journal's life: made, opened, closed, destroyed; and what can be asked of it.
  *
  * What it consists of: frame (the bytes), scan (reading them, and what an end means), source and append (taking records in,
- * changing segments), commit (writing groups), wait (whoever waits). Each has its own essay.
+ * changing segments), extend (making the last one longer), commit (writing groups), wait (whoever waits). Each has its own essay.
  *
  * Opening for writing. The chain is read to its end. What its last records say was durable when they were submitted is;
  * what is behind may be nowhere but in a cache, and after an error in one that takes it for written: a flush

@@ -150,9 +150,11 @@ int journal_append_placed(struct journal *j, uint16_t type, const struct iovec *
                           struct journal_place *ret_place);
 
 /* Makes a record longer that was the last to be appended, with whole_blocks: `head` takes the place of what its payload began with, as
- * long as that was or shorter, and the parts, together of a multiple of 8 bytes, come behind it. crc: the CRC32C of the whole. -EAGAIN: nothing was done,
- * since something of it is being written, or was, another record came, or there is no place right behind it that is to be had without
- * waiting, or it would be too long. Nobody else may append meanwhile, or read what `head` changes. Does not wait. */
+ * long as that was or shorter, and the parts, together of a multiple of 8 bytes, come behind it. crc: the CRC32C of the whole. -EAGAIN: it is as
+ * it was, since something of it is being written, or was, another record came, there is no place right behind it that is to be had without
+ * waiting, or it would be too long. Nobody else may append meanwhile, or read its header or what `head` changes, though it is below
+ * journal_n_visible. Does not wait. */
+bool journal_may_extend(struct journal *j, uint64_t record_no); /* else -EAGAIN is certain */
 int journal_extend(struct journal *j, uint64_t record_no, const struct iovec *head, const struct iovec *parts, unsigned n, uint32_t crc);
 
 /* The same as journal_append, but -EAGAIN where it would have to wait, whoever calls. */

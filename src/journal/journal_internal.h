@@ -106,8 +106,10 @@ static inline bool journal_has_long_groups(const struct journal *j)
 /* The record at the tail is about to be appended. Its own are not made longer. */
 static inline void journal_note_last(struct journal *j, const struct frame_record *r)
 {
-	if (j->o.whole_blocks)
-		j->last = (struct last_record){.offset = r->type < FRAME_FIRST_FOREIGN_TYPE ? 0 : journal_open_group(j)->end, .header = *r};
+	if (!j->o.whole_blocks)
+		return;
+	j->last = (struct last_record){.offset = r->type < FRAME_FIRST_FOREIGN_TYPE ? 0 : journal_open_group(j)->end, .header = *r};
+	j->last.header.ret_place = NULL;
 }
 
 /* ---- commit.c ---- */

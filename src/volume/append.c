@@ -3,8 +3,8 @@
  * Who has something to append puts a request behind the others. If nobody appends, he does: for all whose turn comes before he
  * is done, then the next of those who wait takes over. In a coroutine he lets others run first, so that requests which were made
  * in one turn of a loop, and the next, as long as there are more, are together in one record: a block that says which blocks follow, then
- * these, each at the beginning of a block of the medium. What comes next is put behind that record, as long as it is in memory alone, and the next head
- * would have room to tell all that this one says (head.c). So a write costs a block more, and many that nobody wants durable yet cost that together. What a
+ * these, each at the beginning of a block of the medium. What comes next is put behind that record, as long as it is in memory alone and its head short
+ * enough to be told by the next ones (head.c). So a write costs a block more, and many that nobody wants durable yet cost that together. What a
  * segment has no room for as a whole is cut: the rest is in the next record, so that no segment ends before it is full.
  *
  * Whoever has the turn alone decides by the tables and the map what is to be recorded, appends, and then changes them; so the order of
@@ -120,6 +120,8 @@ int batch_append(struct batch *b, uint16_t type, struct journal_place *ret)
 	group_lock(b->g);
 	rc = note_place(b->g, ret, bytes);
 	group_unlock(b->g);
+	if (rc < 0)
+		head_end(&b->g->before, last);
 	return rc;
 }
 
@@ -132,7 +134,7 @@ static int batch_join(struct batch *b, struct journal_place *ret_at, uint64_t *r
 	const struct iovec head = {b->joined, sizeof(b->joined)};
 	uint32_t crc, n_before = last->type == VOLUME_DATA ? head_n_blocks(VOLUME_DATA, last->head) : 0;
 
-	if (last->type != VOLUME_DATA || n_before + b->n_blocks > GROUP_MAX_WRITE_BLOCKS)
+	if (last->type != VOLUME_DATA || n_before + b->n_blocks > GROUP_MAX_WRITE_BLOCKS || !journal_may_extend(g->journal, last->at.record_no))
 		return -EAGAIN;
 	memcpy(b->joined, last->head, sizeof(b->joined));
 	if (!head_join(&g->before, b->joined, b->head, b->parts + 1) || !head_knows_crc(VOLUME_DATA, b->joined, &crc))

@@ -315,7 +315,7 @@ static int run(struct quire_volumes *g)
 /* By far the most of what it writes are pages, as many for a small delta as for a large one. What comes while they are written has a delta of its own. */
 bool checkpoint_is_due(const struct quire_volumes *g)
 {
-	return map_delta_bytes(&g->active) >= group_delta_limit(g) / 8 * 7 || g->appended_bytes >= g->checkpoint_bytes;
+	return map_delta_bytes(&g->active) >= group_delta_limit(g) / 4 * 3 || g->appended_bytes >= g->checkpoint_bytes;
 }
 
 static int checkpoint_now(struct quire_volumes *g)

@@ -23,7 +23,8 @@
 #include <limits.h>
 #include <string.h>
 
-#define MOST_JOINED (VOLUME_HEAD_ROOM / 2) /* of what a record says that is made longer: so one as long tells it */
+#define KEPT_TOLD 2u                                     /* records before that a head goes on telling, if it did, while its own grows */
+#define MOST_JOINED (VOLUME_HEAD_ROOM / (KEPT_TOLD + 1)) /* of what one says that grows: so the next, as long, tells that many */
 #define TAIL_AT (VOLUME_HEAD_BYTES - (uint32_t)sizeof(struct head_tail_le))
 
 static uint32_t crc_of(const uint8_t *head)
@@ -165,7 +166,10 @@ bool head_join(const struct head_before *before, uint8_t *head, const uint8_t *m
 	struct data_le *data = (struct data_le *)head;
 	const struct data_le *of_more = (const struct data_le *)more;
 
-	if (n > MOST_JOINED)
+	const uint8_t *end = before->bytes + before->n_bytes;
+	uint32_t told = told_bytes(end, before->n_bytes, KEPT_TOLD);
+	bool were_told = said + sums + told <= VOLUME_HEAD_BYTES;
+	if (n > MOST_JOINED || (were_told && n + told > VOLUME_HEAD_BYTES))
 		return false;
 	memmove(head + said + said_more, head + said, sums);
 	memcpy(head + said, more + sizeof(*data), said_more);

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* What the records up to the last one say, as far as it is known: the end of the next head will be the end of this, as far as there is room. */
+/* What the records say that were before the one that is being put together, as far as it is known: the end of the next head will be the end of this, as far as there is room. */
 struct head_before {
 	uint32_t n_bytes; /* 0: nothing is known */
 	uint8_t bytes[VOLUME_HEAD_BYTES + sizeof(struct head_tail_le)];
@@ -29,7 +29,7 @@ void head_end(struct head_before *before, struct head_last *last); /* it is not 
 /* Makes it whole: its blocks are n_blocks of data, in pieces. */
 void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks);
 /* Of data: what `more` says, which is not finished, with its blocks, behind what `head` says, which is; `before` is what that was finished with.
- * False: there is no room for it, and nothing was done. */
+ * False: there is no room for it, or it would cost what `head` tells of the last two records before it; nothing was done. */
 bool head_join(const struct head_before *before, uint8_t *head, const uint8_t *more, const struct iovec *blocks);
 /* The checksum of a record with that head, which is finished, and the blocks that it was finished with; false: the head has none of
  * them. */

@@ -185,7 +185,7 @@ static void one_that_is_made_longer_is_as_if_written_so(void **state)
 		assert_int_equal(crc, want);
 	}
 	assert_memory_equal(heads[1], heads[2], VOLUME_HEAD_BYTES); /* nothing was done */
-	assert_true(n_entries > 30 && bytes[1] <= VOLUME_HEAD_ROOM / 2);
+	assert_true(n_entries > 30 && bytes[1] <= VOLUME_HEAD_ROOM / 3);
 }
 
 int main(void)
