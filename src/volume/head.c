@@ -136,13 +136,20 @@ void head_remember(struct head_before *before, uint16_t type, const uint8_t *hea
 	before->n_bytes = sizeof(before->bytes);
 }
 
+/* How much of what came before a head of n bytes tells; of n_most records at most. */
+static uint32_t told_of(const struct head_before *before, uint32_t n, unsigned n_most)
+{
+	uint32_t room = VOLUME_HEAD_BYTES - n;
+
+	return told_bytes(before->bytes + before->n_bytes, before->n_bytes < room ? before->n_bytes : room, n_most);
+}
+
 /* What comes behind the n bytes that it says itself: what is told of those before, and its own checksum. */
 static void put_tail(const struct head_before *before, uint8_t *head, uint32_t n)
 {
 	struct head_tail_le tail = {.crc = 0};
-	const uint8_t *end = before->bytes + before->n_bytes;
-	uint32_t room = VOLUME_HEAD_BYTES - n, told = told_bytes(end, before->n_bytes < room ? before->n_bytes : room, UINT_MAX);
-	memcpy(head + VOLUME_HEAD_BYTES - told, end - told, told);
+	uint32_t told = told_of(before, n, UINT_MAX);
+	memcpy(head + VOLUME_HEAD_BYTES - told, before->bytes + before->n_bytes - told, told);
 	if (told != 0)
 		tail = tail_of(head);
 	tail.crc = htole32(crc_of(head));
@@ -166,10 +173,7 @@ bool head_join(const struct head_before *before, uint8_t *head, const uint8_t *m
 	struct data_le *data = (struct data_le *)head;
 	const struct data_le *of_more = (const struct data_le *)more;
 
-	const uint8_t *end = before->bytes + before->n_bytes;
-	uint32_t told = told_bytes(end, before->n_bytes, KEPT_TOLD);
-	bool were_told = said + sums + told <= VOLUME_HEAD_BYTES;
-	if (n > MOST_JOINED || (were_told && n + told > VOLUME_HEAD_BYTES))
+	if (n > MOST_JOINED || n + told_of(before, said + sums, KEPT_TOLD) > VOLUME_HEAD_BYTES)
 		return false;
 	memmove(head + said + said_more, head + said, sums);
 	memcpy(head + said, more + sizeof(*data), said_more);

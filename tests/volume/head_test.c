@@ -188,6 +188,37 @@ static void one_that_is_made_longer_is_as_if_written_so(void **state)
 	assert_true(n_entries > 30 && bytes[1] <= VOLUME_HEAD_ROOM / 3);
 }
 
+/* Two long records, and one behind them that grows: what it told at first it tells in the end, and what the next one is told of it is all. */
+static void one_that_grows_goes_on_telling_of_two(void **state)
+{
+	const struct data_le data = {.n_entries = htole32(1), .n_blocks = htole32(1)};
+	const struct iovec part = {blocks, MAP_BLOCK_BYTES};
+	uint8_t more[VOLUME_HEAD_BYTES] __attribute__((aligned(8))) = {0};
+	unsigned n_told[3] = {0};
+	uint32_t bytes[N_HEADS];
+
+	(void)state;
+	memcpy(more, &data, sizeof(data));
+	for (uint16_t a = 1; a < 56; a += 6) {
+		for (uint16_t b = 1; b < 56; b += 6) {
+			struct head_before before = {.n_bytes = 0}, none = {.n_bytes = 0};
+			bytes[0] = make_table(&before, 0, 0, a);
+			bytes[1] = make_table(&before, 1, 0, b);
+			bytes[2] = make_data(&none, 2, 1);
+			head_finish(&before, VOLUME_DATA, heads[2], &part);
+			unsigned n = count_told(2, &bytes);
+			while (head_join(&before, heads[2], more, &part))
+				bytes[2] += (uint32_t)(sizeof(struct entry_le) + sizeof(uint32_t));
+			assert_int_equal(count_told(2, &bytes), n);
+			n_told[n]++;
+			head_remember(&before, VOLUME_DATA, heads[2]);
+			bytes[3] = make_data(&before, 3, 8);
+			assert_true(count_told(3, &bytes) >= 1);
+		}
+	}
+	assert_true(n_told[1] > 0 && n_told[2] > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +227,7 @@ int main(void)
 		cmocka_unit_test(of_one_alone_nothing_more_is_read),
 		cmocka_unit_test(one_that_is_not_whole_is_forgotten),
 		cmocka_unit_test(one_that_is_made_longer_is_as_if_written_so),
+		cmocka_unit_test(one_that_grows_goes_on_telling_of_two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
