@@ -93,8 +93,9 @@ struct journal_options {
 	                            * known from elsewhere (salvage.c) */
 	uint16_t lost_type;        /* the same for other logs; not 0: each record that is damaged, but was durable, is given to fn with this type, and as
 	                            * damaged; payload NULL. On the medium, when the journal is written to, such records take their place */
-	const uint64_t *known;     /* borrowed while it is opened: segments, one of which may come next where it is damaged which; n_known of them */
-	unsigned n_known;
+	const uint64_t *known;     /* borrowed while it is opened: all segments that are the log's, or may be: which of them come later is told by their
+	                            * headers where NEXT and LINK are damaged; n_known of them */
+	unsigned n_known, n_sealed; /* the last n_sealed of them have ended: none of those was named and never begun */
 	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own, another at
 	                            * each create and open, as what was torn is told by its salt */
 };

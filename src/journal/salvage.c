@@ -5,9 +5,11 @@
  *   a segment's header    all of it but its session stands in the NEXT that led here, and that in the first record: it is made again
  *   a record's payload    its header says where it ends: that record is lost, nothing else
  *   records' headers      the next header that is one of the chain tells by its index how many records are lost, and where they end
- *   a NEXT                no record is missing then, since it has no number. The segment that it named is one of the known ones whose header
- *                         says that it comes next; if none does, it was never begun, and any that is not in the chain will do
- *   a LINK                the next segment's header says with which number it begins, so how many records are lost before it
+ *   a NEXT                no record is missing then, since it has no number. The segment that it named is the one of the known ones whose header
+ *                         says that it comes next, sealed or not; if none does, it was never begun, and any that is neither sealed nor in the chain will
+ *                         do. A LINK that leads there says that it may have been: nobody knows then where the log goes on
+ *   a LINK                the next segment's header says with which number it begins, so how many records are lost before it. A NEXT that is
+ *                         lost with it is made again before it
  *
  * The first header behind the damage is one of the chain if its place was durable: every group_start is a durable end, so one that
  * lies beyond it proves that, or that the next segment was begun. Or it is the first of its group: what a torn group has left behind the end where the next
@@ -92,29 +94,83 @@ static bool is_in_chain(const struct scan *s, uint64_t segment)
 	return false;
 }
 
-/* How many of the known segments come next by their headers? s->next is the last of them; if there is none, one that may be begun: its offset is
- * -1 if there is none either. */
-static int find_next_segment(struct scan *s)
-{
-	struct frame_segment found;
-	int n = 0;
+/* What the headers of the known segments say that are not in the chain. */
+struct known {
+	unsigned n_next, n_later;  /* so many come next, or at all behind s->segment */
+	struct frame_segment next; /* the last of the former */
+	uint64_t unused;           /* one that may be begun; -1: there is none */
+};
 
-	s->next = (struct frame_segment){.offset = UINT64_MAX, .no = s->segment.no + 1};
-	for (unsigned i = 0; i < s->o->n_known; i++) {
-		uint64_t at = s->o->known[i];
-		if (is_in_chain(s, at))
+static int ask_known(struct scan *s, struct known *ret)
+{
+	const struct journal_options *o = s->o;
+	struct frame_segment found;
+
+	*ret = (struct known){.unused = UINT64_MAX};
+	for (unsigned i = 0; i < o->n_known; i++) {
+		if (is_in_chain(s, o->known[i]))
 			continue;
-		int rc = scan_peek_header(s, at, &found);
+		int rc = scan_peek_header(s, o->known[i], &found);
 		if (rc < 0)
 			return rc;
-		if (rc == 1 && found.no == s->segment.no + 1) {
-			s->next = found;
-			n++;
-		} else if (s->next.offset == UINT64_MAX) {
-			s->next.offset = at;
+		if (rc == 1 && found.no > s->segment.no) {
+			ret->n_later++;
+			if (found.no == s->segment.no + 1) {
+				ret->next = found;
+				ret->n_next++;
+			}
+		} else if (ret->unused == UINT64_MAX && i < o->n_known - o->n_sealed) {
+			ret->unused = o->known[i];
 		}
 	}
-	return n;
+	return 0;
+}
+
+int scan_later_is_known(struct scan *s)
+{
+	struct known k;
+	int rc = s->single ? 0 : ask_known(s, &k);
+
+	return rc < 0 || s->single ? rc : k.n_later > 0;
+}
+
+/* The header of the segment that comes next: 1; 0: nobody knows. */
+static int find_next_header(struct scan *s, struct frame_segment *ret)
+{
+	struct known k;
+
+	if (s->single)
+		return 0;
+	int rc = s->next_known ? scan_peek_header(s, s->next.offset, ret) : ask_known(s, &k);
+	if (rc < 0)
+		return rc;
+	if (s->next_known)
+		return rc == 1 && ret->salt == s->next.salt && ret->key == s->next.key;
+	*ret = k.next;
+	return k.n_next == 1;
+}
+
+/* Names the one that is the next by its header; or one that may be begun. JOURNAL_VALID: s->next. */
+static int choose_next(struct scan *s)
+{
+	struct known k;
+	int rc = ask_known(s, &k);
+
+	if (rc < 0)
+		return rc;
+	if (k.n_next > 1 || (k.n_next == 0 && (k.n_later > 0 || k.unused == UINT64_MAX)))
+		return JOURNAL_CORRUPT;
+	s->next = k.n_next == 1 ? k.next : (struct frame_segment){.offset = k.unused, .no = s->segment.no + 1};
+	return JOURNAL_VALID;
+}
+
+int scan_fail_next(struct scan *s)
+{
+	for (uint64_t i = 0; i < s->n_mends; i++)
+		if (s->mends[i].names_next && s->mends[i].segment.offset == s->segment.offset)
+			s->at.offset = s->mends[i].offset;
+	return quire_fail(s->err, -EBADMSG, "%s: the log segment at %llu, offset %u, is damaged where it names the next one, which has no header",
+	                  s->o->device->name, (unsigned long long)s->segment.offset, s->at.offset);
 }
 
 static int mend_next(struct scan *s, uint32_t bytes)
@@ -125,19 +181,19 @@ static int mend_next(struct scan *s, uint32_t bytes)
 
 	if (s->next_known || bytes != frame_next_bytes(s->o) || s->single)
 		return JOURNAL_CORRUPT;
-	int found = find_next_segment(s);
-	if (found < 0 || found > 1 || s->next.offset == UINT64_MAX)
-		return found < 0 ? found : JOURNAL_CORRUPT;
+	int rc = choose_next(s);
+	if (rc != JOURNAL_VALID)
+		return rc;
 	r.len_bytes = bytes - JOURNAL_RECORD_HEADER_BYTES;
 	frame_next_encode(&s->next, (struct frame_next_le *)payload);
 	r.payload_crc = crc32c(0, payload, r.len_bytes);
-	int rc = add_mend(s, s->at.offset, &r, &m);
+	rc = add_mend(s, s->at.offset, &r, &m);
 	if (rc < 0)
 		return rc;
 	memcpy(m->bytes + JOURNAL_RECORD_HEADER_BYTES, payload, sizeof(struct frame_next_le));
 	m->len_bytes = FRAME_NEXT_BYTES;
 	m->n_zeros = bytes - FRAME_NEXT_BYTES;
-	m->names_next = !found;
+	m->names_next = s->next.salt == 0;
 	s->n_mended++;
 	s->next_known = true;
 	s->at.offset += bytes;
@@ -257,25 +313,59 @@ static int find_record(struct scan *s, uint32_t *ret_offset, struct frame_record
 	return rc;
 }
 
-/* Nothing is left of the segment's end. The next one's header says with which record that begins. */
+/* Nothing is left of the segment's end. The next one's header says with which record that begins. A NEXT that is gone as well is made again behind
+ * what is lost: s->at comes there. */
 static int lose_end(struct scan *s)
 {
+	uint32_t own_bytes = FRAME_LINK_BYTES + (s->next_known ? 0 : frame_next_bytes(s->o));
 	struct frame_segment found;
-	int rc = s->next_known && !s->single ? scan_peek_header(s, s->next.offset, &found) : 0;
+	int rc = find_next_header(s, &found);
 
-	if (rc <= 0 || found.salt != s->next.salt || found.key != s->next.key)
+	if (rc <= 0)
 		return rc < 0 ? rc : JOURNAL_CORRUPT;
 	uint64_t n = found.first_record_no - s->at.record_no, bytes = n * JOURNAL_RECORD_HEADER_BYTES;
 	if (found.first_record_no < s->at.record_no || (n > 0 && s->o->lost_type == 0) ||
-	    bytes > s->o->segment_bytes || s->at.offset + bytes + FRAME_LINK_BYTES > s->o->segment_bytes)
+	    bytes > s->o->segment_bytes || s->at.offset + bytes + own_bytes > s->o->segment_bytes)
 		return JOURNAL_CORRUPT;
+	if (n == 0 && !s->next_known)
+		return mend_next(s, frame_next_bytes(s->o));
 	rc = JOURNAL_VALID;
 	if (n > 0)
 		rc = lose(s, (uint32_t)n, s->at.offset + (uint32_t)bytes, own_header(s, 0));
-	if (rc == JOURNAL_VALID)
-		rc = mend_link(s, s->at.offset + (uint32_t)bytes);
+	if (rc != JOURNAL_VALID || !s->next_known)
+		return rc;
+	rc = mend_link(s, s->at.offset + (uint32_t)bytes);
 	s->link_lost = rc == JOURNAL_VALID;
 	return rc;
+}
+
+/* Does a NEXT stand in the segment from there on? 1, 0, or a negative errno. */
+static int has_next_behind(struct scan *s, uint32_t from)
+{
+	struct frame_record r;
+	int rc = 0;
+
+	for (uint32_t at = from; rc == 0 && at + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes; at += FRAME_ALIGN) {
+		rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
+		if (rc == 0 && frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), &r) == FRAME_VALID && r.type == FRAME_NEXT)
+			return 1;
+	}
+	return rc;
+}
+
+/* Is the NEXT among n records that are lost up to `end`, and is there room for it before theirs? 1, 0, or a negative errno. */
+static int next_is_lost(struct scan *s, uint32_t n, uint32_t end)
+{
+	struct frame_segment found;
+	uint64_t bytes = (uint64_t)n * JOURNAL_RECORD_HEADER_BYTES + frame_next_bytes(s->o);
+
+	if (s->next_known || bytes > end - s->at.offset)
+		return 0;
+	int rc = find_next_header(s, &found);
+	if (rc <= 0)
+		return rc;
+	rc = has_next_behind(s, end);
+	return rc < 0 ? rc : rc == 0;
 }
 
 /* Without a header: up to the next one. */
@@ -291,8 +381,10 @@ static int lose_up_to(struct scan *s, uint32_t end, const struct frame_record *b
 		first.session = behind->session;
 		first.flags = FRAME_FLAG_FIRST;
 	}
-	if (s->o->lost_type != 0)
-		return lose(s, n, end, first);
+	if (s->o->lost_type != 0) {
+		int rc = next_is_lost(s, n, end);
+		return rc < 0 ? rc : rc == 1 ? mend_next(s, frame_next_bytes(s->o)) : lose(s, n, end, first);
+	}
 	first.len_bytes = bytes - JOURNAL_RECORD_HEADER_BYTES;
 	/* A NEXT that is gone as well is somewhere among them. */
 	bool has_next = behind->type == FRAME_LINK && !s->next_known;

@@ -17,7 +17,9 @@
  *      what is missing at P was durable: CORRUPT.
  *   2. The next segment is written to only when all of this one is durable. It is named by a NEXT record
  *      that stands before P (a LINK is submitted only when the NEXT is durable, so a NEXT that is
- *      damaged falls under 1). If anything of the next segment's life is in it: CORRUPT.
+ *      damaged falls under 1, while that LINK or another record that was submitted later is whole). If anything of the next
+ *      segment's life is in it: CORRUPT. The same if the owner knows a segment whose header says that it comes later, whatever has become of
+ *      NEXT and LINK.
  *   3. A header that is missing behind a LINK: the header travels with the segment's first group, which says
  *      group_start 0, later ones more. So 1 holds for it with P = 0.
  *   4. Otherwise nothing shows that it was ever acknowledged, and what lies at the place gives the name:
@@ -30,7 +32,8 @@
  * What is CORRUPT ends the chain as well, unless its owner can live with damage: see salvage.c.
  *
  * No damage of what was acknowledged passes for an end, unless it takes everything that was written after
- * it as well: the last group of all leaves no witness, and is TORN.
+ * it as well: the last group of all leaves no witness, and is TORN. What was written after it is found as long as a NEXT leads there, or the owner knows
+ * the segments and one header of them is whole.
  *
  * Bounded: each segment is read once, in windows of at most 1 MiB, or into its owner's memory, as much again as was of
  * use so far, at most 4 MiB, on its way while the last quarter of that is looked at (of mapped memory, 256 KiB at a time); at the end the rest of the last one is looked through and at most one more; memory is taken for a payload only when its header was valid, at most a segment. A chain can't
@@ -118,13 +121,9 @@ int scan_look(struct scan *s, const struct frame_segment *segment, uint32_t offs
 
 int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret)
 {
-	int rc = scan_read_window(s, segment, 0, NULL);
+	int rc = scan_read_header(s, segment);
 
-	if (rc < 0)
-		return rc;
-	rc = frame_segment_decode(s->o, segment, (const void *)s->window, ret, NULL);
-	s->window_len = 0;
-	return rc == 0;
+	return rc < 0 ? rc : frame_segment_decode(s->o, segment, (const void *)s->window, ret, NULL) == 0;
 }
 
 int scan_next_was_begun(struct scan *s)
@@ -151,6 +150,8 @@ static int judge(struct scan *s, enum journal_outcome named)
 	int rc = scan_look(s, &s->segment, from, &sighting);
 	if (rc == 0 && sighting.max_group_start <= s->at.offset && s->next_known)
 		rc = scan_next_was_begun(s);
+	if (rc == 0 && sighting.max_group_start <= s->at.offset)
+		rc = scan_later_is_known(s);
 	if (rc < 0)
 		return rc;
 	s->proof_end = rc == 1 ? UINT32_MAX : sighting.max_group_start;
@@ -252,7 +253,9 @@ int scan_take_own(struct scan *s, uint16_t type, const void *payload)
 	if (s->single)
 		return JOURNAL_VALID;
 	/* Without a salt nobody can tell what is there. */
-	if (!s->next_known || s->next.salt == 0)
+	if (s->next_known && s->next.salt == 0)
+		return scan_fail_next(s);
+	if (!s->next_known)
 		return quire_fail(s->err, -EUCLEAN, "%s: the log segment at %llu ends and names no next one",
 		                  s->o->device->name, (unsigned long long)s->segment.offset);
 	s->linked = false;

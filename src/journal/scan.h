@@ -94,6 +94,12 @@ int scan_take_own(struct scan *s, uint16_t type, const void *payload);
 
 /* ---- salvage.c, for scan.c ---- */
 
+/* Does one of the known segments (journal_options.known) say that it comes behind s->segment? 1, 0, or a negative errno. */
+int scan_later_is_known(struct scan *s);
+
+/* A LINK was met, and which segment its NEXT named is not known: s->at is that NEXT's place then. -EBADMSG, err filled. */
+int scan_fail_next(struct scan *s);
+
 /* What is at s->at was durable, and is damaged: on, over it. JOURNAL_CORRUPT: that can't be. */
 int scan_salvage(struct scan *s, struct scan_record *ret);
 int scan_give_lost(struct scan *s, struct scan_record *ret); /* the next of s->n_lost, or over the LINK behind them */
@@ -105,6 +111,9 @@ uint8_t *scan_kept_memory(const struct scan *s, uint64_t segment);
 
 /* The window begins with the block of `offset` of any segment; in `kept`, if that is not NULL. */
 int scan_read_window(struct scan *s, uint64_t segment, uint32_t offset, uint8_t *kept);
+
+/* Any segment's header is at s->window, which holds nothing of s->segment then. */
+int scan_read_header(struct scan *s, uint64_t segment);
 
 /* The window holds these bytes of s->segment; they fit into one. */
 int scan_need(struct scan *s, uint32_t offset, uint64_t len_bytes);

@@ -88,6 +88,16 @@ int scan_read_window(struct scan *s, uint64_t segment, uint32_t offset, uint8_t 
 	return 0;
 }
 
+int scan_read_header(struct scan *s, uint64_t segment)
+{
+	scan_drop_ahead(s);
+	s->kept = false;
+	s->window = s->own_window;
+	s->window_len = 0;
+	int rc = device_read(s->o->device, segment, s->window, FRAME_BLOCK_BYTES);
+	return rc < 0 ? read_failed(s, rc, segment, 0) : 0;
+}
+
 int scan_need(struct scan *s, uint32_t offset, uint64_t len_bytes)
 {
 	uint64_t end = offset + len_bytes;

@@ -51,15 +51,15 @@ static const struct journal_ops ops = {
 	.moved = group_moved,
 };
 
-/* Offsets of those that may come next: owned by the caller. */
-static uint64_t *list_open(const struct quire_volumes *g, unsigned *ret_n)
+/* Offsets of those that may come next, sealed ones last: owned by the caller. */
+static uint64_t *list_young(const struct quire_volumes *g, unsigned *ret_n_sealed)
 {
 	uint64_t *offsets = calloc(g->n_young + 1, sizeof(offsets[0]));
+	unsigned n = 0, n_sealed = 0;
 
-	*ret_n = 0;
 	for (unsigned i = 0; offsets != NULL && i < g->n_young; i++)
-		if (!g->young[i]->is_object)
-			offsets[(*ret_n)++] = g->young[i]->offset;
+		offsets[g->young[i]->is_object ? g->n_young - ++n_sealed : n++] = g->young[i]->offset;
+	*ret_n_sealed = n_sealed;
 	return offsets;
 }
 
@@ -81,10 +81,11 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	o.ops = &ops;
 	o.owner = g;
 	o.damaged_too = true;
-	uint64_t *known = list_open(g, &o.n_known);
+	uint64_t *known = list_young(g, &o.n_sealed);
 	if (known == NULL)
 		return quire_fail(err, -ENOMEM, "volumes");
 	o.known = known;
+	o.n_known = g->n_young;
 	int rc = journal_open(&o, first != NULL ? first->offset : 0, true, redo_record, &redo, &found, &j, err);
 	if (rc == 0 && redo.n_lost > 0) {
 		journal_close(j);

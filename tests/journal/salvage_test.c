@@ -266,7 +266,8 @@ static void test_a_next_that_nobody_knows_is_damage(void **state)
 
 	(void)state;
 	(void)begin_two();
-	damage(first + find_own(first, FRAME_NEXT) + 5);
+	uint32_t next = find_own(first, FRAME_NEXT);
+	damage(first + next + 5);
 	e.n_extents = 0;
 	assert_int_equal(salvage(), -EBADMSG);
 	/* Nor if two of them come next. */
@@ -282,7 +283,71 @@ static void test_a_next_that_nobody_knows_is_damage(void **state)
 	/* Nor if none does, though there must be one. */
 	zero(s.offset, DEVICE_BLOCK_BYTES);
 	zero(second, DEVICE_BLOCK_BYTES);
-	assert_int_equal(salvage(), -EUCLEAN);
+	assert_int_equal(salvage(), -EBADMSG);
+	assert_int_equal(recovery.at.segment, first);
+	assert_int_equal(recovery.at.offset, next);
+}
+
+/* The next segment's header says that this one did not end here. */
+static void test_a_next_and_its_link_are_made_again(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t n = begin_two();
+		uint32_t next = find_own(first, FRAME_NEXT), link = find_own(first, FRAME_LINK);
+		damage(first + link + 5);
+		if (i == 0)
+			zero(first + next, FRAME_NEXT_BYTES);
+		else
+			damage(first + next + (i == 1 ? 5 : 40));
+		assert_int_equal(salvage(), 0);
+		assert_int_equal(recovery.n_mended, 2);
+		expect_lost(n, n, n);
+	}
+}
+
+static void test_the_end_of_a_segment_is_lost_with_its_next(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t n = begin_two(), end = first_of_second(), from = 0;
+		uint32_t next = find_own(first, FRAME_NEXT);
+		while (found.places[from].offset < next)
+			from++;
+		assert_true(from < end);
+		from -= i; /* and the record before NEXT */
+		uint32_t at = i == 0 ? next : found.places[from].offset;
+		zero(first + at, SEGMENT - at);
+		expect_lost(n, from, end);
+	}
+}
+
+static void test_records_are_lost_with_the_next_between_them(void **state)
+{
+	(void)state;
+	uint64_t n = begin_two(), from = 0;
+	while (found.places[from].offset < find_own(first, FRAME_NEXT))
+		from++;
+	uint32_t at = found.places[from - 1].offset;
+	assert_int_equal(found.places[from + 1].segment, first);
+	zero(first + at, found.places[from + 1].offset - at);
+	expect_lost(n, from - 1, from + 1);
+}
+
+/* Nor does a log end there where nobody knows which one comes next, but one that comes later is known. */
+static void test_what_comes_later_proves_that_it_went_on(void **state)
+{
+	struct step s = {.n_segments = 3, .fill_from = 1};
+
+	(void)state;
+	begin_anew(&s);
+	assert_int_equal(salvage(), 0);
+	second = found.places[first_of_second()].segment;
+	uint32_t next = find_own(first, FRAME_NEXT);
+	zero(first + next, SEGMENT - next);
+	zero(second, SEGMENT);
+	assert_int_equal(salvage(), -EBADMSG);
+	assert_int_equal(recovery.at.segment, first);
 }
 
 int main(void)
@@ -298,6 +363,10 @@ int main(void)
 		T(test_a_next_is_made_again),
 		T(test_a_next_to_nowhere_is_made_again),
 		T(test_a_next_that_nobody_knows_is_damage),
+		T(test_a_next_and_its_link_are_made_again),
+		T(test_the_end_of_a_segment_is_lost_with_its_next),
+		T(test_records_are_lost_with_the_next_between_them),
+		T(test_what_comes_later_proves_that_it_went_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, end);

@@ -1,6 +1,6 @@
 /* Damage behind the last checkpoint: each block of the log in turn (each fourth of them, if there is not more time), on a medium whose process
  * died. The group opens; who reads the block gets an error, and nobody else; what a head said is told by the next one. So it is of several heads
- * in a row, alone or with all that is between them. */
+ * in a row, alone or with all that is between them. What the journal itself has written is made again. */
 #include "volume_env.h"
 
 #include "../../src/journal/frame.h"
@@ -14,6 +14,7 @@
 #define N_BLOCKS 24u
 #define N_NAMES 4u
 
+static const struct sim_faults dying = {.cut_ends_io = true};
 static const char *const names[N_NAMES] = {"a", "a@1", "c", "z"};
 /* What each block of each holds; of z, which is written last, nothing is asked: its end leaves no witness. */
 static uint64_t model[N_NAMES - 1][N_BLOCKS];
@@ -76,6 +77,16 @@ static void make(struct env *e, void *arg)
 	write_each(e, 3, 1, 1, 601);
 	assert_int_equal(sim_clone(e->sim, 9, &d->medium), 0);
 	assert_int_equal(env_close(e), 0);
+}
+
+static void make_medium(struct damage *d)
+{
+	struct env e;
+
+	memset(model, 0, sizeof(model));
+	env_init(&e, 21, ENV_UNITS, &dying);
+	env_run(&e, make, d);
+	env_fini(&e);
 }
 
 /* ---- looking ---- */
@@ -170,7 +181,6 @@ static unsigned one_of(void)
 
 static void damage_each(struct damage *d, bool heads, unsigned at)
 {
-	static const struct sim_faults faults = {.cut_ends_io = true};
 	uint8_t block[BLOCK];
 	unsigned n_heads = 0, k = 0, n = 0, step = one_of();
 
@@ -188,7 +198,7 @@ static void damage_each(struct damage *d, bool heads, unsigned at)
 			continue; /* the very last record */
 		if (n++ % step != 0)
 			continue;
-		env_init(&e, 1, ENV_UNITS, &faults);
+		env_init(&e, 1, ENV_UNITS, &dying);
 		sim_destroy(e.sim);
 		assert_int_equal(sim_clone(d->medium, 1, &e.sim), 0);
 		block[at] ^= 4;
@@ -203,14 +213,9 @@ static void damage_each(struct damage *d, bool heads, unsigned at)
 
 static void run(bool heads, unsigned at)
 {
-	static const struct sim_faults faults = {.cut_ends_io = true};
 	struct damage d = {.medium = NULL};
-	struct env e;
 
-	memset(model, 0, sizeof(model));
-	env_init(&e, 21, ENV_UNITS, &faults);
-	env_run(&e, make, &d);
-	env_fini(&e);
+	make_medium(&d);
 	damage_each(&d, heads, at);
 	assert_true(d.n_tried[heads] > 3);
 	assert_true(heads || (d.n_were_bad > 0 && d.n_found > 0));
@@ -226,7 +231,7 @@ struct record {
 };
 
 struct heads {
-	struct record all[MOST_HEADS], nexts[MOST_HEADS]; /* nexts: of the journal's own */
+	struct record all[MOST_HEADS], nexts[MOST_HEADS], links[MOST_HEADS]; /* nexts: of the journal's own; links: the one behind each, or unit 0 */
 	unsigned n, n_nexts;
 };
 
@@ -257,17 +262,18 @@ static void find_heads(const struct damage *d, struct heads *h)
 			h->all[h->n++] = r;
 		else if (le.salt != 0 && le16toh(le.type) == FRAME_NEXT && le32toh(le.len_bytes) == VOLUME_HEAD_BYTES)
 			h->nexts[h->n_nexts++] = r;
+		else if (le.salt != 0 && le16toh(le.type) == FRAME_LINK && le.flags == 0 && le.len_bytes == 0 && h->n_nexts > 0)
+			h->links[h->n_nexts - 1] = r;
 	}
 	qsort(h->all, h->n, sizeof(h->all[0]), compare);
 }
 
 static bool has_next_between(const struct heads *h, const struct record *a, const struct record *b)
 {
-	bool any = false;
-
 	for (unsigned i = 0; i < h->n_nexts; i++)
-		any |= h->nexts[i].order > a->order && h->nexts[i].order < b->order;
-	return any;
+		if (h->nexts[i].order > a->order && h->nexts[i].order < b->order)
+			return true;
+	return false;
 }
 
 static void try_run(struct env *e, void *arg)
@@ -310,13 +316,12 @@ static void damage_run(struct damage *d, struct sim *sim, const struct record *h
 
 static void try_damaged(struct damage *d, const struct record *heads, unsigned n, bool all)
 {
-	static const struct sim_faults faults = {.cut_ends_io = true};
 	struct env e;
 
 	d->unit = heads[0].unit;
 	d->later = NULL;
 	for (unsigned life = 0; life < 2 && (life == 0 || !d->refused); life++) {
-		env_init(&e, 1, ENV_UNITS, &faults);
+		env_init(&e, 1, ENV_UNITS, &dying);
 		sim_destroy(e.sim);
 		if (life == 0) {
 			assert_int_equal(sim_clone(d->medium, 1, &e.sim), 0);
@@ -349,7 +354,6 @@ static void try_misled(struct env *e, void *arg)
 
 static void a_head_that_misleads_is_not_believed(void **state)
 {
-	static const struct sim_faults faults = {.cut_ends_io = true};
 	const unsigned n_bits = 8 * (sizeof(struct head_tail_le) - offsetof(struct head_tail_le, type_before));
 	const unsigned step = one_of() | 1; /* odd: each bit has its turn */
 	struct damage d = {.most_bad = 0};
@@ -358,15 +362,12 @@ static void a_head_that_misleads_is_not_believed(void **state)
 	struct env e;
 
 	(void)state;
-	memset(model, 0, sizeof(model));
-	env_init(&e, 21, ENV_UNITS, &faults);
-	env_run(&e, make, &d);
-	env_fini(&e);
+	make_medium(&d);
 	find_heads(&d, &h);
 	for (unsigned i = 0; i < (h.n - 2) * n_bits; i += step) {
 		const struct record *lost = &h.all[i / n_bits];
 		unsigned bit = i % n_bits;
-		env_init(&e, 1, ENV_UNITS, &faults);
+		env_init(&e, 1, ENV_UNITS, &dying);
 		sim_destroy(e.sim);
 		assert_int_equal(sim_clone(d.medium, 1, &e.sim), 0);
 		memset(block, 0, sizeof(block));
@@ -385,16 +386,11 @@ static void a_head_that_misleads_is_not_believed(void **state)
  * say that it was durable; else nobody misses them. */
 static void run_of_heads(unsigned n, unsigned at, bool all)
 {
-	static const struct sim_faults faults = {.cut_ends_io = true};
 	unsigned step = one_of(), n_refused = 0;
 	struct damage d = {.at = at};
 	struct heads h;
-	struct env e;
 
-	memset(model, 0, sizeof(model));
-	env_init(&e, 21, ENV_UNITS, &faults);
-	env_run(&e, make, &d);
-	env_fini(&e);
+	make_medium(&d);
 	find_heads(&d, &h);
 	assert_true(h.n > 20 && h.n_nexts > 1);
 	for (unsigned i = 0; i + n <= h.n; i++) {
@@ -412,6 +408,42 @@ static void run_of_heads(unsigned n, unsigned at, bool all)
 	assert_true(!all || d.n_were_bad > 0);
 	assert_true(d.n_tried[1] > 3 && (n_refused > 0) == (all || at >= JOURNAL_RECORD_HEADER_BYTES));
 	sim_destroy(d.medium);
+}
+
+/* Each NEXT: a byte of its header, or of what it says, and the same of the LINK behind it; or all of it, alone. */
+static void run_of_nexts(bool link_too, bool sealed)
+{
+	enum { N_WAYS = 5 };
+	static const unsigned bytes[N_WAYS] = {0, 0, 4, 14, JOURNAL_RECORD_HEADER_BYTES};
+	struct damage d = {.is_head = true};
+	struct heads h;
+
+	make_medium(&d);
+	if (!sealed)
+		assert_true(unseal(d.medium, ENV_UNITS) > 2);
+	find_heads(&d, &h);
+	for (unsigned i = 0; i < h.n_nexts * N_WAYS; i++) {
+		struct record both[2] = {h.nexts[i / N_WAYS], h.links[i / N_WAYS]};
+		d.at = bytes[i % N_WAYS];
+		if (!link_too || (i % N_WAYS != 0 && both[1].unit != 0))
+			try_damaged(&d, both, 1 + link_too, i % N_WAYS == 0);
+	}
+	assert_true(d.n_tried[1] > 3);
+	sim_destroy(d.medium);
+}
+
+static void a_next_is_made_again(void **state)
+{
+	(void)state;
+	run_of_nexts(false, true);
+	run_of_nexts(false, false);
+}
+
+static void so_is_a_next_with_the_link_behind_it(void **state)
+{
+	(void)state;
+	run_of_nexts(true, true);
+	run_of_nexts(true, false);
 }
 
 static void two_heads_in_a_row_are_told_by_the_next(void **state)
@@ -460,6 +492,8 @@ int main(void)
 		cmocka_unit_test(so_are_three_whose_headers_are_damaged),
 		cmocka_unit_test(of_a_stretch_that_is_gone_blocks_are_lost_and_nothing_else),
 		cmocka_unit_test(a_head_that_misleads_is_not_believed),
+		cmocka_unit_test(a_next_is_made_again),
+		cmocka_unit_test(so_is_a_next_with_the_link_behind_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,3 +170,19 @@ uint64_t live_blocks(struct env *e)
 	assert_int_equal(quire_volumes_stat(e->volumes, &stat), 0);
 	return stat.live_bytes / BLOCK;
 }
+
+unsigned unseal(struct sim *medium, uint64_t n_units)
+{
+	static const uint8_t zeros[BLOCK];
+	uint8_t block[BLOCK];
+	unsigned n = 0;
+
+	for (uint64_t at = 0; at < n_units * BLOCK; at += BLOCK) {
+		sim_peek(medium, at, block, BLOCK);
+		if (memcmp(block, "QuireEnd", 8) != 0)
+			continue;
+		sim_poke(medium, at, zeros, BLOCK);
+		n++;
+	}
+	return n;
+}

@@ -60,6 +60,8 @@ void fill(uint8_t *buf, size_t len, uint64_t what);
 /* Such bytes; 0: zeros. */
 int put(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what, unsigned flags);
 bool holds(struct quire_volume *v, uint64_t offset, size_t len, uint64_t what);
+/* Takes the footers from a medium, as if the process had died before it sealed anything: of how many segments. */
+unsigned unseal(struct sim *medium, uint64_t n_units);
 uint64_t live_blocks(struct env *e); /* after a checkpoint */
 
 #endif
