@@ -139,6 +139,7 @@ static int find_next_header(struct scan *s, struct frame_segment *ret)
 {
 	struct known k;
 
+	*ret = (struct frame_segment){.no = 0};
 	if (s->single)
 		return 0;
 	int rc = s->next_known ? scan_peek_header(s, s->next.offset, ret) : ask_known(s, &k);
