@@ -3,7 +3,8 @@
  * A record has one checksum, which says that something in it is wrong, and not what. So a head has one of itself, and one of each block of data
  * behind it; and, where there is room for it, all that the head before it says. A damaged block of data is then known as
  * such, and nothing else is; and a damaged head is read in the next one that is whole. That may be some heads later: each passes on what it
- * was told itself, the oldest being left out first. A lone write of a block has room for some sixty records before it.
+ * was told itself, the oldest being left out first. A lone write of a block has room for some sixty records before it; one that grows, since more is put
+ * behind it (append.c), ends at a third of a head, and before it would cost what is told of the two before it.
  *
  *   | what the record says | checksums of its blocks | zeros | … | what the record before the last says | struct head_tail_le |
  *   | what the record before says, with its checksums | struct head_tail_le |

@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* What the records say that were before the one that is being put together, as far as it is known: the end of the next head will be the end of this, as far as there is room. */
+/* What the records say that were before the one that is being put together, as far as it is known: the end of the next head will be the end of
+ * this, as far as there is room. */
 struct head_before {
 	uint32_t n_bytes; /* 0: nothing is known */
 	uint8_t bytes[VOLUME_HEAD_BYTES + sizeof(struct head_tail_le)];
