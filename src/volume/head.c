@@ -150,6 +150,7 @@ static void put_tail(const struct head_before *before, uint8_t *head, uint32_t n
 {
 	struct head_tail_le tail = {.crc = 0};
 	uint32_t told = told_of(before, n, UINT_MAX);
+
 	memcpy(head + VOLUME_HEAD_BYTES - told, before->bytes + before->n_bytes - told, told);
 	if (told != 0)
 		tail = tail_of(head);
@@ -159,11 +160,11 @@ static void put_tail(const struct head_before *before, uint8_t *head, uint32_t n
 
 void head_finish(const struct head_before *before, uint16_t type, uint8_t *head, const struct iovec *blocks)
 {
-	uint32_t n = said_bytes(type, head), sums = n_sums(type, head);
+	uint32_t own = own_bytes(type, head);
 
-	quire_assert(n != 0 && n + sums * sizeof(uint32_t) <= VOLUME_HEAD_ROOM);
-	put_sums(head + n, sums, blocks);
-	put_tail(before, head, n + sums * (uint32_t)sizeof(uint32_t));
+	quire_assert(own != 0);
+	put_sums(head + said_bytes(type, head), n_sums(type, head), blocks);
+	put_tail(before, head, own);
 }
 
 bool head_join(const struct head_before *before, uint8_t *head, const uint8_t *more, const struct iovec *blocks)
@@ -207,12 +208,10 @@ bool head_is_whole(const uint8_t *head)
 
 uint32_t head_sums(uint16_t type, const uint8_t *head, const uint8_t **ret_sums)
 {
-	uint32_t n = said_bytes(type, head), sums = n_sums(type, head);
-
-	if (n == 0 || n + (uint64_t)sums * sizeof(uint32_t) > VOLUME_HEAD_ROOM)
+	if (own_bytes(type, head) == 0)
 		return 0;
-	*ret_sums = head + n;
-	return sums;
+	*ret_sums = head + said_bytes(type, head);
+	return n_sums(type, head);
 }
 
 int head_read_before(uint16_t type, const uint8_t *head, unsigned n_back, uint16_t *ret_type, uint8_t ret[VOLUME_HEAD_BYTES])
