@@ -12,11 +12,14 @@ struct fake_backing {
 	bool *taken;              /* segments */
 	unsigned n_segments, n_taken;
 	uint32_t segment_bytes;
-	unsigned n_reads, n_writes, n_gives;
-	bool fail_reads, fail_writes;
-	unsigned fail_one_in;     /* of all I/O; 0: none */
+	/* Atomic is what a test may look at or set while a round beside it writes. */
+	_Atomic unsigned n_reads, n_writes;
+	unsigned n_gives;
+	_Atomic bool fail_reads, fail_writes;
+	_Atomic unsigned fail_one_in; /* of all I/O; 0: none */
 	uint64_t random;
-	bool closed, refuse;      /* refuse: begin is -EDEADLK */
+	_Atomic bool refuse;      /* begin is -EDEADLK */
+	bool closed;
 	/* Called within a write, or a read, before it is done. */
 	void (*hook)(void *arg);
 	void *hook_arg;
