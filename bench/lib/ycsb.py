@@ -5,8 +5,8 @@ the same memory cgroup and reads the same records, each value checked by a sum o
 
   workload C           reads alone; records by the scrambled zipfian distribution, and in full runs the same by
                        latest and by uniform
-  A, B, D, E, F        do not run: they write, and Quire has no log for that yet. Without their writes they would be C
-                       under another name, E (scans) something that is not E
+  A, B, D, E, F        do not run: they write, and the tables compared here never change. Without their writes they
+                       would be C under another name, E (scans) something that is not E
 
   config 1             immutable tables of 64 MiB as plain files, one kernel mmap each, MADV_RANDOM; a sparse index in
                        memory; 1 and 64 threads
