@@ -122,6 +122,7 @@ struct quire_anon_stat {
 	uint64_t n_refused;      /* that could not leave: the pool didn't take them */
 	uint64_t n_errors;
 };
+/* Returns 0. A snapshot, not atomic as a whole. Any thread; never blocks. */
 int quire_anon_stat(struct quire_anon *anon, struct quire_anon_stat *ret_stat);
 
 #pragma GCC visibility pop

@@ -26,7 +26,7 @@ struct quire_blob_hints {
 	uint64_t expected_bytes;  /* reserved at once, so that writes up to it can't fail for space; 0: as they come */
 	unsigned page_shift;      /* wish for maps: 12, 14, 16, 21; 0: by length */
 	uint8_t tag;              /* a mark of the owner's, kept in the catalogue: quire_blob_list_tagged finds by it.
-	                           * 255 is the store's: -EINVAL */
+	                           * 255 is the store's: -EINVAL. `quire import` uses 0x49 and 0x50, quire_tmem_pool_save 0x74 */
 };
 
 /* Begins a blob. hints may be NULL. -ENOSPC: what is expected is not there (nothing was promised); -EROFS; -EINVAL: a hint
@@ -38,10 +38,10 @@ int quire_blob_alloc(struct quire_store *store, const struct quire_blob_hints *h
 int quire_blob_write(struct quire_store *store, uint64_t id, const struct iovec *iov, unsigned n,
                      struct quire_op *op);
 
-/* One transaction: n_commit blobs appear and n_delete blobs disappear, durably, all or none. Arrays are
- * borrowed until completion. -EROFS (one is committed), -ESTALE (one is dead or unknown), -EBUSY (one is being
- * written), -EINVAL (one is named twice), -EMSGSIZE (too many for one transaction: over 4,096 blobs,
- * or less in a store of less than 4 GiB). */
+/* One transaction: n_commit blobs appear and n_remove blobs disappear, durably, all or none. Arrays are
+ * borrowed until completion. -EROFS (one to appear is committed), -EAGAIN (one to disappear is not), -ESTALE (one is dead or
+ * unknown), -EBUSY (one is being written), -EINVAL (one is named twice), -EMSGSIZE (too many for one transaction: over 4,096
+ * blobs, or less in a store of less than 4 GiB), -ENOSPC (for the transaction's record, or the end of a blob). */
 int quire_blob_apply(struct quire_store *store, const uint64_t *commit, unsigned n_commit,
                      const uint64_t *remove, unsigned n_remove, struct quire_op *op);
 /* Only the one half of it. */

@@ -23,6 +23,8 @@
  *   -EUCLEAN    a structure on a medium, or in a stream, is broken
  *   -EPERM      not for this caller
  *
+ * A code that is not among these is one call's own, and told where that is declared.
+ *
  * Any call may return -EINVAL, -ENOMEM, and -ECHILD; one that takes an op, -EBUSY if that op is under way
  * already; one that waits without an op, -EDEADLK in a loop's callback; and one that opens or makes something, what
  * the system call says that refused it (-EACCES, -EMFILE, …). Contracts tell of these where there is more to say.

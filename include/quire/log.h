@@ -259,6 +259,7 @@ struct quire_log_stat {
 	uint64_t n_keys;            /* in memory; some may be of records that were trimmed of late */
 	uint64_t keys_bytes;        /* the part of memory_bytes that is theirs */
 };
+/* Returns 0. A snapshot, not atomic as a whole. Any thread; never blocks on storage. */
 int quire_log_stat(struct quire_log *log, struct quire_log_stat *ret_stat);
 
 #pragma GCC visibility pop

@@ -34,14 +34,14 @@ typedef int (*quire_mdc_record_fn)(void *arg, const void *record, size_t len_byt
 int quire_mdc_open(struct quire_store *store, uint64_t id, quire_mdc_record_fn fn, void *arg,
                    struct quire_mdc **ret_mdc, struct quire_error *err);
 /* Makes durable what was appended, unless a compaction is under way: that is given up. -EBUSY while calls are
- * under way; another failure is the sync's, and the handle is gone. NULL allowed. */
+ * under way; another failure is the sync's, and the handle is gone. NULL allowed. Blocks; in a coroutine suspends. */
 int quire_mdc_close(struct quire_mdc *mdc);
 
 /* sync: durable when it returns; else after the next quire_mdc_sync. -EFBIG: the container is full: compact, or
  * make a larger one. -EMSGSIZE: more than quire_mdc_max_record. -EROFS: the store is open read-only. What a write of it failed with,
  * here and in all calls after it that write. Suspends or blocks. */
 int quire_mdc_append(struct quire_mdc *mdc, const void *record, size_t len_bytes, bool sync);
-/* All that was appended before is durable when it completes. */
+/* All that was appended before is durable when it completes with 0. What a write has failed with, here or before; -EROFS. Without op it blocks. */
 int quire_mdc_sync(struct quire_mdc *mdc, struct quire_op *op);
 /* Bytes of one record at most. */
 size_t quire_mdc_max_record(const struct quire_mdc *mdc);
@@ -61,7 +61,7 @@ int quire_mdc_cabort(struct quire_mdc *mdc);
 struct quire_mdc_usage {
 	uint64_t capacity_bytes, used_bytes, allocated_bytes, n_records;
 };
-/* Of the active log. */
+/* Of the active log. Returns 0. Never blocks on storage. */
 int quire_mdc_usage(struct quire_mdc *mdc, struct quire_mdc_usage *ret_usage);
 
 #pragma GCC visibility pop

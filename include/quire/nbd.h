@@ -93,7 +93,7 @@ int quire_nbd_listen_tcp(struct quire_nbd *nbd, const char *host, const char *po
 int quire_nbd_listen_fd(struct quire_nbd *nbd, int fd, struct quire_error *err);
 
 /* The sockets that the service manager has passed (LISTEN_PID and LISTEN_FDS): how many were taken. They are taken
- * once: the environment's words are removed. */
+ * once: the environment's words are removed. -EINVAL: more than 1,024; errors as of quire_nbd_listen_fd, with the first ones taken. */
 int quire_nbd_listen_inherited(struct quire_nbd *nbd, struct quire_error *err);
 
 /* One connection, as inetd gives it; closed at the end. -EINVAL: no stream socket. */
@@ -105,7 +105,8 @@ int quire_nbd_address(const struct quire_nbd *nbd, unsigned i, char *ret_text, s
 /* ---- running ---- */
 
 /* Serves until quire_nbd_stop, or, where it listens nowhere, until the last connection has ended. The thread is the loop's
- * meanwhile, and is marked (PR_SET_IO_FLUSHER, where the process may) as one that memory reclaim may be waiting for. Once. */
+ * meanwhile, and is marked (PR_SET_IO_FLUSHER, where the process may) as one that memory reclaim may be waiting for. Once.
+ * Returns 0; -ENOMEM, then nobody was served; what quire_loop_run is refused with: -EBUSY, -EDEADLK. */
 int quire_nbd_run(struct quire_nbd *nbd);
 
 /* Any thread: no new connections, what is under way is answered, then run returns, after 5 s at the latest. Never blocks. */

@@ -52,7 +52,7 @@ int quire_store_open(struct quire_cache *cache, const char *path, unsigned flags
                      struct quire_store **ret_store, struct quire_error *err);
 
 /* -EBUSY while objects are mapped, containers open, or calls and operations under way. NULL allowed. Blobs that were
- * not committed are gone. */
+ * not committed are gone. Blocks: waits for what is being given back. -EDEADLK in a loop's callback. */
 int quire_store_close(struct quire_store *store);
 
 /* A store that nobody holds gets another path (rename(2)). -EBUSY with the holder, -EEXIST, -ENOENT, -EXDEV.
@@ -84,7 +84,7 @@ struct quire_class_options {
 	enum quire_durable durable; /* mapping needs libpmem2 where the store is: -ENOTSUP without it */
 	enum quire_dax dax;         /* not with `device` */
 };
-/* The same, with more to choose from. */
+/* The same, with more to choose from. -ENOTSUP: the place can't do what `durable` or `dax` asks for; -EINVAL: that is not of this class. */
 int quire_store_class_add_with(struct quire_store *store, enum quire_class cls, const struct quire_class_options *opts,
                                struct quire_error *err);
 /* Makes it larger; for a device, takes what the device has. -EINVAL if smaller; -ENOENT: no such class; -ENOSPC;

@@ -15,8 +15,8 @@
  * reference; others are compressed by LZ4, or kept as they are if that gains nothing; and packed tighter when they are cold, where a
  * pool asks for it. Each is under a checksum: damage in memory is a miss in an ephemeral pool, -EBADMSG in a persistent one, never wrong bytes.
  *
- * Memory: all that pools hold, metadata included, is charged to the budget as the kernel counts it. Metadata is some 35 to 45 bytes for a
- * page, 15 more in an ephemeral pool out of which pages are evicted, and 72 for each object; docs/performance.md has it measured.
+ * Memory: all that pools hold, metadata included, is charged to the budget as the kernel counts it. Metadata is some 18 to 45 bytes for a
+ * page, the less the more pages are alike; 15 more in an ephemeral pool out of which pages are evicted, and 72 for each object.
  * Of ephemeral pages that nobody uses, those that take much leave before those that take little.
  *
  * Side channel: who may put a page into a pool can tell by the time a put takes whether that page was there. Pools

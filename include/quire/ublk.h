@@ -55,7 +55,8 @@ int quire_ublk_destroy(struct quire_ublk *ublk);
  * be taken over; -EBUSY: it has its server; -EPERM; -EINVAL; errors of open(2). */
 int quire_ublk_add_file(struct quire_ublk *ublk, uint32_t id, const char *path, unsigned flags, struct quire_error *err);
 
-/* A disk in memory: zeros at first, gone with its server. */
+/* A disk in memory: zeros at first, gone with its server. size_bytes: whole sectors of 512. -EINVAL; -EEXIST: a device of that number is there;
+ * -ENOMEM. */
 int quire_ublk_add_memory(struct quire_ublk *ublk, uint32_t id, uint64_t size_bytes, struct quire_error *err);
 
 /* As a file, a volume, or a snapshot, which is always read-only. Whatever is written is durable before the kernel hears of it. The group stays open until the server is destroyed. */
@@ -72,7 +73,8 @@ int quire_ublk_device(const struct quire_ublk *ublk, unsigned i, uint32_t *ret_i
 
 /* Starts the devices, and serves them until quire_ublk_stop, or until all have been removed by others. The thread is the loop's meanwhile, and is
  * marked (PR_SET_IO_FLUSHER, where the process may) as one that memory reclaim may be waiting for; so are threads that it makes, but those that
- * were there before are not. Once. A device that can't be started ends all: what the driver says. */
+ * were there before are not. Once. Returns 0; a device that can't be started ends all: what the driver says (-ENOMEM, -EBUSY, …); what quire_loop_run is refused with: -EBUSY,
+ * -EDEADLK. */
 int quire_ublk_run(struct quire_ublk *ublk, struct quire_error *err);
 
 /* Any thread: what is under way is carried out, devices are removed, and run returns. A device that could be taken over, and that is mounted,

@@ -74,6 +74,7 @@ struct quire_volumes_stat {
 	int error;            /* 0, or why there are no more writes */
 	int checkpoint_error; /* of the last one, if it failed; it is tried again */
 };
+/* Returns 0. A snapshot, not atomic as a whole. Never blocks on storage. */
 int quire_volumes_stat(struct quire_volumes *volumes, struct quire_volumes_stat *ret_stat);
 
 /* ---- which volumes there are ---- */
@@ -93,7 +94,8 @@ struct quire_volume_options {
 	const char *over_volume;
 };
 
-/* All of these block, and are durable when they return. -EINVAL: a name, a size; -EEXIST; -ENOENT; -ENOSPC; -EROFS. */
+/* All of these block, and are durable when they return. -EINVAL: a name, a size; -EEXIST; -ENOENT; -ENOSPC; -EROFS; -EBUSY: it is
+ * being received, or what is left of that (quire_volume_info.partial) is all that there is: only quire_volume_rm takes it. */
 
 /* An empty one: it reads as zeros, or as its base. Further errors of bases: -ENAMETOOLONG, -ESTALE: no such blob; and what opening them gives. */
 int quire_volume_create(struct quire_volumes *volumes, const char *name, const struct quire_volume_options *opts);
@@ -128,7 +130,8 @@ struct quire_volume_info {
 
 /* The volume or snapshot of the lowest id above `after`: 1; or 0: there is none. Never blocks. */
 int quire_volume_ls(struct quire_volumes *volumes, uint32_t after, struct quire_volume_info *ret_info);
-int quire_volume_find(struct quire_volumes *volumes, const char *name, struct quire_volume_info *ret_info); /* -ENOENT */
+/* The same of one name. -ENOENT. Never blocks. */
+int quire_volume_find(struct quire_volumes *volumes, const char *name, struct quire_volume_info *ret_info);
 
 struct quire_volume_stat {
 	uint64_t size_bytes;
@@ -162,9 +165,10 @@ int quire_volume_base(struct quire_volumes *volumes, const char *name, struct qu
 /* A volume, or a snapshot, which can only be read. Any number of handles at once. Never blocks, unless it lies over a file or blob.
  * -ENOENT; -ENOMEM; -EBUSY: it is being received; of a base, what opening it gives; -ESTALE: that has changed. */
 int quire_volume_open(struct quire_volumes *volumes, const char *name, struct quire_volume **ret_volume);
-/* No call of it may be under way. NULL allowed. */
+/* No call of it may be under way. NULL allowed. Writes nothing, so what was not flushed is as durable as before. Never blocks on storage. */
 void quire_volume_close(struct quire_volume *volume);
-uint64_t quire_volume_bytes(struct quire_volume *volume); /* as of now */
+/* Its size as it is now. Never blocks. 0 in a forked child. */
+uint64_t quire_volume_bytes(struct quire_volume *volume);
 
 /* ---- blocks ---- */
 

@@ -38,7 +38,7 @@ struct want {
 	uint8_t where;             /* enum want_where; WANT_PARKED under the fill's lock */
 	bool canceled;
 	bool waited;               /* the cursor's page was not there when it came to it */
-	int32_t error;             /* of error_page: the fill's verdict, when parked there */
+	int32_t error;             /* the fill's verdict, when the cursor's page has come */
 	struct want *next, *prev;  /* of the fill's waiters, or the queue */
 	struct fill *fill;         /* the last it was parked on */
 };

@@ -1,8 +1,10 @@
 /* store.c - a store's life; and how its parts go together.
  *
- * Parts. superblock: what a class is. space: which units are in use. index: all committed objects. catalogue
- * (replay, compact): the log that both follow from. writer, place: objects being written. apply, race: transactions.
- * object, read, table, checksum: reading. reclaim: space on its way back. check: whether all that is so.
+ * Parts. superblock, classes: what a class is. freemap, zone, allocate: which units are in use. index: all committed objects.
+ * catalogue (record, replay, compact): the log that both follow from. writer, place: objects being written. apply, race:
+ * transactions. object, read, direct, table, checksum: reading. reclaim: space on its way back. container_face: containers.
+ * logs, log_segments, log_seal, log_keys, log_move: segments that logs and volumes append to, and what sealing adds. scratch:
+ * space of a class that is nobody's after a crash. check, check_logs, repair: whether all that is so, and what can be made so.
  *
  * What is true at every moment, on the media and in memory:
  *   1. An object is committed when its transaction's record is durable; its data and the pages of its checksums

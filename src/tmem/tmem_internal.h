@@ -284,7 +284,7 @@ void tmem_away_unpin(struct quire_tmem *t, const struct away_from *from);
 int tmem_away_read(struct quire_tmem *t, const struct away_from *from, uint32_t len, struct away_bytes *ret);
 void tmem_away_read_end(struct quire_tmem *t, struct away_bytes *bytes);
 
-/* ---- remote.c: pages in a remote tier; the lock held but for get_copy ---- */
+/* ---- remote.c: pages in a remote tier; the lock held, where not said otherwise ---- */
 
 /* The page, which is to be evicted, is on its way there from now on: a stub is in its place. False: it isn't. */
 bool tmem_remote_leave(struct quire_tmem_pool *pool, const struct where *at);

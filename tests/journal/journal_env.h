@@ -66,7 +66,7 @@ uint64_t env_extent(struct env *e);        /* takes a free one; -1: none */
 #define MAX_IDS 60000u
 #define MAX_LEN (SEGMENT - DEVICE_BLOCK_BYTES - 56 - 32 - 32)
 
-/* What the id's record has; for ids that env_sizes did not set, from the id. */
+/* Bytes of the id's record: they follow from the id. */
 uint32_t record_len(uint32_t id);
 void record_fill(uint32_t id, void *buf);
 bool record_matches(uint32_t id, const void *payload, uint32_t len_bytes);

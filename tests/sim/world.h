@@ -25,7 +25,7 @@ static inline uint64_t sums_crashes(const uint64_t sums[N_SUMS])
 
 /* What a face does in a history. All but begin and end run in a coroutine. */
 struct face_ops {
-	/* A new history, of media as world_images made them. */
+	/* A new history, of media that are as they were formatted. */
 	void (*begin)(struct world *w);
 	/* Once, on new media with the store open: what the image shall have. NULL: nothing. */
 	void (*format)(struct world *w);

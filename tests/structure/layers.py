@@ -1,7 +1,7 @@
 """The one table of layers, lowest first; names on one line are siblings.
 
 A layer includes only itself and what stands on lines above its own here, never a
-sibling. A layer that has no folder yet has its place reserved.
+sibling.
 """
 LAYERS = [
     ["base"],

@@ -41,13 +41,16 @@ def stands_alone(tree, path):
 
 
 def is_commented(tree, path):
-    """A comment in the paragraph of the function: above it, or at its end."""
+    """A comment at its end, or above it with nothing between but other functions, or types, of the same paragraph; a
+    structure's own comments are not the function's."""
     lines = tree.lines(path)
+    code = c_source.without_comments(tree.text(path)).split("\n")
     for name, first, last in c_source.prototypes(tree.text(path)):
-        top = first - 1
-        while top > 0 and lines[top - 1].strip():
-            top -= 1
-        if not any("*/" in line for line in lines[top:last]):
+        above = first - 2
+        while above >= 0 and code[above].strip() and not code[above].startswith("}"):
+            above -= 1
+        is_above = above >= 0 and "*/" in lines[above] and not code[above].strip()
+        if not is_above and "*/" not in lines[last - 1]:
             yield Violation(str(path), first, "comment", f"{name} has none")
 
 

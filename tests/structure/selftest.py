@@ -212,6 +212,11 @@ class Planted(unittest.TestCase):
         self.plant("include/quire/error.h", HEADER.replace(" /* forbids */", "").replace("int quire", "\nint quire"),
                    "comment")
 
+    def test_a_structure_s_comment_is_not_the_function_s(self):
+        stat = "struct stat {\n\tint used; /* bytes */\n};\n"
+        self.plant("include/quire/error.h", HEADER.replace(" /* forbids */", "").replace("int quire", "\n" + stat + "int quire"),
+                   "comment")
+
     def library(self, source):
         self.write("out/lib.c", source)
         library = self.root / "out" / "lib.so"
