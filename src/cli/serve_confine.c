@@ -5,7 +5,7 @@
  * - capabilities but those that files of any owner, pinned memory, and userfaultfd for the kernel's own accesses need;
  *   they are taken from the bounding set too, so no program that it starts gets them back;
  * - new privileges by execve (no_new_privs): a program with the set-user-ID bit is an ordinary one;
- * - system calls that look into other processes, or change the machine: a filter answers EPERM.
+ * - system calls that look into other processes, make namespaces, or change the machine: a filter answers EPERM.
  *
  * Not refused: execve, since verbs of volumes start qemu-img; opening files, since verbs name them. What is given up
  * is given up by the first thread, before there are others, which inherit it. docs/security.md has the whole picture.
@@ -19,6 +19,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -84,31 +85,45 @@ static const unsigned refused[] = {
 #ifndef TRACES_ITSELF
 	SYS_ptrace,
 #endif
-	SYS_process_vm_readv, SYS_process_vm_writev, SYS_perf_event_open, SYS_bpf,
-	SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_unshare, SYS_setns, SYS_fsopen, SYS_fsmount, SYS_move_mount,
-	SYS_open_tree, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_reboot, SYS_swapon, SYS_swapoff,
-	SYS_sethostname, SYS_setdomainname, SYS_settimeofday, SYS_clock_settime, SYS_adjtimex, SYS_acct, SYS_quotactl,
+	SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_perf_event_open, SYS_bpf,
+	SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_unshare, SYS_setns, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick,
+	SYS_move_mount, SYS_mount_setattr, SYS_open_tree, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load,
+	SYS_kexec_file_load, SYS_reboot, SYS_swapon, SYS_swapoff, SYS_sethostname, SYS_setdomainname, SYS_settimeofday,
+	SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_acct, SYS_quotactl, SYS_quotactl_fd,
 	SYS_syslog, SYS_add_key, SYS_request_key, SYS_keyctl, SYS_open_by_handle_at, SYS_personality, SYS_vhangup,
 };
 #define N_REFUSED (sizeof(refused) / sizeof(refused[0]))
 
-/* The architecture, the number, a jump for each that is refused, and the two ends. */
+#define NEW_NAMESPACES \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
+#define IF(how, value, yes, no) BPF_JUMP(BPF_JMP | (how) | BPF_K, value, yes, no)
+#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, what)
+
+/* clone3(2) has its flags in memory, where a filter sees nothing: who is told that there is none takes clone(2), as the C library does. */
 static int refuse_calls(void)
 {
-	struct sock_filter program[N_REFUSED + 7];
-	unsigned short n = 0;
+	enum { N_BEFORE = 10, REFUSE = N_BEFORE + N_REFUSED + 1, NONE = REFUSE + 1, N_ALL = NONE + 1 };
+	struct sock_filter program[N_ALL] = {
+		LOAD(arch),
+		IF(BPF_JEQ, THIS_ARCH, 1, 0),
+		ANSWER(SECCOMP_RET_KILL_PROCESS),
+		LOAD(nr),
+		IF(BPF_JGE, X32_BIT, REFUSE - 5, 0),
+		IF(BPF_JEQ, SYS_clone3, NONE - 6, 0),
+		IF(BPF_JEQ, SYS_clone, 0, 3),
+		LOAD(args[0]), /* the lower half, on both machines */
+		IF(BPF_JSET, NEW_NAMESPACES, REFUSE - 9, 0),
+		ANSWER(SECCOMP_RET_ALLOW),
+		[N_BEFORE + N_REFUSED] = ANSWER(SECCOMP_RET_ALLOW),
+		[REFUSE] = ANSWER(SECCOMP_RET_ERRNO | EPERM),
+		[NONE] = ANSWER(SECCOMP_RET_ERRNO | ENOSYS),
+	};
+	struct sock_fprog filter = {.len = N_ALL, .filter = program};
 
-	program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0);
-	program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, N_REFUSED + 1, 0);
 	for (size_t i = 0; i < N_REFUSED; i++)
-		program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused[i], (uint8_t)(N_REFUSED - i), 0);
-	program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-	struct sock_fprog filter = {.len = n, .filter = program};
-
+		program[N_BEFORE + i] = (struct sock_filter)IF(BPF_JEQ, refused[i], (uint8_t)(N_REFUSED - i), 0);
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
 }
 
