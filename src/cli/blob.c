@@ -14,10 +14,9 @@
 
 #define PIECE_BYTES (4u << 20)
 #define MAX_AT_ONCE 4096 /* of a transaction */
+#define MAX_TAG 254u     /* 255 is the store's */
 
-enum blob_what { BLOB_PUT, BLOB_GET, BLOB_LS, BLOB_RM, BLOB_PROPS };
-
-static const char *const words[] = {"put", "get", "ls", "rm", "props"};
+enum blob_what { BLOB_PUT, BLOB_GET, BLOB_LS, BLOB_RM, BLOB_PROPS, BLOB_N_WHATS };
 
 struct blob_args {
 	enum blob_what what;
@@ -29,12 +28,50 @@ struct blob_args {
 	int n_rest;
 };
 
+struct blob_verb {
+	bool writes;
+	int least, most; /* words behind the store */
+	const char *ask; /* for them */
+	struct session_word is;
+};
+
+static const struct blob_verb verbs[] = {
+	[BLOB_PUT] = {true, 0, MAX_AT_ONCE, "", {"put", "ct",
+		"usage: quire blob put STORE [FILE|-]… [--class CLASS] [--tag N]\n\n"
+		"Makes each file, or standard input, an object, all of them in one transaction, and prints their ids.\n\n"
+		"  --class CLASS  capacity (default), staging or pmem\n"
+		"  --tag N        what the object is to whoever made it: 1 to 254; `blob ls --long` shows it\n"}},
+	[BLOB_GET] = {false, 1, 1, "which object?", {"get", "o",
+		"usage: quire blob get STORE ID [--output FILE]\n\n"
+		"Writes an object to standard output; every byte was verified.\n\n"
+		"  --output FILE  to that file, which appears whole, or not at all\n"}},
+	[BLOB_LS] = {false, 0, 0, "of one store", {"ls", "lj",
+		"usage: quire blob ls STORE [--long] [--json]\n\n"
+		"Lists the ids of a store's objects.\n\n"
+		"  --long  and of each: bytes, class, tag, extents\n"
+		"  --json  all that is known of each\n"}},
+	[BLOB_RM] = {true, 1, MAX_AT_ONCE, "which objects?", {"rm", "",
+		"usage: quire blob rm STORE ID…\n\n"
+		"Removes objects, in one transaction: all of them or, where one isn't there, none.\n"}},
+	[BLOB_PROPS] = {false, 1, 1, "which object?", {"props", "j",
+		"usage: quire blob props STORE ID [--json]\n\n"
+		"What an object is: id, bytes, class, tag, extents; as JSON more.\n"}},
+};
+
 static const char help[] =
 	"usage: quire blob put STORE [FILE|-]… [--class CLASS] [--tag N]   prints ids; all in one transaction\n"
 	"       quire blob get STORE ID [--output FILE]                    verified; FILE appears whole, or not at all\n"
 	"       quire blob ls STORE [--long] [--json]\n"
 	"       quire blob rm STORE ID…                                    in one transaction\n"
-	"       quire blob props STORE ID [--json]\n";
+	"       quire blob props STORE ID [--json]\n\n"
+	"`quire blob VERB --help` tells more.\n";
+
+static const struct option longs[] = {
+	{ "class", required_argument, NULL, 'c' },  { "tag", required_argument, NULL, 't' },
+	{ "output", required_argument, NULL, 'o' }, { "long", no_argument, NULL, 'l' },
+	{ "json", no_argument, NULL, 'j' },         { "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
 
 static int take(struct session *s, void *arg, int option)
 {
@@ -42,8 +79,8 @@ static int take(struct session *s, void *arg, int option)
 
 	if (option == 'c' && !parse_class(optarg, &args->cls))
 		return session_usage(s, optarg, "no class: capacity, staging, pmem");
-	if (option == 't' && !cli_parse_count(optarg, 255, &args->tag))
-		return session_usage(s, optarg, "not a tag: 1 to 255");
+	if (option == 't' && !cli_parse_count(optarg, MAX_TAG, &args->tag))
+		return session_usage(s, optarg, "not a tag: 1 to %u", MAX_TAG);
 	if (option == 'o')
 		args->output = optarg;
 	args->details |= option == 'l';
@@ -53,34 +90,34 @@ static int take(struct session *s, void *arg, int option)
 
 static int parse_blob(struct session *s, int argc, char **argv, void *arg, const char **ret_path, bool *ret_writes)
 {
-	static const struct option longs[] = {
-		{ "class", required_argument, NULL, 'c' }, { "tag", required_argument, NULL, 't' },
-		{ "output", required_argument, NULL, 'o' }, { "long", no_argument, NULL, 'l' },
-		{ "json", no_argument, NULL, 'j' },        { "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
 	struct blob_args *args = arg;
-	const struct session_syntax syntax = {.shorts = ":ho:l", .longs = longs, .help = help};
-	int rc = session_options(s, argc, argv, &syntax, take, args);
+	const struct session_words words = {
+		.name = "blob",
+		.first = &verbs[0].is,
+		.row_bytes = sizeof(verbs[0]),
+		.n = BLOB_N_WHATS,
+		.which = "put, get, ls, rm or props",
+		.shorts = ":ho:l",
+		.longs = longs,
+		.help = help,
+	};
+	unsigned what;
+	int rc = session_word_options(s, argc, argv, &words, take, args, &what);
+
 	if (rc != CLI_GO_ON)
 		return rc;
-	unsigned what = 0;
-	while (optind < argc && what < 5 && strcmp(argv[optind], words[what]) != 0)
-		what++;
-	if (optind >= argc || what == 5)
-		return session_usage(s, optind < argc ? argv[optind] : "blob", "put, get, ls, rm or props");
+	const struct blob_verb *verb = &verbs[what];
 	if (argc - optind < 2)
-		return session_usage(s, "blob", "which store?");
+		return session_usage(s, verb->is.word, "which store?");
 	args->what = (enum blob_what)what;
 	args->rest = argv + optind + 2;
 	args->n_rest = argc - optind - 2;
-	bool one = what == BLOB_GET || what == BLOB_PROPS;
-	if (one ? args->n_rest != 1 : what == BLOB_LS ? args->n_rest != 0 : what == BLOB_RM && args->n_rest == 0)
-		return session_usage(s, words[what], one ? "which object?" : what == BLOB_LS ? "of one store" : "which objects?");
 	if (args->n_rest > MAX_AT_ONCE)
-		return session_usage(s, words[what], "at most %d at once", MAX_AT_ONCE);
+		return session_usage(s, verb->is.word, "at most %d at once", MAX_AT_ONCE);
+	if (args->n_rest < verb->least || args->n_rest > verb->most)
+		return session_usage(s, verb->is.word, "%s", verb->ask);
 	*ret_path = argv[optind + 1];
-	*ret_writes = what == BLOB_PUT || what == BLOB_RM;
+	*ret_writes = verb->writes;
 	return CLI_DONE;
 }
 

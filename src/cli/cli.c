@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 __attribute__((format(printf, 2, 0)))
 static void say(const char *what, const char *format, va_list args, const char *end)
@@ -137,6 +138,14 @@ const char *cli_format_bytes(uint64_t bytes, char *text)
 	snprintf(text, CLI_BYTES_TEXT, unit == 0 || value >= 100 ? "%.0f %s" : "%.1f %s", value,
 		 units[unit]);
 	return text;
+}
+
+uint64_t cli_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 int cli_finish_output(void)

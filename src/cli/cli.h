@@ -63,6 +63,8 @@ bool cli_is_name(const char *word); /* the whole word */
 #define CLI_BYTES_TEXT 24
 const char *cli_format_bytes(uint64_t bytes, char *text);
 
+uint64_t cli_now_ns(void); /* CLOCK_MONOTONIC */
+
 /* Flushes stdout: an output that could not be written whole is a failure. */
 int cli_finish_output(void);
 

@@ -6,6 +6,7 @@
  * way, handed out from a free list.
  */
 #include "demo_client.h"
+#include "cli.h"
 
 #include <errno.h>
 #include <math.h>
@@ -50,14 +51,6 @@ struct client {
 	struct demo_wire_answer answers[DEMO_BATCH];
 	unsigned n_out, n_out_sent; /* drawn and not sent yet */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static uint64_t due_ns(const struct client *c, uint64_t i)
 {
@@ -159,7 +152,7 @@ static void check(struct client *c, const struct demo_wire_answer *answer, size_
 static bool receive(struct client *c)
 {
 	int n = recvmmsg(c->child->socket, c->in_headers, DEMO_BATCH, MSG_DONTWAIT, NULL);
-	uint64_t now = now_ns();
+	uint64_t now = cli_now_ns();
 
 	if (n < 0) {
 		c->gone = c->gone || (errno != EAGAIN && errno != EINTR);
@@ -210,7 +203,7 @@ static struct cpu_seconds cpu_now(const struct client *c)
 
 static void run(struct client *c, demo_tick_fn tick, void *tick_arg)
 {
-	uint64_t now = now_ns(), ticked_ns = 0;
+	uint64_t now = cli_now_ns(), ticked_ns = 0;
 	struct cpu_seconds start = { 0 }, end = { 0 };
 	bool measuring = false, measured = false;
 
@@ -221,7 +214,7 @@ static void run(struct client *c, demo_tick_fn tick, void *tick_arg)
 
 		if (!sent && !received && c->load->yields)
 			sched_yield();
-		now = now_ns();
+		now = cli_now_ns();
 		if (!measuring && now >= c->measure_ns) {
 			measuring = true;
 			start = cpu_now(c);
@@ -288,7 +281,7 @@ static int prepare(struct client *c, const struct demo_load *load)
 	c->cold_below = (uint64_t)(load->cold_share * (double)UINT64_MAX);
 	c->gap_ns = 1e9 / load->rate;
 	c->n_total = (uint64_t)((load->warmup_seconds + load->measure_seconds) * load->rate);
-	c->start_ns = now_ns();
+	c->start_ns = cli_now_ns();
 	c->measure_ns = c->start_ns + (uint64_t)(load->warmup_seconds * 1e9);
 	c->end_ns = c->measure_ns + (uint64_t)(load->measure_seconds * 1e9);
 	return 0;

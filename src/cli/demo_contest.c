@@ -1,13 +1,13 @@
 /* demo_contest.c - one contender after the other under the same load. */
 #include "demo_contest.h"
 #include "cgroup.h"
+#include "cli.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CALIBRATE_NS 250000000u
@@ -17,14 +17,6 @@
 #define MISS_LOAD 0.25
 #define RATE_MIN 1000.0
 #define RATE_MAX 90000.0
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* Depth one, past the page cache where the file system can. */
 static double disk_reads_per_second(const struct demo_corpus *c)
@@ -39,13 +31,13 @@ static double disk_reads_per_second(const struct demo_corpus *c)
 		fd = file->fd;
 	if (posix_memalign(&page, c->page_bytes, c->page_bytes) != 0)
 		page = NULL;
-	uint64_t start = now_ns(), now = start;
+	uint64_t start = cli_now_ns(), now = start;
 	while (page != NULL && now - start < CALIBRATE_NS) {
 		off_t at = (off_t)(demo_random(&rng) % n_pages * c->page_bytes);
 		if (pread(fd, page, c->page_bytes, at) < 0)
 			break;
 		n++;
-		now = now_ns();
+		now = cli_now_ns();
 	}
 	if (direct)
 		close(fd);

@@ -70,7 +70,8 @@ static const struct log_verb {
 		"  --json        a line each: lsn, time, and text, or base64 of what is no UTF-8\n"}},
 	[LOG_TRIM] = {log_trim, true, {"trim", "Bj",
 		"usage: quire log trim STORE NAME --below LSN [--json]\n\n"
-		"Frees sealed segments of which all records are below that number, and says how many there were.\n"}},
+		"Frees sealed segments of which all records are below that number, and says how many there were.\n\n"
+		"  --below LSN  what has that number, or a later one, stays\n"}},
 	[LOG_STAT] = {log_stat, false, {"stat", "j",
 		"usage: quire log stat STORE NAME [--json]\n\n"
 		"What the log is and holds; as JSON with all its segments.\n"}},

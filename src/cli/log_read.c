@@ -15,7 +15,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define REST_MS 200
@@ -31,14 +30,6 @@ struct reading {
 	struct quire_log_cursor *cursor;
 	uint64_t lsn;                /* the next */
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* ---- writing ---- */
 
@@ -305,11 +296,11 @@ static int follow_other(struct reading *r)
 			code = rest(r, -1, (int)(took_ms * REST_TIMES > REST_MS ? took_ms * REST_TIMES : REST_MS));
 		if (code != CLI_DONE)
 			return code;
-		uint64_t start_ms = now_ms();
+		uint64_t start_ms = cli_now_ns() / 1000000;
 		code = look_again(r);
 		if (code != CLI_DONE)
 			return code;
-		took_ms = now_ms() - start_ms;
+		took_ms = cli_now_ns() / 1000000 - start_ms;
 	}
 }
 

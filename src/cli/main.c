@@ -38,7 +38,8 @@ static void print_help(void)
 	       "A page cache that your program owns.\n\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		printf("  %-6s %s\n", verbs[i].name, verbs[i].summary);
-	printf("\n`quire VERB --help` tells more. Exit codes: 0 done, 1 failed, 2 usage; 3 damaged, and repaired.\n");
+	printf("\n`quire VERB --help` tells more; `quire --version`. Exit codes: 0 done, 1 failed, 2 usage; 3 damaged, and repaired.\n"
+	       "QUIRE_MASK in the environment: features of the kernel to go without, as if it lacked them (`quire info --capabilities`).\n");
 }
 
 int main(int argc, char **argv)

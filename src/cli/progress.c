@@ -1,19 +1,11 @@
 /* progress.c - a bar on a terminal. */
 #include "progress.h"
+#include "cli.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #define BAR_CELLS 30
 #define REDRAW_NS 100000000u
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 void progress_begin(struct progress *p, FILE *out)
 {
@@ -33,7 +25,7 @@ void progress_update(struct progress *p, double done)
 {
 	if (!p->shown)
 		return;
-	uint64_t now = now_ns();
+	uint64_t now = cli_now_ns();
 	if (now - p->drawn_ns < REDRAW_NS)
 		return;
 	p->drawn_ns = now;

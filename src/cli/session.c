@@ -68,6 +68,13 @@ static int bad_option(struct session *s, int argc, char **argv, int option)
 	return session_usage(s, word, option == ':' ? "a value is missing" : "no such option");
 }
 
+static const char *name_of(const struct option *longs, int option)
+{
+	while (longs->val != option)
+		longs++;
+	return longs->name;
+}
+
 /* word: what these options are of, if not of all; NULL. */
 static int take_options(struct session *s, int argc, char **argv, const struct session_syntax *syntax, const struct session_word *word,
                         int (*take)(struct session *s, void *args, int option), void *args)
@@ -82,7 +89,7 @@ static int take_options(struct session *s, int argc, char **argv, const struct s
 		if (option == '?' || option == ':')
 			return bad_option(s, argc, argv, option);
 		if (word != NULL && strchr(word->options, option) == NULL)
-			return session_usage(s, argv[optind - 1], "no option of %s", word->word);
+			return session_usage(s, name_of(syntax->longs, option), "no option of %s", word->word);
 		rc = take(s, args, option);
 		if (rc != CLI_DONE)
 			return rc;

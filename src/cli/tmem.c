@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 struct bench {
@@ -35,33 +34,25 @@ struct bench {
 	uint64_t file_bytes, done_bytes, n_wrong;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 typedef int (*page_fn)(struct bench *b, const struct quire_tmem_key *key);
 
 static int put_page(struct bench *b, const struct quire_tmem_key *key)
 {
-	uint64_t start = now_ns();
+	uint64_t start = cli_now_ns();
 	int rc = quire_tmem_put(b->pool, key, b->page);
 
-	latency_add(&b->put, now_ns() - start);
+	latency_add(&b->put, cli_now_ns() - start);
 	return rc == -ENOSPC ? 0 : rc; /* counted as refused */
 }
 
 static int get_page(struct bench *b, const struct quire_tmem_key *key)
 {
-	uint64_t start = now_ns();
+	uint64_t start = cli_now_ns();
 	int rc = quire_tmem_get(b->pool, key, b->got, QUIRE_TMEM_GET_USUAL);
 
 	if (rc == -ENOENT)
 		return 0;
-	latency_add(&b->get, now_ns() - start);
+	latency_add(&b->get, cli_now_ns() - start);
 	if (rc == 0 && memcmp(b->got, b->page, b->page_bytes) != 0)
 		b->n_wrong++;
 	return rc;

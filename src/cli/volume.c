@@ -56,7 +56,8 @@ static const struct volume_verb {
 		"Space for all of the volume is kept for it, or no more.\n"}},
 	[VOLUME_STAT] = {volume_stat, false, false, 0, 1, {"stat", "cj",
 		"usage: quire volume stat STORE [VOLUME[@SNAPSHOT]] [--json] [--class CLASS]\n\n"
-		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n"}},
+		"What all volumes take and have done; or what one of them is, and how many bytes it alone has, shares, is promised.\n\n"
+		"  --json  the same, and more, as JSON; so it is for all verbs that have it\n"}},
 	[VOLUME_MAP] = {volume_map, false, false, 1, 1, {"map", "cj",
 		"usage: quire volume map STORE VOLUME[@SNAPSHOT] [--json] [--class CLASS]\n\n"
 		"Its extents: offset, bytes, data or zero or hole, shared or own, the generation it was written in.\n"}},
@@ -89,7 +90,8 @@ static const struct volume_verb {
 	[VOLUME_IMPORT] = {volume_import, true, true, 2, 2, {"import", "cfd",
 		"usage: quire volume import STORE NAME FILE [--format FORMAT] [--durable] [--class CLASS]\n\n"
 		"Makes a volume with the content of an image. Holes and zeros stay holes.\n\n"
-		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"}},
+		"  --format FORMAT  raw (default), or what qemu-img knows: qcow2, vmdk, vdi, …\n"
+		"  --durable        as of `create`: every write is durable when it is acknowledged\n"}},
 	[VOLUME_EXPORT] = {volume_export, false, false, 2, 2, {"export", "cf",
 		"usage: quire volume export STORE VOLUME[@SNAPSHOT] FILE [--format FORMAT] [--class CLASS]\n\n"
 		"Writes an image, a new file. Holes and zeros become holes.\n\n"

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define WINDOW_BYTES (4u << 20)
 
@@ -26,14 +25,6 @@ struct warm {
 	struct quire_map *map;
 	double seconds;
 };
-
-static double now_seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static int read_item(struct warm *w, size_t index, uint64_t *done_bytes, uint64_t all_bytes,
                      struct progress *progress)
@@ -61,14 +52,14 @@ static int read_all(struct warm *w)
 
 	if (quire_map_stat(w->map, &stat) < 0)
 		return cli_fail("map", "no statistics");
-	double start = now_seconds();
+	double start = (double)cli_now_ns() / 1e9;
 	progress_begin(&progress, stderr);
 	for (size_t i = 0; rc == CLI_DONE && i < w->n; i++) {
 		progress_step(&progress, w->paths[i]);
 		rc = read_item(w, i, &done, stat.mapped, &progress);
 	}
 	progress_end(&progress);
-	w->seconds = now_seconds() - start;
+	w->seconds = (double)cli_now_ns() / 1e9 - start;
 	return rc;
 }
 
