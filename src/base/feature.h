@@ -28,7 +28,7 @@ int feature_settle(void);
  * trying, never by version. Never fails: what can't be probed is absent. */
 bool feature_have(enum feature feature);
 
-const char *feature_name(enum feature feature);
+const char *feature_name(enum feature feature); /* for tests */
 
 /* userfaultfd(2), or /dev/userfaultfd where that gives more; CLOEXEC, NONBLOCK; API
  * handshake done with the features asked for (UFFD_FEATURE_* bits). want_kernel:

@@ -41,6 +41,7 @@
 
 #include "../base/assert.h"
 #include "../base/canary.h"
+#include "../base/spin.h"
 
 #include <errno.h>
 #include <string.h>
@@ -358,15 +359,6 @@ static void commit_here(struct journal *j)
 	pthread_mutex_unlock(&j->waits.lock);
 }
 
-static void pause_thread(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
-
 bool journal_commit_copying(struct journal *j)
 {
 	if (j->o.device->now != DEVICE_NOW_COPIES || !may_take(j))
@@ -400,7 +392,7 @@ static int sync_here(struct journal *j, uint64_t record_no, bool waits)
 		if (here || --n_tries == 0 || journal_error(j) < 0)
 			return is_durable(j, record_no);
 		for (unsigned i = 0; i < PAUSES && !is_durable(j, record_no); i++)
-			pause_thread();
+			spin_relax();
 	}
 	return 1;
 }

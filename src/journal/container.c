@@ -246,18 +246,6 @@ void container_close(struct container *c)
 	container_free(c);
 }
 
-void container_destroy(struct container *c)
-{
-	if (c == NULL)
-		return;
-	for (int i = 0; i < 2; i++) {
-		if (c->logs[i].journal != NULL)
-			journal_give_back(c->logs[i].journal);
-		c->o.journal.ops->segment_put(c->o.journal.owner, c->logs[i].first_segment);
-	}
-	container_free(c);
-}
-
 /* ---- records ---- */
 
 int container_append(struct container *c, uint16_t type, const struct iovec *parts, unsigned n, uint64_t *ret_no)

@@ -37,7 +37,6 @@ int container_open(const struct container_options *o, const uint64_t first[2], b
                    journal_record_fn fn, void *arg, struct journal_recovery *ret,
                    struct container **ret_container, struct quire_error *err);
 void container_close(struct container *c);
-void container_destroy(struct container *c); /* gives all segments back */
 
 /* As the journal's; append to the active log, or to the new one between cstart and cend. Numbers grow, with gaps. */
 int container_append(struct container *c, uint16_t type, const struct iovec *parts, unsigned n, uint64_t *ret_no);

@@ -297,14 +297,6 @@ void journal_give_back(struct journal *j)
 		j->o.ops->segment_put(j->o.owner, j->segments.offsets[--j->segments.n]);
 }
 
-void journal_destroy(struct journal *j)
-{
-	if (j == NULL)
-		return;
-	journal_give_back(j);
-	journal_free(j);
-}
-
 /* ---- random numbers ---- */
 
 uint32_t journal_random(struct journal *j)

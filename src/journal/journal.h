@@ -60,7 +60,7 @@ struct journal_ops {
 	 * allowed, some time before the segment is needed; no lock is held. -ENOSPC: asked again when it
 	 * is needed. After a crash the extent may be unknown to the log: see journal_segments. */
 	int (*segment_get)(void *owner, uint64_t *ret_offset);
-	/* A segment that journal_destroy gives back. */
+	/* A segment that journal_give_back gives back. */
 	void (*segment_put)(void *owner, uint64_t offset);
 
 	/* For owners who keep in memory what is appended; both NULL otherwise. */
@@ -133,8 +133,8 @@ int journal_go_on(struct journal *j, struct quire_error *err);
  * nobody else waits for. NULL allowed. */
 void journal_close(struct journal *j);
 
-/* Gives all segments back, the first included. Like close otherwise. */
-void journal_destroy(struct journal *j);
+/* Gives all segments back, the first included. Of no use any more then, but for journal_close. */
+void journal_give_back(struct journal *j);
 
 /* Takes a record in; it is not durable yet. The payload is copied before the call returns. lens sum
  * ≤ journal_max_payload. May suspend while a segment is changed or buffers are full (bounded memory: two

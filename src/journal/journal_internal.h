@@ -166,9 +166,6 @@ int journal_append_any(struct journal *j, uint16_t type, const struct iovec *par
  * their place before may be a valid one too. spare: a block of device memory. -EIO: it is not. */
 int journal_write_block(struct device *d, uint64_t offset, const void *block, void *spare);
 
-/* All its segments, as journal_destroy does; of no use any more then, but for journal_close. */
-void journal_give_back(struct journal *j);
-
 /* Nonzero. */
 uint32_t journal_random(struct journal *j);
 

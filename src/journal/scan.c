@@ -100,7 +100,8 @@ int scan_check_options(const struct journal_options *o, uint64_t segment, struct
 
 /* ---- evidence ---- */
 
-int scan_look(struct scan *s, const struct frame_segment *segment, uint32_t offset, struct frame_sighting *sighting)
+/* Looks through `segment` from offset on. */
+static int look(struct scan *s, const struct frame_segment *segment, uint32_t offset, struct frame_sighting *sighting)
 {
 	uint32_t end = s->o->segment_bytes;
 
@@ -134,7 +135,7 @@ int scan_next_was_begun(struct scan *s)
 
 	if (rc < 0 || (rc == 1 && found.salt == s->next.salt && found.key == s->next.key))
 		return rc;
-	rc = scan_look(s, &s->next, FRAME_BLOCK_BYTES, &sighting);
+	rc = look(s, &s->next, FRAME_BLOCK_BYTES, &sighting);
 	return rc < 0 ? rc : sighting.any;
 }
 
@@ -147,7 +148,7 @@ static int judge(struct scan *s, enum journal_outcome named)
 	/* Once is enough, however many places are damaged. */
 	if (s->at.offset < s->proof_end)
 		return JOURNAL_CORRUPT;
-	int rc = scan_look(s, &s->segment, from, &sighting);
+	int rc = look(s, &s->segment, from, &sighting);
 	if (rc == 0 && sighting.max_group_start <= s->at.offset && s->next_known)
 		rc = scan_next_was_begun(s);
 	if (rc == 0 && sighting.max_group_start <= s->at.offset)

@@ -84,8 +84,6 @@ int scan_check_options(const struct journal_options *o, uint64_t segment, struct
 
 /* ---- scan.c, for salvage.c ---- */
 
-/* Looks through `segment` from offset on. */
-int scan_look(struct scan *s, const struct frame_segment *segment, uint32_t offset, struct frame_sighting *sighting);
 /* Is there anything of the life that NEXT announced? 1, 0, or a negative errno. */
 int scan_next_was_begun(struct scan *s);
 int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret); /* 1; 0: there is none; or a negative errno */

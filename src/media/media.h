@@ -35,7 +35,7 @@ enum media_file_flags {
 int media_pool_create(unsigned max_open, bool buffered, struct media_pool **ret_pool);
 void media_pool_destroy(struct media_pool *pool); /* no file may be left */
 unsigned media_pool_n_open(const struct media_pool *pool);
-uint64_t media_pool_bytes(const struct media_pool *pool); /* memory held by pool and files */
+uint64_t media_pool_bytes(const struct media_pool *pool); /* memory held by pool and files; for tests */
 bool media_pool_check(struct media_pool *pool); /* do the invariants hold? Walks all that is open; for tests */
 
 /* Opens, checks that it is a regular file, learns its identity. Path is copied. With path NULL,
@@ -69,7 +69,6 @@ struct media_read {
 	bool independent;         /* waits for no other loop to open the file or to give a descriptor back:
 	                           * at worst opens one of its own, whatever max_open says */
 	void (*done)(struct media_read *read, int result); /* on the loop's thread */
-	uint64_t started_ns;
 	/* private */
 	struct quire_loop *loop;
 	struct media_read *next;

@@ -35,7 +35,6 @@ enum ublk_io_command {
 /* Of a device; also what GET_FEATURES gives. */
 #define UBLK_HAS_RECOVERY (UINT64_C(1) << 3)
 #define UBLK_HAS_REISSUE (UINT64_C(1) << 4)
-#define UBLK_HAS_IOCTL_ENCODE (UINT64_C(1) << 6)
 #define UBLK_HAS_QUIESCE (UINT64_C(1) << 12) /* a command of Linux 6.16 */
 
 enum ublk_state { UBLK_STATE_DEAD = 0, UBLK_STATE_LIVE = 1, UBLK_STATE_QUIESCED = 2, UBLK_STATE_FAIL_IO = 3 };

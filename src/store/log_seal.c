@@ -19,8 +19,6 @@
 
 #define CRC_FROM offsetof(struct log_footer_le, version)
 
-static const uint8_t magic[8] = {'Q', 'u', 'i', 'r', 'e', 'E', 'n', 'd'};
-
 static uint32_t footer_crc(const struct log_footer_le *f)
 {
 	return crc32c(0, (const uint8_t *)f + CRC_FROM, sizeof(*f) - CRC_FROM);
@@ -96,7 +94,7 @@ static void put_footer(const struct store_log *log, const struct store_log_exten
 {
 	struct log_footer_le *le = (struct log_footer_le *)to;
 
-	memcpy(le->magic, magic, sizeof(magic));
+	memcpy(le->magic, FORMAT_LOG_FOOTER_MAGIC, sizeof(le->magic));
 	le->version = htole32(FORMAT_VERSION);
 	memcpy(le->uuid, log->store->uuid, sizeof(le->uuid));
 	le->log_id = htole64(log->node.id);
@@ -171,7 +169,7 @@ int store_log_seal(struct store_log *log, uint64_t id, const struct store_log_fo
 
 static bool is_of(const struct store_log *log, const struct store_log_extent *e, const struct log_footer_le *le)
 {
-	return memcmp(le->magic, magic, sizeof(magic)) == 0 &&
+	return memcmp(le->magic, FORMAT_LOG_FOOTER_MAGIC, sizeof(le->magic)) == 0 &&
 	       memcmp(le->uuid, log->store->uuid, sizeof(le->uuid)) == 0 && le64toh(le->log_id) == log->node.id &&
 	       le64toh(le->id) == e->node.id && le64toh(le->offset) == e->start * FORMAT_UNIT_BYTES;
 }

@@ -91,7 +91,7 @@ void store_stat(struct store *s, struct store_stat *ret);
 
 /* Until the space of all objects removed so far, and not held, is free. */
 void store_settle(struct store *s);
-int store_compact(struct store *s); /* the catalogue, due or not */
+int store_compact(struct store *s); /* the catalogue, due or not; for tests */
 int store_error(struct store *s);   /* 0, or why there are no more transactions */
 
 /* ---- objects ---- */

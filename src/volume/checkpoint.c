@@ -36,7 +36,7 @@ void checkpoint_free(struct checkpoint *c)
 
 /* ---- 1 ---- */
 
-static int by_id(const void *a, const void *b)
+int kept_tree_order(const void *a, const void *b)
 {
 	const struct kept_tree *x = a, *y = b;
 
@@ -49,7 +49,7 @@ static void copy_tables(struct checkpoint *c)
 
 	for (struct idmap_node *n = idmap_any(&g->trees); n != NULL; n = idmap_after(&g->trees, n))
 		c->trees[c->n_trees++] = (struct kept_tree){.t = *(struct tree *)n};
-	qsort(c->trees, c->n_trees, sizeof(c->trees[0]), by_id);
+	qsort(c->trees, c->n_trees, sizeof(c->trees[0]), kept_tree_order);
 	for (struct idmap_node *n = idmap_any(&g->volumes); n != NULL; n = idmap_after(&g->volumes, n)) {
 		struct volume_le le;
 		volume_encode((struct volume *)n, &le);

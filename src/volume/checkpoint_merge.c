@@ -69,17 +69,10 @@ void group_merge_dead(struct map_owner *owner, uint64_t place, uint64_t n_blocks
 	}
 }
 
-static int by_id(const void *a, const void *b)
-{
-	const struct kept_tree *x = a, *y = b;
-
-	return x->t.node.id < y->t.node.id ? -1 : x->t.node.id > y->t.node.id;
-}
-
 static struct kept_tree *find(const struct checkpoint *c, uint32_t id)
 {
 	struct kept_tree key = {.t.node.id = id};
-	struct kept_tree *k = id == NO_TREE ? NULL : bsearch(&key, c->work, c->n_trees, sizeof(key), by_id);
+	struct kept_tree *k = id == NO_TREE ? NULL : bsearch(&key, c->work, c->n_trees, sizeof(key), kept_tree_order);
 
 	return k;
 }

@@ -48,7 +48,7 @@
 
 /* ---- waiting ---- */
 
-bool group_ready(struct wait_queue *q, const struct wait *w, int *ret_result)
+static bool is_ready(struct wait_queue *q, const struct wait *w, int *ret_result)
 {
 	struct quire_volumes *g = group_of_waits(q);
 
@@ -149,7 +149,8 @@ void group_moved(void *owner)
 
 /* ---- life ---- */
 
-void group_free(struct quire_volumes *g)
+/* Half built or whole; nothing under way. */
+static void group_free(struct quire_volumes *g)
 {
 	struct idmap_node *node;
 
@@ -190,7 +191,7 @@ static struct quire_volumes *group_new(struct store *s)
 	g->owner = (struct group_owner){{map_cache_new_owner(), group_read_page, group_write_pages, group_merge_dead}, g};
 	g->moved_owner = (struct group_owner){{map_cache_new_owner(), group_read_moved_page, group_write_pages, group_merge_dead}, g};
 	wait_queue_init(&g->waits, store_config_of(s)->service);
-	g->waits.ready = group_ready;
+	g->waits.ready = is_ready;
 	g->sealer = (struct worker){.work = group_seal, .group = g};
 	g->checkpointer = (struct worker){.work = group_checkpoint, .group = g};
 	g->read_only = store_config_of(s)->read_only;

@@ -40,7 +40,8 @@ void map_cache_put(struct map_cache *c, struct map_pin *pin);
 bool map_cache_copy_out(struct map_cache *c, uint64_t owner_id, uint64_t place, void *to);
 void map_cache_copy_in(struct map_cache *c, uint64_t owner_id, uint64_t place, const void *from);
 
-/* Nothing is there any more but what is pinned. Takes the same time however much there was. */
+/* Nothing is there any more but what is pinned. Takes the same time however much there was. For tests: what could be found wrong has
+ * a place of its own, so a rollback or a removal needs none of this. */
 void map_cache_drop(struct map_cache *c);
 
 struct map_cache_stat {

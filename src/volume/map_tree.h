@@ -5,6 +5,9 @@
 #include "map_cache.h"
 #include "map_delta.h"
 
+/* That a leaf has at least, as who reckons with space that pages will take counts. */
+#define MAP_LEAST_LEAF_EXTENTS 100u
+
 struct map_tree_env {
 	struct map_cache *cache; /* borrowed, both */
 	struct map_owner *owner;
@@ -54,7 +57,7 @@ int map_free(const struct map_tree_env *env, const struct map_root *root, uint64
 int map_count(const struct map_tree_env *env, const struct map_root *root, uint64_t shared, const struct map_root *others,
               unsigned n_others, struct map_lost *lost);
 
-/* Each extent born after `since`, in order. A negative return ends it. */
+/* Each extent born after `since`, in order; for tests. A negative return ends it. */
 typedef int (*map_extent_fn)(void *arg, const struct map_extent *e);
 int map_tree_walk(const struct map_tree_env *env, const struct map_root *root, uint64_t since, map_extent_fn fn, void *arg);
 

@@ -19,7 +19,6 @@
 
 #include <errno.h>
 
-#define LEAST_LEAF_EXTENTS 100u
 #define OPEN_SEGMENTS 3u /* that records go into, that comes next, and that which is sealed; what waits to be is as full as others */
 
 /* ---- what a tree has ---- */
@@ -56,7 +55,7 @@ uint64_t promise_of_volume(uint64_t size_bytes)
 {
 	uint64_t n = size_bytes >> MAP_BLOCK_SHIFT;
 
-	return n + n / LEAST_LEAF_EXTENTS + 8;
+	return n + n / MAP_LEAST_LEAF_EXTENTS + 8;
 }
 
 static void mark_needed(struct quire_volumes *g)

@@ -23,7 +23,6 @@
 #define AHEAD_SEGMENTS 2u       /* above what is kept, when cleaning begins; and this part of the class: */
 #define AHEAD_PART 512u
 #define TIMELY_PART 8u         /* of the class that is written between checkpoints when space is little: what they find dead need not be moved */
-#define LEAST_LEAF_EXTENTS 100u
 #define TRIES 16u                     /* rounds in vain */
 
 static uint64_t each_bytes(const struct quire_volumes *g)
@@ -31,7 +30,8 @@ static uint64_t each_bytes(const struct quire_volumes *g)
 	return (uint64_t)format_log_extent_units(g->settings.segment_bytes) * FORMAT_UNIT_BYTES;
 }
 
-uint64_t space_free(struct quire_volumes *g, uint64_t *ret_all)
+/* Segments, about: spares, and of the class; of *ret_all in it. */
+static uint64_t free_segments(struct quire_volumes *g, uint64_t *ret_all)
 {
 	struct store_stat stat;
 
@@ -74,7 +74,7 @@ uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents)
 	group_lock(g);
 	uint64_t n_old = n_pages(g) + g->trees.n + 16;
 	group_unlock(g);
-	uint64_t n = (n_extents < n_old ? n_extents : n_old) + n_extents / LEAST_LEAF_EXTENTS;
+	uint64_t n = (n_extents < n_old ? n_extents : n_old) + n_extents / MAP_LEAST_LEAF_EXTENTS;
 	return 2 + (n + n / 4) / each;
 }
 
@@ -112,7 +112,7 @@ bool space_is_writers(struct quire_volumes *g)
 
 bool space_is_low(struct quire_volumes *g)
 {
-	uint64_t all, n_free = space_free(g, &all);
+	uint64_t all, n_free = free_segments(g, &all);
 
 	return n_free < space_kept(g) + AHEAD_SEGMENTS + all / AHEAD_PART || space_store_is_full(g);
 }
@@ -121,7 +121,7 @@ bool space_wants_checkpoint(struct quire_volumes *g, bool is_stuck)
 {
 	uint64_t all;
 
-	(void)space_free(g, &all);
+	(void)free_segments(g, &all);
 	bool low = space_is_low(g);
 	group_lock(g);
 	bool wants = (is_stuck && (g->n_emptied > 0 || g->somebody_waits)) ||
@@ -145,7 +145,7 @@ void space_clean_in_time(struct quire_volumes *g)
 
 void space_round_ended(struct quire_volumes *g, uint64_t n_got_before)
 {
-	uint64_t all, n_free = space_free(g, &all), kept = space_kept(g);
+	uint64_t all, n_free = free_segments(g, &all), kept = space_kept(g);
 	bool there = n_free > kept && !space_store_is_full(g) && group_has_spares(g, kept + 1);
 
 	group_lock(g);

@@ -6,7 +6,6 @@
 
 /* ---- space.c; without the lock ---- */
 
-uint64_t space_free(struct quire_volumes *g, uint64_t *ret_all); /* segments, about: spares, and of the class; of *ret_all in it */
 bool space_store_is_full(struct quire_volumes *g);             /* the store needs what there is */
 uint64_t space_for_merge(struct quire_volumes *g, uint64_t n_extents); /* segments that one of so many may take */
 uint64_t space_for_checkpoint(struct quire_volumes *g);        /* the next one */

@@ -254,10 +254,8 @@ static inline struct map_tree_env group_map(struct quire_volumes *g, uint32_t tr
 
 /* ---- group.c ---- */
 
-void group_free(struct quire_volumes *g); /* half built or whole; nothing under way */
-void worker_kick(struct worker *w);       /* lock held */
-bool group_ready(struct wait_queue *q, const struct wait *w, int *ret_result);
-void group_moved(void *owner);            /* for the journal */
+void worker_kick(struct worker *w); /* lock held */
+void group_moved(void *owner);      /* for the journal */
 
 /* ---- segments.c; the lock held, where not said otherwise ---- */
 
@@ -322,7 +320,7 @@ int promise_measure(struct request *r);
 /* ---- append.c ---- */
 
 int group_append(struct request *r); /* may wait; r->result */
-bool request_is_ready(struct quire_volumes *g, struct request *r, int *ret_result); /* for group_ready */
+bool request_is_ready(struct quire_volumes *g, struct request *r, int *ret_result); /* for the group's waits */
 
 /* ---- apply.c ---- */
 
@@ -372,6 +370,7 @@ struct kept_tree {
 	bool has_heirs; /* children that are not doomed */
 	bool doomed;    /* given up, and nobody's */
 };
+int kept_tree_order(const void *a, const void *b); /* by id; for qsort and bsearch */
 
 struct checkpoint {
 	struct quire_volumes *g;

@@ -210,13 +210,12 @@ static void session(void *arg)
 	h.n_segments += e.n_gets;
 	e.n_gets = 0;
 	if (h.journal != NULL && rc == 0 && env_below(&e, 12) == 0 && !sim_is_cut(e.sim)) {
-		journal_destroy(h.journal);
+		journal_give_back(h.journal);
 		h.created = false;
 		for (unsigned i = 0; i < e.n_extents; i++)
 			assert_false(e.taken[i]);
-	} else {
-		journal_close(h.journal);
 	}
+	journal_close(h.journal);
 	h.journal = NULL;
 }
 
