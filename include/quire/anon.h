@@ -33,6 +33,8 @@
  * doesn't leave. (Excepted are a few old ways that don't pin what they write to, O_DIRECT on some network file systems
  * among them: want such pages with PIN first.)
  *
+ * (UFFDIO_MOVE, and write protection by userfaultfd: Documentation/admin-guide/mm/userfaultfd.rst of Linux.)
+ *
  * A forked child has no part in it: touching the region there is SIGSEGV. Any thread may call anything. Where a want
  * brings pages it takes some microseconds of CPU a page on the caller's loop, or on the service thread.
  */

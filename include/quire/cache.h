@@ -2,6 +2,8 @@
  *
  * A cache holds pages of any number of maps under one budget. Any thread may
  * call any function here. A forked child may use nothing of its parent's: -ECHILD (docs/resources.md).
+ *
+ * Which page leaves is S3-FIFO's choice (Yang, Zhang, Qiu, Yue, Rashmi: FIFO queues are all you need for cache eviction, SOSP 2023).
  */
 #ifndef QUIRE_CACHE_H
 #define QUIRE_CACHE_H

@@ -12,6 +12,8 @@
  *                negative errno if it was refused, and then it never completes.
  *
  * An operation that could be done at once still completes through its op.
+ *
+ * (Where the process may, by io_uring: Axboe, Efficient IO with io_uring, 2019, and io_uring(7); else by threads.)
  */
 #ifndef QUIRE_LOOP_H
 #define QUIRE_LOOP_H

@@ -9,6 +9,9 @@
  *
  * Any thread may call any function here. `want`, `unwant`, `resident` never block
  * on storage when given an op.
+ *
+ * (Pages are put there by userfaultfd: Documentation/admin-guide/mm/userfaultfd.rst of Linux. One call for a collection of objects: mcache
+ * maps of Micron's mpool.)
  */
 #ifndef QUIRE_MAP_H
 #define QUIRE_MAP_H

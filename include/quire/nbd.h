@@ -12,6 +12,8 @@
  *	quire_nbd_destroy(nbd);
  *
  * Its doors are opened by one thread; then it runs on whichever thread calls quire_nbd_run, and on that alone.
+ *
+ * (The protocol: doc/proto.md of the NetworkBlockDevice project. Addresses: doc/uri.md there; qemu's contexts: docs/interop/nbd.txt of QEMU.)
  */
 #ifndef QUIRE_NBD_H
 #define QUIRE_NBD_H

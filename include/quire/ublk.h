@@ -11,7 +11,7 @@
  * number, it goes on, and nobody who uses the device sees an error.
  *
  * Devices are added by one thread; then it runs on whichever thread calls quire_ublk_run, and on that alone. Needs root's rights, or whatever
- * /dev/ublk-control asks for, and io_uring.
+ * /dev/ublk-control asks for, and io_uring. (Documentation/block/ublk.rst of Linux.)
  */
 #ifndef QUIRE_UBLK_H
 #define QUIRE_UBLK_H

@@ -46,7 +46,11 @@ struct tree_entry_le {
 	uint8_t shared;        /* 1: TREE_LINK entries name it */
 	uint8_t zero[2];
 };
-static_assert(sizeof(struct tree_entry_le) == 104, "layout");
+static_assert(sizeof(struct tree_entry_le) == 104 && offsetof(struct tree_entry_le, blob) == 16 &&
+                      offsetof(struct tree_entry_le, mtime_s) == 48 && offsetof(struct tree_entry_le, mtime_ns) == 72 &&
+                      offsetof(struct tree_entry_le, mode) == 84 && offsetof(struct tree_entry_le, name_bytes) == 96 &&
+                      offsetof(struct tree_entry_le, type) == 100,
+              "layout");
 
 struct tree_entry {
 	uint64_t number, parent, blob, len_bytes, dev, inode;

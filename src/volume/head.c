@@ -9,8 +9,8 @@
  *   | what the record says | checksums of its blocks | zeros | … | what the record before the last says | struct head_tail_le |
  *   | what the record before says, with its checksums | struct head_tail_le |
  *
- * Each tail tells of what stands right before it; the last one has the head's checksum, in the others there is none. Who knows of one record
- * only, as libraries of before, finds it where it always was.
+ * Each tail tells of what stands right before it; the last one has the head's checksum, in the others there is none. What is told of the last record
+ * stands in the same place, however many there are.
  *
  * Blocks of pages have no checksums here: a page has one of its own, and nothing refers to those that are behind a checkpoint.
  */

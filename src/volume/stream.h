@@ -44,7 +44,9 @@ struct stream_chunk_le {
 	uint32_t data_crc; /* of the data; else 0 */
 	uint32_t zero;
 };
-static_assert(sizeof(struct stream_chunk_le) == 32, "layout");
+static_assert(sizeof(struct stream_chunk_le) == 32 && offsetof(struct stream_chunk_le, offset) == 8 &&
+                      offsetof(struct stream_chunk_le, data_crc) == 24,
+              "layout");
 
 /* What a receiver has, for the sender: as a text of hexadecimal digits. */
 struct stream_token_le {
