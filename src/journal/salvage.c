@@ -11,10 +11,11 @@
  *   a LINK                the next segment's header says with which number it begins, so how many records are lost before it. A NEXT that is
  *                         lost with it is made again before it
  *
- * The first header behind the damage is one of the chain if its place was durable: every group_start is a durable end, so one that
- * lies beyond it proves that, or that the next segment was begun. Or it is the first of its group: what a torn group has left behind the end where the next
- * session went on is never that, since the place where that group began is before that end, or was written over. Anything else may be such a leaving: nothing
- * is made of it.
+ * A header behind the damage is one of the chain if its place was durable and written to since: every group_start is a durable end, so one that
+ * lies beyond it proves that. Or it is the first of its group: what a torn group has left behind the end where the next
+ * session went on is never that, since the place where that group began is before that end, or was written over. Or it is of the session that began the next
+ * segment: all that this one had written here was durable then. Anything else may be what a torn group has left, also where the next segment was begun, which says
+ * nothing of what lies behind LINK: nothing is made of it.
  *
  * What is lost is replaced by records of the owner's lost_type, one for each number: headers alone, where the lost ones began, but for the last, whose
  * payload is what is left up to the next record. So the chain is whole again, and each number that is lost says so, now and
@@ -86,85 +87,6 @@ static int mend_header(struct scan *s)
 
 /* ---- what the journal itself has written ---- */
 
-static bool is_in_chain(const struct scan *s, uint64_t segment)
-{
-	for (uint64_t i = 0; i < s->segments.n; i++)
-		if (s->segments.offsets[i] == segment)
-			return true;
-	return false;
-}
-
-/* What the headers of the known segments say that are not in the chain. */
-struct known {
-	unsigned n_next, n_later;  /* so many come next, or at all behind s->segment */
-	struct frame_segment next; /* the last of the former */
-	uint64_t unused;           /* one that may be begun; -1: there is none */
-};
-
-static int ask_known(struct scan *s, struct known *ret)
-{
-	const struct journal_options *o = s->o;
-	struct frame_segment found;
-
-	*ret = (struct known){.unused = UINT64_MAX};
-	for (unsigned i = 0; i < o->n_known; i++) {
-		if (is_in_chain(s, o->known[i]))
-			continue;
-		int rc = scan_peek_header(s, o->known[i], &found);
-		if (rc < 0)
-			return rc;
-		if (rc == 1 && found.no > s->segment.no) {
-			ret->n_later++;
-			if (found.no == s->segment.no + 1) {
-				ret->next = found;
-				ret->n_next++;
-			}
-		} else if (ret->unused == UINT64_MAX && i < o->n_known - o->n_sealed) {
-			ret->unused = o->known[i];
-		}
-	}
-	return 0;
-}
-
-int scan_later_is_known(struct scan *s)
-{
-	struct known k;
-	int rc = s->single ? 0 : ask_known(s, &k);
-
-	return rc < 0 || s->single ? rc : k.n_later > 0;
-}
-
-/* The header of the segment that comes next: 1; 0: nobody knows. */
-static int find_next_header(struct scan *s, struct frame_segment *ret)
-{
-	struct known k;
-
-	*ret = (struct frame_segment){.no = 0};
-	if (s->single)
-		return 0;
-	int rc = s->next_known ? scan_peek_header(s, s->next.offset, ret) : ask_known(s, &k);
-	if (rc < 0)
-		return rc;
-	if (s->next_known)
-		return rc == 1 && ret->salt == s->next.salt && ret->key == s->next.key;
-	*ret = k.next;
-	return k.n_next == 1;
-}
-
-/* Names the one that is the next by its header; or one that may be begun. JOURNAL_VALID: s->next. */
-static int choose_next(struct scan *s)
-{
-	struct known k;
-	int rc = ask_known(s, &k);
-
-	if (rc < 0)
-		return rc;
-	if (k.n_next > 1 || (k.n_next == 0 && (k.n_later > 0 || k.unused == UINT64_MAX)))
-		return JOURNAL_CORRUPT;
-	s->next = k.n_next == 1 ? k.next : (struct frame_segment){.offset = k.unused, .no = s->segment.no + 1};
-	return JOURNAL_VALID;
-}
-
 int scan_fail_next(struct scan *s)
 {
 	for (uint64_t i = 0; i < s->n_mends; i++)
@@ -174,7 +96,8 @@ int scan_fail_next(struct scan *s)
 	                  s->o->device->name, (unsigned long long)s->segment.offset, s->at.offset);
 }
 
-static int mend_next(struct scan *s, uint32_t bytes)
+/* first: whose session and flags it has. */
+static int mend_next(struct scan *s, uint32_t bytes, const struct frame_record *first)
 {
 	struct frame_record r = own_header(s, FRAME_NEXT);
 	uint8_t payload[FRAME_NEXT_BLOCK_PAYLOAD] = {0};
@@ -182,9 +105,11 @@ static int mend_next(struct scan *s, uint32_t bytes)
 
 	if (s->next_known || bytes != frame_next_bytes(s->o) || s->single)
 		return JOURNAL_CORRUPT;
-	int rc = choose_next(s);
+	int rc = scan_choose_next(s);
 	if (rc != JOURNAL_VALID)
 		return rc;
+	r.session = first->session;
+	r.flags = first->flags;
 	r.len_bytes = bytes - JOURNAL_RECORD_HEADER_BYTES;
 	frame_next_encode(&s->next, (struct frame_next_le *)payload);
 	r.payload_crc = crc32c(0, payload, r.len_bytes);
@@ -197,6 +122,8 @@ static int mend_next(struct scan *s, uint32_t bytes)
 	m->names_next = s->next.salt == 0;
 	s->n_mended++;
 	s->next_known = true;
+	s->next_header_is = SCAN_NOT_ASKED;
+	s->session = r.session;
 	s->at.offset += bytes;
 	s->n_bytes += bytes;
 	return JOURNAL_VALID;
@@ -293,6 +220,25 @@ static int give_damaged(struct scan *s, const struct frame_record *r, uint32_t n
 
 /* ---- where it goes on ---- */
 
+/* Is that header, which is behind damage, one of the chain? 1; 0: it may be what a torn group has left; or a negative errno. */
+static int is_of_chain(struct scan *s, uint32_t at, const struct frame_record *r)
+{
+	struct frame_segment next;
+
+	if (at < s->group_proof || r->group_start == at)
+		return 1;
+	int rc = scan_next_header(s, &next);
+	return rc == 1 ? next.session == r->session : rc;
+}
+
+/* The header of a record at that place of s->segment. 1; 0: there is none; or a negative errno. */
+static int header_at(struct scan *s, uint32_t at, struct frame_record *ret)
+{
+	int rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
+
+	return rc < 0 ? rc : frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), ret) == FRAME_VALID;
+}
+
 /* The first header behind s->at that is one of the chain. 1; 0: there is none, or nobody knows. */
 static int find_record(struct scan *s, uint32_t *ret_offset, struct frame_record *ret)
 {
@@ -300,16 +246,13 @@ static int find_record(struct scan *s, uint32_t *ret_offset, struct frame_record
 	int rc = 0;
 
 	for (uint32_t at = s->at.offset + step; rc == 0 && at + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes; at += step) {
-		rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
-		if (rc < 0 || frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), ret) != FRAME_VALID)
+		rc = header_at(s, at, ret);
+		if (rc != 1)
 			continue;
 		uint32_t n_between = ret->index - index_at(s);
-		if (ret->index < index_at(s) || n_between > (at - s->at.offset) / JOURNAL_RECORD_HEADER_BYTES)
-			continue;
+		bool fits = ret->index >= index_at(s) && n_between <= (at - s->at.offset) / JOURNAL_RECORD_HEADER_BYTES;
+		rc = fits ? is_of_chain(s, at, ret) : 0;
 		*ret_offset = at;
-		if (at < s->proof_end || ret->group_start == at)
-			return 1;
-		return s->next_known ? scan_next_was_begun(s) : 0;
 	}
 	return rc;
 }
@@ -320,19 +263,20 @@ static int lose_end(struct scan *s)
 {
 	uint32_t own_bytes = FRAME_LINK_BYTES + (s->next_known ? 0 : frame_next_bytes(s->o));
 	struct frame_segment found;
-	int rc = find_next_header(s, &found);
+	int rc = s->single ? 0 : scan_next_header(s, &found);
 
 	if (rc <= 0)
 		return rc < 0 ? rc : JOURNAL_CORRUPT;
 	uint64_t n = found.first_record_no - s->at.record_no, bytes = n * JOURNAL_RECORD_HEADER_BYTES;
 	if (found.first_record_no < s->at.record_no || (n > 0 && s->o->lost_type == 0) ||
-	    bytes > s->o->segment_bytes || s->at.offset + bytes + own_bytes > s->o->segment_bytes)
+	    n > s->o->segment_bytes / JOURNAL_RECORD_HEADER_BYTES || s->at.offset + bytes + own_bytes > s->o->segment_bytes)
 		return JOURNAL_CORRUPT;
+	const struct frame_record own = own_header(s, 0);
 	if (n == 0 && !s->next_known)
-		return mend_next(s, frame_next_bytes(s->o));
+		return mend_next(s, frame_next_bytes(s->o), &own);
 	rc = JOURNAL_VALID;
 	if (n > 0)
-		rc = lose(s, (uint32_t)n, s->at.offset + (uint32_t)bytes, own_header(s, 0));
+		rc = lose(s, (uint32_t)n, s->at.offset + (uint32_t)bytes, own);
 	if (rc != JOURNAL_VALID || !s->next_known)
 		return rc;
 	rc = mend_link(s, s->at.offset + (uint32_t)bytes);
@@ -340,18 +284,41 @@ static int lose_end(struct scan *s)
 	return rc;
 }
 
-/* Does a NEXT stand in the segment from there on? 1, 0, or a negative errno. */
-static int has_next_behind(struct scan *s, uint32_t from)
+/* Where in the segment, from `from` on, a NEXT stands, or what is left of one: as much room as it takes, between two records that follow each other.
+ * `index`: of the record at `from`. 1, 0, or a negative errno. */
+static int look_for_next(struct scan *s, uint32_t from, uint32_t index, uint32_t *ret)
 {
+	uint32_t end = from; /* of the last one that is whole */
 	struct frame_record r;
 	int rc = 0;
 
-	for (uint32_t at = from; rc == 0 && at + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes; at += FRAME_ALIGN) {
-		rc = scan_need(s, at, JOURNAL_RECORD_HEADER_BYTES);
-		if (rc == 0 && frame_record_decode(&s->segment, at, s->o->segment_bytes, scan_in_window(s, at), &r) == FRAME_VALID && r.type == FRAME_NEXT)
+	for (uint32_t at = from; at + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes; at += FRAME_ALIGN) {
+		rc = header_at(s, at, &r);
+		rc = rc == 1 && r.index >= index ? is_of_chain(s, at, &r) : rc < 0 ? rc : 0;
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			continue;
+		*ret = r.type == FRAME_NEXT ? at : end;
+		if (r.type == FRAME_NEXT || (r.index == index && at - end == frame_next_bytes(s->o)))
 			return 1;
+		index = r.index + (r.type >= FRAME_FIRST_FOREIGN_TYPE);
+		end = at + (uint32_t)frame_bytes(r.len_bytes);
+		at = end - FRAME_ALIGN;
 	}
-	return rc;
+	return 0;
+}
+
+/* The same, of a segment that is asked of once: what stands there is found in one pass, however many places are damaged. */
+static int has_next_behind(struct scan *s, uint32_t from, uint32_t index)
+{
+	if (s->next_behind_is == SCAN_NOT_ASKED) {
+		int rc = look_for_next(s, from, index, &s->next_behind);
+		if (rc < 0)
+			return rc;
+		s->next_behind_is = rc == 1 ? SCAN_IS_THERE : SCAN_IS_NOT;
+	}
+	return s->next_behind_is == SCAN_IS_THERE && from <= s->next_behind;
 }
 
 /* Is the NEXT among n records that are lost up to `end`, and is there room for it before theirs? 1, 0, or a negative errno. */
@@ -362,10 +329,10 @@ static int next_is_lost(struct scan *s, uint32_t n, uint32_t end)
 
 	if (s->next_known || bytes > end - s->at.offset)
 		return 0;
-	int rc = find_next_header(s, &found);
+	int rc = scan_next_header(s, &found);
 	if (rc <= 0)
 		return rc;
-	rc = has_next_behind(s, end);
+	rc = has_next_behind(s, end, index_at(s) + n);
 	return rc < 0 ? rc : rc == 0;
 }
 
@@ -375,16 +342,16 @@ static int lose_up_to(struct scan *s, uint32_t end, const struct frame_record *b
 	uint32_t n = behind->index - index_at(s), bytes = end - s->at.offset;
 	struct frame_record first = own_header(s, 0);
 
-	if (n == 0)
-		return mend_next(s, bytes);
 	/* What is lost may have been the first of the session. */
 	if (behind->session != s->session && (behind->flags & FRAME_FLAG_FIRST) == 0) {
 		first.session = behind->session;
 		first.flags = FRAME_FLAG_FIRST;
 	}
+	if (n == 0)
+		return mend_next(s, bytes, &first);
 	if (s->o->lost_type != 0) {
 		int rc = next_is_lost(s, n, end);
-		return rc < 0 ? rc : rc == 1 ? mend_next(s, frame_next_bytes(s->o)) : lose(s, n, end, first);
+		return rc < 0 ? rc : rc == 1 ? mend_next(s, frame_next_bytes(s->o), &first) : lose(s, n, end, first);
 	}
 	first.len_bytes = bytes - JOURNAL_RECORD_HEADER_BYTES;
 	/* A NEXT that is gone as well is somewhere among them. */
@@ -398,7 +365,7 @@ static int lose_here(struct scan *s, const struct frame_record *r, struct scan_r
 	uint32_t bytes = (uint32_t)frame_bytes(r->len_bytes);
 
 	if (r->type == FRAME_NEXT)
-		return mend_next(s, bytes);
+		return mend_next(s, bytes, r);
 	if (r->type < FRAME_FIRST_FOREIGN_TYPE)
 		return JOURNAL_CORRUPT;
 	return s->o->lost_type != 0 ? lose(s, 1, s->at.offset + bytes, *r) : give_damaged(s, r, 1, ret);

@@ -155,6 +155,7 @@ static int judge(struct scan *s, enum journal_outcome named)
 		rc = scan_later_is_known(s);
 	if (rc < 0)
 		return rc;
+	s->group_proof = sighting.max_group_start;
 	s->proof_end = rc == 1 ? UINT32_MAX : sighting.max_group_start;
 	if (s->at.offset < s->proof_end)
 		return JOURNAL_CORRUPT;
@@ -223,8 +224,10 @@ static int enter_next(struct scan *s)
 	s->before.proven = s->proven;
 	s->before.end = s->at.offset;
 	s->segment = want;
-	s->proven = s->proof_end = 0;
+	s->proven = s->proof_end = s->group_proof = 0;
 	s->next_known = false;
+	s->next_header_is = s->next_behind_is = SCAN_NOT_ASKED;
+	scan_known_entered(s, want.offset);
 	s->at = (struct journal_place){.segment = want.offset, .segment_no = want.no, .record_no = s->at.record_no};
 	rc = scan_read_window(s, want.offset, 0, scan_kept_memory(s, want.offset));
 	if (rc < 0)
@@ -236,18 +239,27 @@ static int enter_next(struct scan *s)
 	return block->salt == htole32(want.salt) ? JOURNAL_TORN : JOURNAL_STALE;
 }
 
+static bool is_in_chain(const struct scan *s, uint64_t segment)
+{
+	for (uint64_t i = 0; i < s->segments.n; i++)
+		if (s->segments.offsets[i] == segment)
+			return true;
+	return false;
+}
+
 int scan_take_own(struct scan *s, uint16_t type, const void *payload)
 {
 	if (type == FRAME_NEXT && s->o->elsewhere)
 		return JOURNAL_VALID;
 	if (type == FRAME_NEXT) {
 		int rc = s->next_known ? -EUCLEAN : frame_next_decode(s->o, payload, &s->next);
-		if (rc == 0 && s->next.no != s->segment.no + 1)
+		if (rc == 0 && (s->next.no != s->segment.no + 1 || is_in_chain(s, s->next.offset)))
 			rc = -EUCLEAN;
 		if (rc < 0)
 			return quire_fail(s->err, rc, "%s: the log segment at %llu names an impossible next one",
 			                  s->o->device->name, (unsigned long long)s->segment.offset);
 		s->next_known = true;
+		s->next_header_is = SCAN_NOT_ASKED;
 		return JOURNAL_VALID;
 	}
 	s->linked = true;
@@ -352,6 +364,7 @@ void scan_fini(struct scan *s)
 	free(s->own_window);
 	free(s->big);
 	free(s->mends);
+	free(s->known);
 	segment_list_fini(&s->segments);
 }
 

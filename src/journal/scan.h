@@ -25,6 +25,14 @@ struct scan_mend {
 	_Alignas(8) uint8_t bytes[FRAME_NEXT_BYTES];
 };
 
+/* What the header of a segment says that the owner knows. */
+struct scan_known {
+	struct frame_segment header;
+	bool has_header, in_chain;
+};
+
+enum scan_asked { SCAN_NOT_ASKED, SCAN_IS_THERE, SCAN_IS_NOT };
+
 struct scan {
 	const struct journal_options *o; /* borrowed: as long as the scan */
 	struct quire_error *err;         /* borrowed, or NULL */
@@ -36,12 +44,18 @@ struct scan {
 	uint32_t session;                /* of the record before, or of the segment's header */
 	uint32_t proven;                 /* up to where a record says that the segment was durable */
 	uint32_t proof_end;              /* up to where it is known to have been, since a place in it was damaged; UINT32_MAX: all of it */
+	uint32_t group_proof;            /* the same, as far as records say so */
 	struct {
 		uint64_t segment;
 		uint32_t proven, end;
 	} before;                        /* the same of the segment before this one */
 	struct frame_segment next;       /* named by a NEXT of this segment */
 	bool next_known;
+	struct frame_segment next_header; /* what the one says itself that comes next */
+	enum scan_asked next_header_is;
+	enum scan_asked next_behind_is;  /* a NEXT behind damage of this segment: */
+	uint32_t next_behind;            /* its place */
+	struct scan_known *known;        /* owned: of each that the owner knows; NULL: nobody has asked */
 	bool linked;                     /* single: a LINK was met */
 	struct segment_list segments;    /* owned; next is not among them */
 	uint64_t n_records, n_bytes;
@@ -90,10 +104,21 @@ int scan_peek_header(struct scan *s, uint64_t segment, struct frame_segment *ret
 /* One of the journal's own records. JOURNAL_VALID: go on. */
 int scan_take_own(struct scan *s, uint16_t type, const void *payload);
 
-/* ---- salvage.c, for scan.c ---- */
+/* ---- known.c, for scan.c and salvage.c; each is read where it is, so the window holds nothing of s->segment then ---- */
 
 /* Does one of the known segments (journal_options.known) say that it comes behind s->segment? 1, 0, or a negative errno. */
 int scan_later_is_known(struct scan *s);
+
+/* The header of the segment that comes next: of the one that NEXT names, or the known one that says so. 1; 0: it has none, or nobody knows which it is;
+ * or a negative errno. */
+int scan_next_header(struct scan *s, struct frame_segment *ret);
+
+/* Names, as s->next, the one that is the next by its header; or one that may be begun. JOURNAL_VALID; JOURNAL_CORRUPT: nobody knows; a negative errno. */
+int scan_choose_next(struct scan *s);
+
+void scan_known_entered(struct scan *s, uint64_t segment); /* it is in the chain from now on */
+
+/* ---- salvage.c, for scan.c ---- */
 
 /* A LINK was met, and which segment its NEXT named is not known: s->at is that NEXT's place then. -EBADMSG, err filled. */
 int scan_fail_next(struct scan *s);

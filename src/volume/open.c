@@ -144,18 +144,25 @@ static void settle_sealed(struct quire_volumes *g)
 	}
 }
 
-/* The journal has named one that comes next, before. */
-static void note_next(void *arg, uint64_t offset)
-{
-	struct quire_volumes *g = arg;
+struct chain {
+	struct quire_volumes *g;
+	bool sane;
+};
 
-	group_lock(g);
-	struct segment *seg = segment_young_at(g, offset);
-	if (seg != NULL && seg->state == SEGMENT_SPARE) {
+/* The chain's segments, and the one that the journal has named to come next: a spare of the store's list, which nothing was put into. */
+static void note_segment(void *arg, uint64_t offset)
+{
+	struct chain *c = arg;
+
+	group_lock(c->g);
+	struct segment *seg = segment_young_at(c->g, offset);
+	if (seg == NULL || (seg->state == SEGMENT_SPARE && seg->is_object)) {
+		c->sane = false;
+	} else if (seg->state == SEGMENT_SPARE) {
 		seg->state = SEGMENT_NEXT;
-		(void)segment_need_image(g, seg);
+		(void)segment_need_image(c->g, seg);
 	}
-	group_unlock(g);
+	group_unlock(c->g);
 }
 
 /* What the store has and the chain has not: of no use if it was used before, since it has a footer of then; else a spare. */
@@ -224,7 +231,10 @@ int group_recover(struct quire_volumes *g, struct quire_error *err)
 	if (rc < 0)
 		return rc;
 	g->chain_no = g->from_no;
-	journal_segments(g->journal, note_next, g);
+	struct chain chain = {g, true};
+	journal_segments(g->journal, note_segment, &chain);
+	if (!chain.sane)
+		return quire_fail(err, -EUCLEAN, "volumes: their log names a segment that is none of theirs, or in use");
 	group_lock(g);
 	rc = need_images(g);
 	settle_sealed(g);

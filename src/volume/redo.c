@@ -38,8 +38,8 @@ static int come_to(struct quire_volumes *g, const struct journal_place *at, uint
 
 	if (seg == NULL) {
 		seg = segment_young_at(g, at->segment);
-		if (seg == NULL || (seg->is_listed && seg->node.id != at->segment_no))
-			return -EUCLEAN;
+		if (seg == NULL || seg->state == SEGMENT_OPEN || (seg->is_listed && seg->node.id != at->segment_no))
+			return -EUCLEAN; /* nobody's, or it has another number */
 		int rc = segment_bind(g, seg, at->segment_no);
 		if (rc < 0)
 			return rc;
