@@ -18,6 +18,7 @@
 #define MIB (UINT64_C(1) << 20)
 #define SEGMENT (256u << 10)
 #define MOST_REFUSALS 10000u
+#define PATIENCE 500u /* refusals, then another pool is emptied */
 
 static struct quire_tmem_pool *make_pool(struct quire_tmem *t, uint32_t page_bytes)
 {
@@ -233,6 +234,17 @@ static void same(struct quire_tmem_pool *a, struct quire_tmem_pool *b, uint32_t 
 	free(other);
 }
 
+/* After the k-th refusal: while all is full of what must stay there is no memory for a copy. */
+static void make_way(struct model *m, unsigned which, unsigned k)
+{
+	model_step(m);
+	if (k % PATIENCE != PATIENCE - 1)
+		return;
+	m->keeps_pools = false;
+	model_make_pool(m, (which + 1 + k / PATIENCE % (MODEL_POOLS - 1)) % MODEL_POOLS);
+	m->keeps_pools = true;
+}
+
 static void copies_made_among_random_calls_are_right(void **state)
 {
 	struct model m = {.random = random_seed(), .spills = true};
@@ -259,9 +271,8 @@ static void copies_made_among_random_calls_are_right(void **state)
 		for (unsigned k = 0; k < 300; k++)
 			model_step(&m);
 		int rc = quire_tmem_copy_begin(m.pools[which], NULL, &c);
-		/* While all is full of what must stay, there is no memory for it. */
 		for (unsigned k = 0; rc == -ENOMEM && k < MOST_REFUSALS; k++) {
-			model_step(&m);
+			make_way(&m, which, k);
 			rc = quire_tmem_copy_begin(m.pools[which], NULL, &c);
 		}
 		assert_int_equal(rc, 0);
@@ -272,7 +283,7 @@ static void copies_made_among_random_calls_are_right(void **state)
 		}
 		rc = receive(c, to, 0);
 		for (unsigned k = 0; rc == -ENOMEM && k < MOST_REFUSALS; k++) {
-			model_step(&m);
+			make_way(&m, which, k);
 			rc = receive(c, to, 0);
 		}
 		assert_int_equal(rc, 0);
