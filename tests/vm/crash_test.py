@@ -120,12 +120,13 @@ class Crash(unittest.TestCase):
 
     @classmethod
     def rounds(cls):
-        cls.blocks, cls.logs = Blocks(), Logs(PLACES)
+        cls.blocks, cls.logs = Blocks(FILES), Logs(PLACES)
         steps = {**GRANULARITY["cpu"], "outlive": [LOG, "outlive", next(cls.lives), "500", *PROCESS_PLACES]}
         for i in range(N_BLOCK_ROUNDS):
-            cls.blocks.hear(cls.boots.boot({**steps, f"blocks {i}": [BLOCKS, "append", *FILES]}, [b" 0"]))
+            append = [BLOCKS, "append", *cls.blocks.words()]
+            cls.blocks.hear(cls.boots.boot({**steps, f"blocks {i}": append}, [b"blocks "]))
             print(f"acknowledged: {cls.blocks}", flush=True)
-            steps = {f"check of blocks {i}": [BLOCKS, "check", *cls.blocks.questions()]}
+            steps = {f"check of blocks {i}": [BLOCKS, "check", *cls.blocks.words()]}
         steps.update(GRANULARITY["mem-ctrl"])
         for i in range(N_LOG_ROUNDS):
             # Every other time also before anything was acknowledged, while the logs are made or recovered.

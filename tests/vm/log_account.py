@@ -51,21 +51,22 @@ class Logs:
 class Blocks:
     """How many blocks of each file were acknowledged (blocks.c has the format)."""
 
-    def __init__(self):
-        self.files = {}
+    def __init__(self, files):
+        self.files = dict.fromkeys(files, 0)
 
     def hear(self, output):
         for line in whole_lines(output):
             file, number = line.split()
-            if int(number) != self.files.get(file, int(number)):
+            if int(number) != self.files[file]:
                 raise ValueError(f"{file}: block {number} after {self.files[file] - 1}")
-            self.files[file] = int(number) + 1
+            self.files[file] += 1
 
-    def questions(self):
+    def words(self):
+        """What the program is told of them."""
         return [str(word) for pair in self.files.items() for word in pair]
 
     def __str__(self):
-        return ", ".join(f"{file} {n}" for file, n in self.files.items()) or "nothing"
+        return ", ".join(f"{file} {n}" for file, n in self.files.items())
 
 
 def whole_lines(output):
