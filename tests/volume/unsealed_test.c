@@ -1,6 +1,7 @@
 /* A check of a store whose volumes nobody has opened since their process died: all that is not sealed is read, and nothing else is. */
 #include "volume_env.h"
 
+#include "../../src/base/crc32c.h"
 #include "../../src/journal/frame.h"
 #include "../../src/volume/volume_format.h"
 
@@ -19,6 +20,7 @@ struct looking {
 	struct sim *medium;    /* as the process left it */
 	uint64_t segments[MOST_SEGMENTS], numbers[MOST_SEGMENTS]; /* of the volumes', by what is on the medium */
 	unsigned n;
+	unsigned n_writes;
 	uint64_t at;           /* of the segment that is damaged */
 	int64_t n_found, n_there;
 };
@@ -125,7 +127,7 @@ static void write_some(struct env *e, void *arg)
 	struct looking *k = arg;
 
 	begin(e);
-	for (unsigned i = 0; i < 40; i++)
+	for (unsigned i = 0; i < k->n_writes; i++)
 		write_one(e, i, i + 1);
 	assert_int_equal(sim_clone(e->sim, 9, &k->medium), 0);
 	assert_int_equal(env_close(e), 0);
@@ -133,7 +135,7 @@ static void write_some(struct env *e, void *arg)
 
 static void each_is_read(void **state)
 {
-	struct looking k = {.medium = NULL};
+	struct looking k = {.n_writes = 40};
 
 	(void)state;
 	live(&k, write_some);
@@ -199,11 +201,99 @@ static void what_was_is_not(void **state)
 	sim_destroy(k.medium);
 }
 
+/* ---- where a NEXT leads that nobody of ours has written ---- */
+
+static uint64_t segment_of(const struct looking *k, uint64_t number)
+{
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->numbers[i] == number)
+			return k->segments[i];
+	fail();
+	return 0;
+}
+
+/* Makes the NEXT of a segment name another one. False: it has none yet. */
+static bool lead(const struct looking *k, uint64_t segment, uint64_t to, bool as_itself)
+{
+	struct frame_segment_le header;
+	struct frame_record r;
+	uint8_t block[BLOCK];
+
+	sim_peek(k->medium, segment, &header, sizeof(header));
+	struct frame_segment s = {.offset = segment, .no = le64toh(header.segment_no), .salt = le32toh(header.salt), .key = le32toh(header.key)};
+	struct frame_segment next = {.offset = to, .no = s.no + 1, .salt = as_itself ? s.salt : 77, .key = as_itself ? s.key : 77};
+	for (uint32_t at = BLOCK; at < ENV_SEGMENT_BYTES; at += BLOCK) {
+		sim_peek(k->medium, segment + at, block, BLOCK);
+		if (frame_record_decode(&s, at, ENV_SEGMENT_BYTES, block, &r) != FRAME_VALID || r.type != FRAME_NEXT)
+			continue;
+		frame_next_encode(&next, (struct frame_next_le *)(block + JOURNAL_RECORD_HEADER_BYTES));
+		r.payload_crc = crc32c(0, block + JOURNAL_RECORD_HEADER_BYTES, BLOCK - JOURNAL_RECORD_HEADER_BYTES);
+		frame_record_encode(&s, at, &r, (struct frame_record_le *)block);
+		sim_poke(k->medium, segment + at, block, BLOCK);
+		return true;
+	}
+	return false;
+}
+
+static void open_it(struct env *e, void *arg)
+{
+	(void)arg;
+	assert_int_equal(env_open(e), -EUCLEAN);
+}
+
+/* The volumes are refused, and nothing was written. */
+static void expect_refusal(const struct looking *k)
+{
+	static uint8_t before[N_UNITS * BLOCK], after[N_UNITS * BLOCK];
+	struct env e;
+
+	env_init(&e, 1, N_UNITS, &dying);
+	sim_destroy(e.sim);
+	assert_int_equal(sim_clone(k->medium, 1, &e.sim), 0);
+	env_run(&e, open_it, NULL);
+	sim_peek(e.sim, segment_of(k, 0), after, ENV_SEGMENT_BYTES);
+	sim_peek(k->medium, segment_of(k, 0), before, ENV_SEGMENT_BYTES);
+	assert_memory_equal(before, after, ENV_SEGMENT_BYTES);
+	env_fini(&e);
+}
+
+static void a_next_to_its_own_segment_is_refused(void **state)
+{
+	struct looking k = {.n_writes = 40};
+
+	(void)state;
+	live(&k, write_some);
+	assert_true(unseal(k.medium, N_UNITS) >= 3);
+	uint64_t segment = segment_of(&k, 0);
+	assert_true(lead(&k, segment, segment, true));
+	expect_refusal(&k);
+	sim_destroy(k.medium);
+}
+
+/* The next segment was not begun; it would be written over what is not the volumes'. */
+static void a_next_to_what_is_not_theirs_is_refused(void **state)
+{
+	struct looking k = {.n_writes = 30};
+	bool led = false;
+
+	(void)state;
+	for (; !led; k.n_writes++) {
+		assert_true(k.n_writes < 50);
+		live(&k, write_some);
+		led = lead(&k, segment_of(&k, k.n - 1), (N_UNITS - 32) * BLOCK, false);
+		if (led)
+			expect_refusal(&k);
+		sim_destroy(k.medium);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_is_read),
 		cmocka_unit_test(what_was_is_not),
+		cmocka_unit_test(a_next_to_its_own_segment_is_refused),
+		cmocka_unit_test(a_next_to_what_is_not_theirs_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
