@@ -12,10 +12,12 @@
  *   D  all is done                O  standard output          "timeout", "start ERRNO"
  *   F  the guest can't go on: why E  standard error
  *
- * A program that runs longer than SECONDS is killed with all that it has started. What descendants
+ * A program that runs longer than SECONDS is killed with all that it has started; before that, standard error tells where each of
+ * its threads stands: its call into the kernel, with the stack and the place it came from. What descendants
  * write after it has ended is not waited for.
  */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -107,6 +109,50 @@ static pid_t start(char **argv, int *ret_out, int *ret_err, int *ret_failure)
 	return child;
 }
 
+/* Of one file of a thread, up to its first line's end. */
+static void tell_line(int port, uint32_t number, pid_t pid, const char *tid, const char *file)
+{
+	char path[128], line[512];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", (int)pid, tid, file);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof(line) - 2);
+	if (fd >= 0)
+		close(fd);
+	line[n > 0 ? n : 0] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	send_frame(port, 'E', number, line, strlen(line));
+	send_frame(port, 'E', number, "  ", 2);
+}
+
+static void tell_threads(int port, uint32_t number, pid_t pid)
+{
+	char path[64];
+	struct dirent *entry;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	DIR *tasks = opendir(path);
+	while (tasks != NULL && (entry = readdir(tasks)) != NULL) {
+		if (entry->d_name[0] == '.')
+			continue;
+		tell_line(port, number, pid, entry->d_name, "comm");
+		tell_line(port, number, pid, entry->d_name, "wchan");
+		tell_line(port, number, pid, entry->d_name, "syscall");
+		send_frame(port, 'E', number, "\n", 1);
+	}
+	if (tasks != NULL)
+		closedir(tasks);
+	/* And what code stands where. */
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	FILE *maps = fopen(path, "re");
+	char line[512];
+	while (maps != NULL && fgets(line, sizeof(line), maps) != NULL)
+		if (strstr(line, " r-xp ") != NULL)
+			send_frame(port, 'E', number, line, strlen(line));
+	if (maps != NULL)
+		fclose(maps);
+}
+
 /* Passes on output until the program ends. False if it had to be killed. */
 static int follow(int port, uint32_t number, pid_t child, const int from[2], int64_t limit_ms)
 {
@@ -121,6 +167,8 @@ static int follow(int port, uint32_t number, pid_t child, const int from[2], int
 				fds[i].fd = -1;
 	}
 	int in_time = fds[2].revents != 0;
+	if (!in_time)
+		tell_threads(port, number, child);
 	kill(-child, SIGKILL);
 	for (int i = 0; i < 2; i++)
 		while (pass_on(port, "OE"[i], number, from[i]))

@@ -36,7 +36,10 @@ class Guests(unittest.TestCase):
                          ["exit 0", "exit 3", f"signal {signal.SIGABRT}", "timeout", "exit 0", "cut short", "not run"])
         self.assertEqual(outcome.results[0].out, b"passing\n")
         self.assertIn(b"exit 0", outcome.results[1].out)  # what looked like a frame came as output
-        self.assertEqual(outcome.results[3].err, b"hanging\n")
+        said, *threads = outcome.results[3].err.decode().splitlines()
+        self.assertEqual(said, "hanging")
+        self.assertRegex(threads[0], r"^\S*outcome  \w+  \d+ 0x")  # where it stands
+        self.assertTrue(any("r-xp" in line for line in threads[1:]))
 
     @A_BOOT
     def test_hang_and_kill(self):
