@@ -14,8 +14,8 @@
 /* Still once made, but for the chunks. */
 struct pmem_mapping {
 	struct pmem_mapping *older; /* owned; kept until the device is closed */
-	struct pmem2_map *map;      /* owned */
-	char *base;                 /* of the map */
+	struct pmem2_map *map;      /* owned; NULL: mapped without libpmem2, as the page cache has it */
+	char *base;                 /* owned, if map is NULL */
 	uint64_t size_bytes;
 	_Atomic uint64_t *backed;   /* owned; a bit for each chunk that has its space, and its page tables */
 };

@@ -1,4 +1,10 @@
-/* device_pmem_open.c - a file is mapped by libpmem2, and its granularity learnt. See device_pmem.c. */
+/* device_pmem_open.c - a file is mapped by libpmem2, and its granularity learnt. See device_pmem.c.
+ *
+ * By libpmem2 only where that maps at the first try. It reserves addresses and maps the file over them with MAP_SYNC; if the file system refuses
+ * that (ext4 and XFS do, of a file without DAX) the kernel has given up the reservation by then; and it maps once more, without, over
+ * the same addresses, which another thread may have been given in between: its memory would be gone. So what has no DAX is
+ * mapped here.
+ */
 #include "device_pmem.h"
 
 #include "../base/fail.h"
@@ -6,7 +12,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 3
+#endif
+#ifndef MAP_SYNC
+#define MAP_SYNC 0x80000
+#endif
 
 /* ---- mapping ---- */
 
@@ -37,10 +51,42 @@ static int map_source(struct device_pmem *p, const struct pmem2_source *source, 
 	return rc;
 }
 
+static int protection(const struct device_pmem *p)
+{
+	return p->file.base.read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+/* Does the file system keep its metadata in step with a mapping? Device DAX has none. Where libpmem2 is told what to believe, it is asked. */
+static bool is_in_step(const struct device_pmem *p)
+{
+	void *page;
+
+	if (p->file.is_dax || getenv("PMEM2_FORCE_GRANULARITY") != NULL)
+		return true;
+	page = mmap(NULL, DEVICE_BLOCK_BYTES, protection(p), MAP_SHARED_VALIDATE | MAP_SYNC, p->file.fd, 0);
+	if (page == MAP_FAILED)
+		return false;
+	munmap(page, DEVICE_BLOCK_BYTES);
+	return true;
+}
+
+static int map_page_cache(struct device_pmem *p, struct pmem_mapping *m)
+{
+	if (p->wish == DEVICE_DURABLE_POWER)
+		return PMEM2_E_GRANULARITY_NOT_SUPPORTED;
+	void *base = mmap(NULL, m->size_bytes, protection(p), MAP_SHARED, p->file.fd, 0);
+	if (base == MAP_FAILED)
+		return -errno;
+	m->base = base;
+	return 0;
+}
+
 static void mapping_free(struct device_pmem *p, struct pmem_mapping *m)
 {
 	if (m->map != NULL)
 		p->lib->map_delete(&m->map);
+	else if (m->base != NULL)
+		munmap(m->base, m->size_bytes);
 	free(m->backed);
 	free(m);
 }
@@ -55,13 +101,15 @@ static int mapping_make(struct device_pmem *p, const struct pmem2_source *source
 		return -ENOMEM;
 	m->size_bytes = size_bytes;
 	m->backed = calloc(n_words, sizeof(*m->backed));
-	int rc = m->backed == NULL ? -ENOMEM : map_source(p, source, &m->map);
+	bool in_step = is_in_step(p);
+	int rc = m->backed == NULL ? -ENOMEM : in_step ? map_source(p, source, &m->map) : map_page_cache(p, m);
 	if (rc < 0) {
 		m->map = NULL;
 		mapping_free(p, m);
 		return rc;
 	}
-	m->base = p->lib->map_get_address(m->map);
+	if (in_step)
+		m->base = p->lib->map_get_address(m->map);
 	*ret = m;
 	return 0;
 }
@@ -123,7 +171,7 @@ static void learn_kind(struct device_pmem *p)
 {
 	struct device *d = &p->file.base;
 	struct pmem2_map *map = atomic_load(&p->mapping)->map;
-	enum pmem2_granularity granularity = p->lib->map_get_store_granularity(map);
+	enum pmem2_granularity granularity = map == NULL ? PMEM2_GRANULARITY_PAGE : p->lib->map_get_store_granularity(map);
 
 	d->medium = DEVICE_MEDIUM_PMEM;
 	d->now = DEVICE_NOW_COPIES;
