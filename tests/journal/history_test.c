@@ -273,8 +273,8 @@ static void tell(void)
 
 static struct histories kind = {
 	.name = "journal",
-	.n_long = 40000,
-	.n_long_damaged = 30000,
+	.n_long = 20000,
+	.n_long_damaged = 15000,
 	.n_sessions = 6,
 	.n_events = 20,
 	.forget = forget,

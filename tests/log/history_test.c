@@ -3,7 +3,7 @@
  * full; and after each opening nothing that was promised is missing, nothing is there that was torn, all is in order, and what is
  * appended then is reached.
  *
- * QUIRE_TEST_SEED repeats one; QUIRE_TEST_COUNT says how many; QUIRE_TEST_LONG: 40,000. Built once for a disk, once for
+ * QUIRE_TEST_SEED repeats one; QUIRE_TEST_COUNT says how many; QUIRE_TEST_LONG: 20,000. Built once for a disk, once for
  * persistent memory, whose cache lines are watched: none may be told durable that is not, none be flushed for nothing.
  */
 #include "history.h"
@@ -300,7 +300,7 @@ static void one_history(uint64_t seed)
 
 static void test_histories(void **state)
 {
-	uint64_t seed = random_seed(), n = random_count(getenv("QUIRE_TEST_SEED") != NULL ? 1 : 300, 40000);
+	uint64_t seed = random_seed(), n = random_count(getenv("QUIRE_TEST_SEED") != NULL ? 1 : 300, 20000);
 	double begin_s = seconds_now();
 
 	(void)state;

@@ -1,7 +1,7 @@
 /* damage_test.c - bytes of a small store are flipped, one at a time: either the byte was in use, and opening or a check
  * names it, and reads give an error and never other bytes; or it was not, and nothing changes. Never a crash.
  *
- * Each position where something is told apart by its bytes, a sample elsewhere; QUIRE_TEST_LONG: thirty times as many; under a
+ * Each position where something is told apart by its bytes, a sample elsewhere; QUIRE_TEST_LONG: fifteen times as many; under a
  * sanitizer a third.
  */
 #include "store_env.h"
@@ -130,7 +130,7 @@ static void test_flipped_bytes(void **state)
 {
 	static struct damage d;
 	const uint64_t n_units[STORE_N_CLASSES] = {N_UNITS};
-	uint64_t step = getenv("QUIRE_TEST_LONG") != NULL ? 31 : getenv("QUIRE_SANITIZED") != NULL ? 2503 : 919, segment;
+	uint64_t step = getenv("QUIRE_TEST_LONG") != NULL ? 61 : getenv("QUIRE_SANITIZED") != NULL ? 2503 : 919, segment;
 
 	env_init(&d.e, 3, n_units, NULL);
 	env_run(&d.e, build, &d);

@@ -2,7 +2,7 @@
  * slow, reorders and tears; after each reopening everything must be as some order of what was asked for says.
  *
  * A history: several coroutines begin, append, commit many, delete, abort, read, hold; classes grow; the catalogue is
- * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_COUNT says how many; QUIRE_TEST_LONG: 40,000.
+ * compacted often. QUIRE_TEST_SEED repeats one; QUIRE_TEST_COUNT says how many; QUIRE_TEST_LONG: 20,000.
  */
 #include "history.h"
 #include "../support/random.h"
@@ -134,7 +134,7 @@ static void test_histories(void **state)
 	static struct history sum;
 	bool is_given = getenv("QUIRE_TEST_SEED") != NULL;
 	uint64_t seed = is_given ? random_seed() : random_beginning() << 20;
-	uint64_t n = random_count(is_given ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000, 40000);
+	uint64_t n = random_count(is_given ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000, 20000);
 	struct timespec begin, end;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
