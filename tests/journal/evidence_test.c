@@ -146,13 +146,6 @@ static void expect(uint64_t n, uint64_t from, uint64_t end)
 	assert_int_equal(recovery.n_mended, 0);
 }
 
-static void zero(uint64_t at, uint32_t n)
-{
-	static const uint8_t zeros[SEGMENT];
-
-	sim_poke(e.sim, at, zeros, n);
-}
-
 /* ---- what a torn group has left ---- */
 
 static unsigned n_small;
@@ -252,9 +245,7 @@ static void test_the_last_group_of_a_segment_is_kept(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
-		env_forget(&e);
-		e.o.log_no++;
-		first = env_extent(&e);
+		forget_log();
 		env_run(&e, end_by_a_group, NULL);
 		assert_int_equal(look_over(), 0);
 		assert_int_equal(found.n, 52);
@@ -291,9 +282,7 @@ static void test_a_next_that_was_first_of_its_session(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
-		env_forget(&e);
-		e.o.log_no++;
-		first = env_extent(&e);
+		forget_log();
 		env_run(&e, begin_three_quarters, NULL);
 		env_run(&e, go_on_by_next, NULL);
 		assert_int_equal(look_over(), 0);
@@ -367,10 +356,7 @@ static void test_an_impossible_number_is_damage(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
-		env_forget(&e);
-		e.o.log_no++;
-		e.n_gets = 0;
-		first = env_extent(&e);
+		forget_log();
 		env_run(&e, fill_two, NULL);
 		assert_int_equal(look_over(), 0);
 		uint64_t second = found.segments[found.n - 1], k = 0, n_first = 0, other = 12 * SEGMENT;

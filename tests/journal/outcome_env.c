@@ -46,6 +46,14 @@ void run_open(void *arg)
 	journal_close(j);
 }
 
+void forget_log(void)
+{
+	env_forget(&e);
+	e.o.log_no++;
+	e.n_gets = 0;
+	first = env_extent(&e);
+}
+
 void begin_with(unsigned n, bool sync_each)
 {
 	struct step s = {.n = n, .sync_each = sync_each};
@@ -87,6 +95,13 @@ void damage(uint64_t at)
 	sim_peek(e.sim, at, &byte, 1);
 	byte ^= 0x10;
 	sim_poke(e.sim, at, &byte, 1);
+}
+
+void zero(uint64_t at, uint32_t n_bytes)
+{
+	static const uint8_t zeros[SEGMENT];
+
+	sim_poke(e.sim, at, zeros, n_bytes);
 }
 
 void expect_end(enum journal_outcome end, uint64_t n, uint64_t segment, uint32_t offset)

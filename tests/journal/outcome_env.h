@@ -24,6 +24,8 @@ struct step {
 void run_begin(void *step);
 void run_open(void *step);
 
+/* The next log that is begun is another: what the last one has left is none of its segments. */
+void forget_log(void);
 /* Begins a log of n records, each durable by itself, or all in one group. */
 void begin_with(unsigned n, bool sync_each);
 int look(void);                                 /* reads it all: 0 or the error */
@@ -31,6 +33,7 @@ int open_and_append(unsigned n, uint32_t from); /* one group of n records, ids f
 
 uint64_t place_of(unsigned record);             /* on the device, as of the last look */
 void damage(uint64_t at);                       /* flips a bit; again: repairs it */
+void zero(uint64_t at, uint32_t n_bytes);
 void expect_end(enum journal_outcome end, uint64_t n, uint64_t segment, uint32_t offset);
 
 /* The offset of the first record of that type in the segment, which is in `image` then. */

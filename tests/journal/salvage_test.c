@@ -76,13 +76,6 @@ static void expect_lost(uint64_t n, uint64_t from, uint64_t end)
 	}
 }
 
-static void zero(uint64_t at, uint32_t n)
-{
-	static const uint8_t zeros[SEGMENT];
-
-	sim_poke(e.sim, at, zeros, n);
-}
-
 static void test_a_damaged_record_is_lost_alone(void **state)
 {
 	static const uint32_t places[] = {0, 8, 12, 16, 20, 28, 32, 511};
@@ -156,13 +149,9 @@ static void test_leavings_are_no_records(void **state)
 
 static uint64_t second;
 
-/* Another log: what the last one has left is none of its segments. */
 static void begin_anew(struct step *s)
 {
-	env_forget(&e);
-	e.o.log_no++;
-	e.n_gets = 0;
-	first = env_extent(&e);
+	forget_log();
 	env_run(&e, run_begin, s);
 	assert_int_equal(s->rc, 0);
 }
