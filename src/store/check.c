@@ -64,7 +64,8 @@ static int check_progress(struct checking *c, uint64_t bytes)
 
 /* ---- superblocks ---- */
 
-static void check_copy(struct checking *c, unsigned class_no, unsigned copy)
+/* Memory that is short is no damage, here and below: it ends the check, and nothing is repaired for it. */
+static int check_copy(struct checking *c, unsigned class_no, unsigned copy)
 {
 	const struct store_class *cls = &c->store->classes[class_no];
 	uint64_t offset = (uint64_t)copy * FORMAT_SUPERBLOCK_STEP;
@@ -72,6 +73,8 @@ static void check_copy(struct checking *c, unsigned class_no, unsigned copy)
 	struct superblock sb;
 	int rc = device_read(cls->device, offset, c->buf, FORMAT_UNIT_BYTES);
 
+	if (rc == -ENOMEM)
+		return rc;
 	if (rc < 0) {
 		quire_fail(&err, rc, "can't be read");
 	} else {
@@ -81,10 +84,11 @@ static void check_copy(struct checking *c, unsigned class_no, unsigned copy)
 			rc = quire_fail(&err, -EUCLEAN, "is not this class's latest");
 	}
 	if (rc == 0)
-		return;
+		return 0;
 	struct store_finding f = {.error = rc, .class_no = class_no, .offset = offset};
 	f.remedy = repair_superblock(c, class_no, copy);
 	check_settled(c, f, "superblock %u: %s", copy, err.text);
+	return 0;
 }
 
 /* ---- catalogue ---- */
@@ -101,7 +105,7 @@ static int check_catalogue(struct checking *c)
 {
 	int rc = container_read(c->store->catalogue, check_record, c);
 
-	if (rc == -ECANCELED)
+	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
 	c->catalogue_error = rc;
 	return 0;
@@ -335,7 +339,7 @@ static int check_containers(struct checking *c)
 		int rc = store_container_open(c->store, id, check_record, c, &container, &err);
 		if (rc == 0)
 			rc = store_container_close(c->store, id);
-		else if (rc == -ECANCELED)
+		else if (rc == -ECANCELED || rc == -ENOMEM)
 			return rc;
 		else if (rc != -EBUSY && rc != -ESTALE) /* its user knows it; it was destroyed */
 			check_found(c, rc, id, 0, 0, "container %llu: %s", (unsigned long long)id, err.text);
@@ -367,9 +371,10 @@ static int check_structure(struct checking *c)
 	if (rc < 0)
 		return rc;
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
-		for (unsigned copy = 0; copy < SUPERBLOCK_COPIES && s->classes[i].device != NULL; copy++)
-			check_copy(c, i, copy);
-	rc = check_catalogue(c);
+		for (unsigned copy = 0; copy < SUPERBLOCK_COPIES && s->classes[i].device != NULL && rc == 0; copy++)
+			rc = check_copy(c, i, copy);
+	if (rc == 0)
+		rc = check_catalogue(c);
 	if (rc == 0)
 		rc = check_space(c);
 	latch_unexclude(&s->latch);

@@ -20,6 +20,7 @@ struct journey {
 
 extern const struct journey journey_blobs, journey_new_log, journey_log, journey_volumes;
 extern const struct journey journey_maps, journey_pools;
+extern const struct journey journey_containers, journey_checks;
 
 struct shortage {
 	const char *name;

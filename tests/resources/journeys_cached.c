@@ -24,12 +24,11 @@ static void prepare_maps(void)
 /* The words of a blob's start, where it lies in the arena. */
 static bool is_blob(const unsigned char *p, size_t len_bytes)
 {
-	unsigned char *right = malloc(len_bytes);
+	static unsigned char right[BLOB_BYTES];
 
+	assert_true(len_bytes <= sizeof(right));
 	fill(mapped_blob, 0, right, len_bytes);
-	bool is = memcmp(p, right, len_bytes) == 0;
-	free(right);
-	return is;
+	return memcmp(p, right, len_bytes) == 0;
 }
 
 static int use_map(struct quire_map *m)
@@ -87,7 +86,7 @@ static struct quire_tmem_key key(uint32_t index)
 	return (struct quire_tmem_key){.object = {1, 2, 3}, .index = index};
 }
 
-/* Pages that are put, and got again: what was taken is there. */
+/* Pages that are put, and got again: what was taken is there. One that was spilled may not be readable for once. */
 static int use_pool(struct quire_tmem_pool *pool)
 {
 	static bool taken[N_PAGES];
@@ -104,6 +103,10 @@ static int use_pool(struct quire_tmem_pool *pool)
 	for (uint32_t i = 0; i < N_PAGES; i++) {
 		struct quire_tmem_key k = key(i);
 		rc = quire_tmem_get(pool, &k, page, QUIRE_TMEM_GET_USUAL);
+		if (taken[i] && rc == -ENOMEM) {
+			first = first == 0 ? rc : first;
+			rc = quire_tmem_get(pool, &k, page, QUIRE_TMEM_GET_USUAL);
+		}
 		assert_int_equal(rc, taken[i] ? 0 : -ENOENT);
 		fill(i + 1, 0, right, sizeof(right));
 		assert_true(rc < 0 || memcmp(page, right, sizeof(page)) == 0);
