@@ -64,9 +64,6 @@ int log_wait_sealed(struct open_log *l);
 /* A new log's first segment is not zeroed ahead as all that follow it are: to where the second begins. */
 int log_leave_first_segment(struct open_log *l);
 
-/* Runs fn in a coroutine of a loop of its own, and waits for it. */
-int log_in_coroutine(void (*fn)(void *arg), void *arg);
-
 /* ---- times ---- */
 
 struct samples {

@@ -130,20 +130,6 @@ int log_leave_first_segment(struct open_log *l)
 	return rc == 0 ? log_wait_sealed(l) : rc;
 }
 
-int log_in_coroutine(void (*fn)(void *arg), void *arg)
-{
-	struct quire_loop *loop;
-	int rc = quire_loop_create(NULL, &loop, NULL);
-
-	if (rc < 0)
-		return failed("loop", rc);
-	rc = quire_co_spawn(loop, fn, arg);
-	if (rc == 0)
-		rc = quire_loop_run(loop);
-	quire_loop_destroy(loop);
-	return rc < 0 ? failed("loop", rc) : 0;
-}
-
 /* ---- times ---- */
 
 void samples_add(struct samples *s, int64_t ns)

@@ -8,6 +8,7 @@
  * processor for that. With "thread" before (as in "thread wait"), the appender is a thread without a loop.
  */
 #include "log.h"
+#include "coroutine.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -93,7 +94,7 @@ static int run(struct chase *c)
 	if (strstr(c->b->kind, "thread") != NULL)
 		append_all(c);
 	else
-		rc = log_in_coroutine(append_all, c);
+		rc = run_in_coroutine(append_all, c);
 	pthread_join(thread, NULL);
 	if (rc == 0 && c->appender_error < 0)
 		rc = failed("append", c->appender_error);

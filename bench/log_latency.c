@@ -5,6 +5,7 @@
  */
 #include "log.h"
 #include "blocks.h"
+#include "coroutine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -67,7 +68,7 @@ static int one_turn(struct turn *t, void (*turn)(void *arg), bool coroutine, con
 
 	samples_reset(&t->samples);
 	if (coroutine)
-		rc = log_in_coroutine(turn, t);
+		rc = run_in_coroutine(turn, t);
 	else
 		turn(t);
 	if (rc == 0 && t->error < 0)

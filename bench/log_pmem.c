@@ -5,6 +5,7 @@
  * Kinds of nowait: "one", "many".
  */
 #include "log.h"
+#include "coroutine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -91,7 +92,7 @@ int log_bench_pmem(const struct log_bench *b)
 	if (l.log == NULL)
 		return rc;
 	if (rc == 0 && strcmp(b->kind, "thread") != 0)
-		rc = log_in_coroutine(durable_turn, &t);
+		rc = run_in_coroutine(durable_turn, &t);
 	else if (rc == 0)
 		durable_turn(&t);
 	if (rc == 0 && t.error < 0)

@@ -5,6 +5,7 @@
  * The first pass fills the cache: there each page is read from the disk, and verified.
  */
 #include "log.h"
+#include "coroutine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -57,7 +58,7 @@ static double cursor_speed(struct pass *p, bool coroutine)
 	int rc = 0;
 
 	if (coroutine)
-		rc = log_in_coroutine(cursor_pass, p);
+		rc = run_in_coroutine(cursor_pass, p);
 	else
 		cursor_pass(p);
 	p->error = rc < 0 ? rc : p->error;

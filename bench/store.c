@@ -61,20 +61,6 @@ void store_shut(struct open_store *s)
 	quire_cache_close(s->cache);
 }
 
-int store_in_coroutine(void (*fn)(void *arg), void *arg)
-{
-	struct quire_loop *loop;
-	int rc = quire_loop_create(NULL, &loop, NULL);
-
-	if (rc < 0)
-		return failed("loop", rc);
-	rc = quire_co_spawn(loop, fn, arg);
-	if (rc == 0)
-		rc = quire_loop_run(loop);
-	quire_loop_destroy(loop);
-	return rc < 0 ? failed("loop", rc) : 0;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct {

@@ -40,7 +40,4 @@ int store_make(const char *path, uint64_t bytes);
 int store_open_at(const char *path, struct open_store *ret);
 void store_shut(struct open_store *s);
 
-/* Runs fn in a coroutine of a loop of its own, and waits for it. */
-int store_in_coroutine(void (*fn)(void *arg), void *arg);
-
 #endif

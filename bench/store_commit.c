@@ -5,6 +5,7 @@
  */
 #include "store.h"
 #include "blocks.h"
+#include "coroutine.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -84,7 +85,7 @@ static int run_commits(struct turn *t, unsigned batch, bool coroutine, double *r
 	t->batch = batch;
 	t->error = 0;
 	if (coroutine)
-		rc = store_in_coroutine(commit_turn, t);
+		rc = run_in_coroutine(commit_turn, t);
 	else
 		commit_turn(t);
 	*ret = t->per_second;

@@ -5,6 +5,7 @@
  * number; the first of every call is looked at.
  */
 #include "store.h"
+#include "coroutine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,7 +109,7 @@ static int turn(struct reader *r, void (*read_all)(void *arg), bool coroutine, d
 
 	r->error = 0;
 	if (coroutine)
-		rc = store_in_coroutine(read_all, r);
+		rc = run_in_coroutine(read_all, r);
 	else
 		read_all(r);
 	*ret = (double)r->bytes / (now_seconds() - start);

@@ -65,7 +65,9 @@ class Used(Installed):
             self.assertIn("GNU_RELRO", headers, made)
             self.assertIn("BIND_NOW", dynamic, made)
             self.assertIn("DYN", dynamic, made)
-            self.assertIn("__stack_chk_fail", run("nm", "-D", made), made)
+            called = run("nm", "-D", made)
+            self.assertIn("__stack_chk_fail", called, made)
+            self.assertRegex(called, r"\b__(memcpy|memset|snprintf|vsnprintf|fprintf)_chk\b", made)  # _FORTIFY_SOURCE
 
     def names(self, library, *options):
         listing = run("nm", "--defined-only", *options, self.lib_dir / library)

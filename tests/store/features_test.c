@@ -10,37 +10,41 @@
 #include <stdio.h>
 #include <string.h>
 
-#define N_CLASSES 2u
+#define N_OF_OBJECTS 2u /* classes: objects are not put into the third, which is persistent memory */
+#define PMEM 2u
 
 enum mask { MASK_COMPAT, MASK_RO_COMPAT, MASK_INCOMPAT, N_MASKS };
 static const uint32_t known[N_MASKS] = {FORMAT_COMPAT_POWER | FORMAT_COMPAT_PROCESS, FORMAT_KNOWN_RO_COMPAT, FORMAT_KNOWN_INCOMPAT};
 
 struct scene {
 	struct env e;
-	struct sim *good[N_CLASSES];
-	uint64_t ids[N_CLASSES];
+	struct sim *good[STORE_N_CLASSES];
+	uint64_t ids[N_OF_OBJECTS];
 	unsigned cls;
 	enum mask mask;
 	uint32_t bit;
 	struct superblock_le marked[2]; /* of that class */
 };
 static struct scene scene;
-static const uint64_t n_units[STORE_N_CLASSES] = {600, 400};
+static const uint64_t n_units[STORE_N_CLASSES] = {600, 400, 400};
 
 static void build(struct env *e, void *arg)
 {
 	assert_int_equal(env_format(e), 0);
 	assert_int_equal(env_open(e), 0);
-	for (unsigned i = 0; i < N_CLASSES; i++)
+	for (unsigned i = 0; i < N_OF_OBJECTS; i++)
 		scene.ids[i] = (uint64_t)env_put(e, i, 5000);
 	env_close(e);
 }
 
 static int set_up(void **state)
 {
-	env_init(&scene.e, 5, n_units, NULL);
+	static const uint64_t of_disks[STORE_N_CLASSES] = {600, 400};
+
+	env_init(&scene.e, 5, of_disks, NULL);
+	assert_int_equal(sim_create_pmem(n_units[PMEM] * PAGE, 7, NULL, &scene.e.sims[PMEM]), 0);
 	env_run(&scene.e, build, NULL);
-	for (unsigned i = 0; i < N_CLASSES; i++) {
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
 		scene.good[i] = scene.e.sims[i];
 		scene.e.sims[i] = NULL;
 	}
@@ -49,7 +53,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	for (unsigned i = 0; i < N_CLASSES; i++)
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
 		sim_destroy(scene.good[i]);
 	env_fini(&scene.e);
 	return 0;
@@ -70,7 +74,7 @@ static void is_untouched(struct env *e)
 {
 	static uint8_t now[PAGE], then[PAGE];
 
-	for (unsigned i = 0; i < N_CLASSES; i++) {
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
 		for (uint64_t at = 0; at < n_units[i] * PAGE; at += PAGE) {
 			sim_peek(e->sims[i], at, now, PAGE);
 			sim_peek(scene.good[i], at, then, PAGE);
@@ -97,13 +101,13 @@ static void set_bit(unsigned copy)
 /* Each unknown bit of a mask, in each class. */
 static void each(enum mask mask, unsigned copies, void (*fn)(struct env *e, void *arg))
 {
-	for (unsigned i = 0; i < N_CLASSES * 32; i++) {
+	for (unsigned i = 0; i < STORE_N_CLASSES * 32; i++) {
 		scene.cls = i / 32;
 		scene.mask = mask;
 		scene.bit = 1u << i % 32;
 		if ((scene.bit & known[mask]) != 0)
 			continue;
-		for (unsigned c = 0; c < N_CLASSES; c++)
+		for (unsigned c = 0; c < STORE_N_CLASSES; c++)
 			assert_int_equal(sim_clone(scene.good[c], 1, &scene.e.sims[c]), 0);
 		for (unsigned copy = 0; copy < 2; copy++)
 			if (copies >> copy & 1)
@@ -111,7 +115,7 @@ static void each(enum mask mask, unsigned copies, void (*fn)(struct env *e, void
 		for (unsigned copy = 0; copy < 2; copy++)
 			peek(copy, &scene.marked[copy]);
 		env_run(&scene.e, fn, NULL);
-		for (unsigned c = 0; c < N_CLASSES; c++) {
+		for (unsigned c = 0; c < STORE_N_CLASSES; c++) {
 			sim_destroy(scene.e.sims[c]);
 			scene.e.sims[c] = NULL;
 		}
@@ -120,7 +124,7 @@ static void each(enum mask mask, unsigned copies, void (*fn)(struct env *e, void
 
 static void expect_whole(struct env *e)
 {
-	for (unsigned i = 0; i < N_CLASSES; i++)
+	for (unsigned i = 0; i < N_OF_OBJECTS; i++)
 		assert_int_equal(env_verify(e, scene.ids[i], 5000), 0);
 	assert_int_equal(env_check(e, true), 0);
 }
@@ -142,7 +146,7 @@ static void goes_on(struct env *e, void *arg)
 
 	assert_int_equal(env_open(e), 0);
 	expect_whole(e);
-	assert_true(env_put(e, scene.cls, 3000) > 0);
+	assert_true(env_put(e, scene.cls % N_OF_OBJECTS, 3000) > 0);
 	assert_int_equal(store_class_grow(e->store, scene.cls, 0, NULL), 0); /* writes the superblock anew */
 	env_close(e);
 	for (unsigned copy = 0; copy < 2; copy++) {
@@ -165,7 +169,7 @@ static void only_reads(struct env *e, void *arg)
 	refused(e, "read only");
 	assert_int_equal(env_open_read_only(e), 0);
 	expect_whole(e);
-	assert_int_equal(env_put(e, scene.cls, 100), -EROFS);
+	assert_int_equal(env_put(e, scene.cls % N_OF_OBJECTS, 100), -EROFS);
 	env_close(e);
 	is_untouched(e);
 }
