@@ -77,7 +77,7 @@ int quire_mdc_open(struct quire_store *store, uint64_t id, quire_mdc_record_fn f
 	m->store = s;
 	m->id = id;
 	m->read_only = face_of(s)->read_only;
-	int rc = store_container_open(s, id, hear, &listener, &m->container, err);
+	int rc = store_container_open(s, id, false, hear, &listener, &m->container, err);
 	if (rc < 0)
 		free(m);
 	else

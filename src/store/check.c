@@ -336,7 +336,7 @@ static int check_containers(struct checking *c)
 	while (next_container(c->store, &id)) {
 		struct container *container;
 		struct quire_error err = {0};
-		int rc = store_container_open(c->store, id, check_record, c, &container, &err);
+		int rc = store_container_open(c->store, id, true, check_record, c, &container, &err);
 		if (rc == 0)
 			rc = store_container_close(c->store, id);
 		else if (rc == -ECANCELED || rc == -ENOMEM)

@@ -225,7 +225,7 @@ static int claim(struct store *s, uint64_t id, struct store_container **ret)
 	return rc;
 }
 
-int store_container_open(struct store *s, uint64_t id, journal_record_fn fn, void *arg,
+int store_container_open(struct store *s, uint64_t id, bool read_only, journal_record_fn fn, void *arg,
                          struct container **ret_container, struct quire_error *err)
 {
 	struct container_options o;
@@ -240,7 +240,7 @@ int store_container_open(struct store *s, uint64_t id, journal_record_fn fn, voi
 	free(c->used);
 	c->used = calloc(n_segments(c), 1);
 	rc = c->used == NULL ? quire_fail(err, -ENOMEM, "container %llu", (unsigned long long)id)
-	                     : container_open(&o, first, s->config.read_only, fn, arg, NULL, &container, err);
+	                     : container_open(&o, first, read_only || s->config.read_only, fn, arg, NULL, &container, err);
 	if (rc == 0)
 		container_segments(container, segment_in_use, c);
 	store_lock(s);

@@ -192,11 +192,11 @@ int store_scratch_read(struct store_scratch *x, uint64_t at, void *buf, uint64_t
 /* ---- metadata containers ---- */
 
 /* Made with all the space that it can ever have. Open: one at a time; the container is the caller's until
- * store_container_close, and used as journal/container.h says (records of JOURNAL_FIRST_TYPE or above).
- * -ESTALE: none of that id; -EBUSY. */
+ * store_container_close, and used as journal/container.h says (records of JOURNAL_FIRST_TYPE or above). Opened
+ * read-only, as always where the store is, nothing is written. -ESTALE: none of that id; -EBUSY. */
 int store_container_create(struct store *s, unsigned cls, uint64_t capacity_bytes, uint64_t *ret_id);
 int store_container_destroy(struct store *s, uint64_t id);
-int store_container_open(struct store *s, uint64_t id, journal_record_fn fn, void *arg,
+int store_container_open(struct store *s, uint64_t id, bool read_only, journal_record_fn fn, void *arg,
                          struct container **ret_container, struct quire_error *err);
 int store_container_close(struct store *s, uint64_t id);
 

@@ -119,7 +119,7 @@ static void write_container(struct corpus *c)
 	struct container *m;
 
 	assert_int_equal(store_container_create(c->store, 0, 100000, &c->container), 0);
-	assert_int_equal(store_container_open(c->store, c->container, NULL, NULL, &m, NULL), 0);
+	assert_int_equal(store_container_open(c->store, c->container, false, NULL, NULL, &m, NULL), 0);
 	put_in(m, 10, 25);
 	assert_int_equal(container_cstart(m), 0);
 	put_in(m, 0, N_LIVE);
@@ -142,7 +142,7 @@ static void look_at_container(struct corpus *c, struct view *v)
 	struct quire_error err = {0};
 	struct container *m;
 	unsigned n = 0;
-	int rc = store_container_open(c->store, c->container, hear, &n, &m, &err);
+	int rc = store_container_open(c->store, c->container, false, hear, &n, &m, &err);
 
 	if (rc < 0) {
 		saw(v, refused(rc, rc == -ESTALE ? NULL : &err), N_IN_IT);

@@ -46,7 +46,7 @@ static void fill_container(struct env *e, uint64_t *ret_id)
 	uint64_t no;
 
 	quire_assert(store_container_create(e->store, 0, 40000, ret_id) == 0);
-	quire_assert(store_container_open(e->store, *ret_id, see_record, NULL, &c, NULL) == 0);
+	quire_assert(store_container_open(e->store, *ret_id, false, see_record, NULL, &c, NULL) == 0);
 	for (unsigned i = 0; i < 5; i++) {
 		struct iovec part = {(void *)(uintptr_t)"what a record holds", 3 + i};
 		quire_assert(container_append(c, JOURNAL_FIRST_TYPE, &part, 1, &no) == 0);
@@ -144,7 +144,7 @@ static void read_all(struct world *w)
 
 	for (unsigned i = 0; i < n && i < MOST_OBJECTS; i++)
 		read_object(s, ids[i]);
-	int rc = store_container_open(s, w->container, see_record, NULL, &c, NULL);
+	int rc = store_container_open(s, w->container, false, see_record, NULL, &c, NULL);
 	if (rc == 0)
 		quire_assert(store_container_close(s, w->container) == 0);
 	else

@@ -2,7 +2,8 @@
  *
  *   1. the store opens, or is refused with a reason: no crash, no hang;
  *   2. whatever is read is what was once written there, or an error: never other bytes;
- *   3. where something could not be read, the store's check finds something.
+ *   3. where something could not be read, the store's check finds something;
+ *   4. a plan of a repair writes nothing, and says what the repair then does; and behind that no more is unreadable than was before.
  */
 #include "damage.h"
 
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #define FOOTER_USED_BYTES offsetof(struct log_footer_le, zeros)
+#define SUPERBLOCK_USED_BYTES offsetof(struct superblock_le, zeros)
 
 static void flip(struct world *w, struct sim *sim, uint64_t bit)
 {
@@ -37,9 +39,18 @@ static void rot_footers(struct world *w, struct sim *sim, uint64_t bytes, uint64
 	}
 }
 
+/* One copy, which the other one mends; or both, and the store is refused. */
+static void rot_superblocks(struct world *w, uint64_t *random)
+{
+	for (unsigned n = (unsigned)random_below(random, 8) == 0 ? 1 + (unsigned)random_below(random, 3) : 0; n > 0; n--)
+		flip(w, w->e.sims[0], (random_below(random, 2) * FORMAT_SUPERBLOCK_STEP + random_below(random, SUPERBLOCK_USED_BYTES)) * 8);
+}
+
 void damage_at_rest(struct world *w)
 {
 	uint64_t random = w->life->random;
+
+	rot_superblocks(w, &random);
 
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
 		struct sim *sim = w->e.sims[i];
@@ -61,11 +72,55 @@ static bool is_a_reason(int rc)
 	return false;
 }
 
+static unsigned look_all(struct world *w)
+{
+	unsigned n_errors = 0;
+
+	for (unsigned i = 0; i < N_FACES; i++)
+		if ((w->plan.faces & 1u << i) != 0)
+			n_errors += world_face(i)->look(w);
+	return n_errors;
+}
+
+static void count_remedy(void *arg, const struct store_finding *f)
+{
+	uint64_t *n = arg;
+
+	n[f->remedy]++;
+}
+
+static uint64_t written_bytes(const struct world *w)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < STORE_N_CLASSES; i++)
+		n += w->e.sims[i] != NULL ? sim_n_written_bytes(w->e.sims[i]) : 0;
+	return n;
+}
+
+/* What is lost, or waits for somebody to open it. */
+static uint64_t repair(struct world *w, int64_t n_found)
+{
+	uint64_t planned[STORE_REOPEN + 1] = {0}, done[STORE_REOPEN + 1] = {0}, before = written_bytes(w);
+	const struct store_check plan = {.repair = STORE_REPAIR_PLAN, .settled = count_remedy, .arg = planned};
+	const struct store_check how = {.repair = STORE_REPAIR_DO, .settled = count_remedy, .arg = done};
+
+	int64_t n = store_check(w->e.store, &plan);
+	if (n != n_found || written_bytes(w) != before)
+		world_fail(w, __FILE__, __LINE__, "a plan tells of %lld findings, not %lld, and writes %llu bytes", (long long)n, (long long)n_found,
+		           (unsigned long long)(written_bytes(w) - before));
+	n = store_check(w->e.store, &how);
+	if (n != n_found || memcmp(planned, done, sizeof(done)) != 0)
+		world_fail(w, __FILE__, __LINE__, "a repair of %lld, not %lld, and of %llu lost, not %llu as planned", (long long)n, (long long)n_found,
+		           (unsigned long long)done[STORE_LOST], (unsigned long long)planned[STORE_LOST]);
+	w->sums[SUM_REPAIRED] += done[STORE_REBUILT];
+	return done[STORE_LOST] + done[STORE_REOPEN];
+}
+
 void damage_look(struct env *e, void *arg)
 {
 	struct store_check how = {.found = NULL};
 	struct world *w = arg;
-	unsigned n_errors = 0;
 	int rc = env_open(e);
 
 	world_say(w, "open after damage: %d %s", rc, rc < 0 ? e->err.text : "");
@@ -76,13 +131,17 @@ void damage_look(struct env *e, void *arg)
 		w->sums[SUM_UNOPENED]++;
 		return;
 	}
-	for (unsigned i = 0; i < N_FACES; i++)
-		if ((w->plan.faces & 1u << i) != 0)
-			n_errors += world_face(i)->look(w);
+	unsigned n_errors = look_all(w);
 	w->sums[SUM_UNREADABLE] += n_errors;
 	int64_t n_found = store_check(e->store, &how);
 	world_say(w, "%u errors, check: %lld", n_errors, (long long)n_found);
 	if (n_errors > 0 && n_found == 0)
 		world_fail(w, __FILE__, __LINE__, "%u could not be read, and check finds nothing", n_errors);
+	uint64_t n_left = repair(w, n_found);
+	env_close(e);
+	must(w, env_open(e) == 0 && look_all(w) <= n_errors);
+	int64_t n_still = store_check(e->store, &how);
+	if (n_still < 0 || (uint64_t)n_still > n_left)
+		world_fail(w, __FILE__, __LINE__, "%llu findings were left, now there are %lld", (unsigned long long)n_left, (long long)n_still);
 	env_close(e);
 }

@@ -4,7 +4,7 @@
 
 #include "world.h"
 
-/* Bits flip while nobody has the store open: in what is mapped, and in footers of segments. */
+/* Bits flip while nobody has the store open: in what is mapped, in footers of segments, and in superblocks. */
 void damage_at_rest(struct world *w);
 
 /* In a coroutine; arg: the world. The store is closed, and is so again. */

@@ -66,8 +66,8 @@ static bool is_calm(const struct world *w)
 
 static void make(struct world *w, struct held_map *m)
 {
-	static const enum quire_fault kinds[] = {QUIRE_FAULT_PINNED, QUIRE_FAULT_AUTO, QUIRE_FAULT_SIGNAL};
-	struct quire_map_options o = {.size = sizeof(o), .fault = kinds[draw(w, is_calm(w) ? 3 : 2)]};
+	static const enum quire_fault kinds[] = {QUIRE_FAULT_PINNED, QUIRE_FAULT_AUTO, QUIRE_FAULT_SIGNAL, QUIRE_FAULT_SIGNAL, QUIRE_FAULT_SIGNAL};
+	struct quire_map_options o = {.size = sizeof(o), .fault = kinds[draw(w, is_calm(w) ? 5 : 2)]};
 	struct history *objects = w->faces[FACE_BLOB];
 	struct quire_item items[MAX_ITEMS];
 	struct quire_error err;
@@ -169,6 +169,8 @@ static void load(struct world *w, struct held_map *m)
 	size_t there;
 
 	must(w, quire_map_item(m->map, i, &base, &there) == 0);
+	if (draw(w, 2) == 0)
+		purge(w, m);
 	is_blob(w, m->ids[i], at, (const char *)base + at, len);
 	w->sums[SUM_LOADS]++;
 }
@@ -214,7 +216,7 @@ static bool step(struct world *w, unsigned worker, uint64_t random)
 		read_copy(w);
 	else if (m->map == NULL)
 		make(w, m);
-	else if (what < 7 && m->is_raw && what % 2 == 0)
+	else if (what < 7 && m->is_raw && what != 3)
 		load(w, m);
 	else if (what < 7)
 		want_pinned(w, m);

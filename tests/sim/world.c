@@ -38,7 +38,7 @@ const struct face_ops *world_face(unsigned face)
 
 const char *const sum_names[N_SUMS] = {
 	"lives",         "operations",  "cuts",    "deaths",          "errors told",  "times memory refused", "I/Os damaged",
-	"refused opens", "unreadable",  "endless", "transactions",    "compactions",  "maps",                 "pages pinned", "raw loads",
+	"refused opens", "unreadable",  "repaired", "endless", "transactions",    "compactions",  "maps",                 "pages pinned", "raw loads",
 	"records",       "not promised and lost", "segments sealed", "destaged",        "checkpoints",  "segments cleaned",     "pages spilled",
 	"images saved",  "hang-ups",
 };

@@ -362,9 +362,9 @@ static void containers(struct env *e, void *arg)
 	for (unsigned round = 0; round < 5; round++) {
 		for (unsigned i = 0; i < 4; i++) {
 			struct records r = {0};
-			assert_int_equal(store_container_open(e->store, ids[i], take_record, &r, &c[i], NULL), 0);
+			assert_int_equal(store_container_open(e->store, ids[i], false, take_record, &r, &c[i], NULL), 0);
 			assert_int_equal(r.n, round * 32);
-			assert_int_equal(store_container_open(e->store, ids[i], NULL, NULL, &again, NULL), -EBUSY);
+			assert_int_equal(store_container_open(e->store, ids[i], false, NULL, NULL, &again, NULL), -EBUSY);
 		}
 		for (unsigned n = 0; n < 32; n++)
 			for (unsigned i = 0; i < 4; i++)
