@@ -34,7 +34,7 @@ from machine import Machine
 MiB = 1 << 20
 BOOT_SECONDS = 240       # until the first test begins; on an idle machine it takes a twentieth
 SILENCE_SECONDS = 60     # beyond the time limits of the tests
-BOOTS_AGAIN = 2          # of a guest whose kernel panics before it is up
+BOOTS_AGAIN = 2          # of a guest whose kernel panics before it is up, or never begins
 # What ldd can't see: the C library wants the first when a thread is cancelled, Quire the second for pmem.
 LOADED_LATER = [pathlib.Path("/usr/lib/x86_64-linux-gnu") / name for name in ("libgcc_s.so.1", "libpmem2.so.1")]
 HERE = pathlib.Path(__file__).resolve().parent
@@ -119,10 +119,11 @@ class Guest:
         is killed so many seconds later. silence: seconds for the guest beyond the limits of its tests.
 
         A kernel that panics before the guest is up, so before anything of ours runs, has met a mistake of the emulator's: it changes its own
-        code while its other processor runs it. It is booted again, and that is said."""
+        code while its other processor runs it. One that never says a word has not even begun. It is booted again, and that is said."""
         for left in range(BOOTS_AGAIN, -1, -1):
             outcome = self._boot_once(tests, limit, kill_after, on_output, silence)
-            if left == 0 or outcome.verdict != "panic" or outcome.seconds_up > 0:
+            never_began = outcome.verdict == "hang" and not outcome.console.strip()
+            if left == 0 or outcome.seconds_up > 0 or not (never_began or outcome.verdict == "panic"):
                 return outcome
             print(f"vm: {outcome.why}, before the guest was up; once more", file=sys.stderr, flush=True)
 
