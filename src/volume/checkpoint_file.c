@@ -213,7 +213,8 @@ static int load(struct quire_volumes *g, uint64_t id)
 
 	if (rc < 0)
 		return rc;
-	rc = read_all(o, &bytes, &len_bytes);
+	/* A group's is in its own class: another's is nothing to it, readable or not. */
+	rc = object_class(o) == g->settings.class_no ? read_all(o, &bytes, &len_bytes) : -ENOENT;
 	object_put(o);
 	if (rc == 0 && !is_ours(g, (const struct checkpoint_le *)bytes))
 		rc = -ENOENT;

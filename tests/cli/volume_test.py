@@ -283,6 +283,18 @@ class Classes(Volumes):
         self.volume("create", empty, "a", "--size", "1M")
         self.assertGreater(self.facts("stat", empty)["classes"]["capacity"]["used_bytes"], before)
 
+    def test_a_damaged_checkpoint_is_that_of_its_class_alone(self):
+        for one, other in (("capacity", "staging"), ("staging", "capacity")):
+            for cls in (one, other):
+                self.volume("checkpoint", self.store, "--class", cls)
+            path = self.store / one
+            whole = path.read_bytes()
+            path.write_bytes(whole.replace(b"QuireVol", b"QuireVoL"))
+            self.refused(1, "volumes: their checkpoint: Bad message", "volume", "stat", self.store, "--class", one)
+            self.volume("scrub", self.store, "a", "--class", other)
+            path.write_bytes(whole)
+            self.volume("scrub", self.store, "a", "--class", one)
+
     def test_words(self):
         for code, line, words in ((1, "no class", ("tape:a",)), (1, "volume b", ("staging:b",)), (1, "no class pmem", ("--class", "pmem")),
                                   (1, "no volumes of class capacity", ("--class", "staging", "capacity:a"))):
