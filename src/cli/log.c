@@ -45,7 +45,8 @@ static const struct log_verb {
 	[LOG_CAT] = {log_cat, false, {"cat", "0wfStoNrjq",
 		"usage: quire log cat STORE NAME [--from LSN | --since TIME | --key KEY] [--to LSN] [--last N] [--reverse]\n"
 		"                     [--null | --whole | --json]\n\n"
-		"Writes records that are durable, a line each.\n\n"
+		"Writes records that are durable, a line each. It ends at one that is damaged, with exit code 1, and says from\n"
+		"which number on it can be gone on.\n\n"
 		"  --from LSN    from that number on; `oldest` (default)\n"
 		"  --since TIME  from the first of that time or later: 2026-03-01T12:00:00Z, @SECONDS, or an age: 5m\n"
 		"  --key KEY     the newest with that key alone\n"

@@ -19,6 +19,7 @@
 
 #define REST_MS 200
 #define REST_TIMES 10
+#define MAX_PROBES 65536u /* of records behind one that is damaged */
 
 /* What may end it, besides CLI_DONE and CLI_FAILED: well, and without a word. */
 #define OVER (-1)
@@ -102,6 +103,32 @@ static int open_anew(struct reading *r)
 
 /* ---- reading ---- */
 
+/* Behind a record that can't be read, in the order of reading, the first that can; that record: none is near. */
+static uint64_t look_beyond(struct reading *r, uint64_t lsn)
+{
+	bool back = r->args->reverse;
+	uint64_t first = quire_log_first(r->log), end = quire_log_durable(r->log), at = lsn;
+	struct quire_log_record record;
+
+	for (unsigned n = 0; n < MAX_PROBES && !atomic_load(&r->s->canceled) && (back ? at > first : at + 1 < end); n++) {
+		at = back ? at - 1 : at + 1;
+		if (quire_log_seek(r->cursor, at) == 0 && quire_log_next(r->cursor, &record, NULL) == 1)
+			return at;
+	}
+	return lsn;
+}
+
+/* Damage: a record is lost alone, so how to go on is said, too. */
+static int damaged(struct reading *r, uint64_t lsn, int rc)
+{
+	uint64_t beyond = look_beyond(r, lsn);
+
+	if (beyond == lsn)
+		return log_fail(r->s, r->args->name, "record %llu: %s", (unsigned long long)lsn, session_why(r->s, rc));
+	return log_fail(r->s, r->args->name, "record %llu: %s; %s %llu goes on beyond it", (unsigned long long)lsn, session_why(r->s, rc),
+	                r->args->reverse ? "--to" : "--from", (unsigned long long)beyond);
+}
+
 static int lost(struct reading *r, uint64_t lsn, int rc)
 {
 	if ((rc == -EBADMSG || rc == -EUCLEAN) && !r->s->served) {
@@ -117,6 +144,8 @@ static int lost(struct reading *r, uint64_t lsn, int rc)
 	if (rc == -EINVAL)
 		return log_fail(r->s, r->args->name, "record %llu: not there yet; the next is %llu", (unsigned long long)lsn,
 		                (unsigned long long)quire_log_durable(r->log));
+	if (rc == -EBADMSG || rc == -EUCLEAN || rc == -EIO)
+		return damaged(r, lsn, rc);
 	return log_fail(r->s, r->args->name, "record %llu: %s", (unsigned long long)lsn, session_why(r->s, rc));
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """log_bad_test.py QUIRE - logs: bad input, media that are full, damaged or only read, alone and through a daemon."""
+import re
 import subprocess
 import unittest
 
@@ -73,8 +74,17 @@ class Alone(WithLog):
         self.flip(b"line 700", 5)
         done = quire("log", "cat", self.store, "l")
         self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stderr, rb"^quire: log l: record \d+: Bad message\n$")
-        self.assertTrue(lines(700).startswith(done.stdout))
+        line = rb"^quire: log l: record (\d+): Bad message; %s (\d+) goes on beyond it\n$"
+        self.assertRegex(done.stderr, line % b"--from")
+        bad, beyond = map(int, re.match(line % b"--from", done.stderr).groups())
+        self.assertEqual(done.stdout, lines(bad))
+        self.assertTrue(bad <= 700 < beyond, done.stderr)
+        self.assertTrue(self.cat("--from", beyond) == lines(5000 - beyond, begin=beyond))
+        self.refused(1, "Bad message", "log", "cat", self.store, "l", "--from", beyond - 1)
+        done = quire("log", "cat", self.store, "l", "--reverse")
+        self.assertEqual((done.returncode, done.stdout.count(b"\n")), (1, 5000 - beyond))
+        self.assertEqual(re.match(line % b"--to", done.stderr).groups(), (b"%d" % (beyond - 1), b"%d" % (bad - 1)))
+        self.assertTrue(self.cat("--to", bad - 1) == lines(bad))
         end = sealed["end_lsn"]
         self.assertTrue(self.cat("--from", end) == lines(5000 - end, begin=end))
         done = quire("check", self.store)
