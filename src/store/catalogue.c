@@ -149,6 +149,16 @@ static void take_segment(void *arg, uint64_t offset)
 		t->rc = rc;
 }
 
+/* Nothing else says what is where: whoever can't open the store is told what is left. */
+static int tell_what_is_left(struct quire_error *err, int rc)
+{
+	if (err == NULL || (rc != -EBADMSG && rc != -EUCLEAN))
+		return rc;
+	const struct quire_error why = *err;
+	return quire_fail(err, rc, "the store's catalogue can't be read; nothing was written, and what is left is a copy of the whole store: %s",
+	                  why.text);
+}
+
 static int read_catalogue(struct store *s, struct quire_error *err)
 {
 	struct replay r = {.store = s, .err = err};
@@ -169,7 +179,8 @@ static int read_catalogue(struct store *s, struct quire_error *err)
 	if (rc < 0) {
 		if (err != NULL && err->code != rc) /* what the replay has said is nearer to the cause */
 			*err = why;
-		return err != NULL && err->code != rc ? quire_fail(err, rc, "catalogue") : rc;
+		rc = err != NULL && err->code != rc ? quire_fail(err, rc, "catalogue") : rc;
+		return tell_what_is_left(err, rc);
 	}
 	if (r.end_id > s->id_limit)
 		return quire_fail(err, -EUCLEAN, "catalogue: object %llu: its id was never given out",

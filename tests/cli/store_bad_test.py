@@ -111,6 +111,19 @@ class BadStores(WithStore):
         self.assertEqual(done.returncode, 1)
         self.assertTrue(done.stdout or done.stderr)
 
+    def test_a_damaged_record_of_the_catalogue_is_told_as_that(self):
+        for _ in range(20):
+            self.put("-", input=b"x" * 5000)
+        path = self.store / "capacity"
+        content = bytearray(path.read_bytes())
+        at, = struct.unpack_from("<Q", content, 72)
+        content[at + 4096 + 700] ^= 0x40
+        path.write_bytes(content)
+        for words in (("stat",), ("check",), ("check", "--repair"), ("blob", "ls")):
+            self.refused(1, "the store's catalogue can't be read; nothing was written, and what is left is a copy of the whole store: ",
+                         *words, self.store)
+        self.assertEqual(path.read_bytes(), content)
+
     def test_odd_entries_beside_the_classes(self):
         (self.store / "control").write_bytes(b"not a socket")
         self.assertEqual(self.ids(), [])
