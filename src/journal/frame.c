@@ -52,6 +52,11 @@ void frame_segment_encode(const struct journal_options *o, const struct frame_se
 	ret->crc = htole32(segment_crc(ret));
 }
 
+bool frame_segment_is_damaged(const struct frame_segment_le *block)
+{
+	return memcmp(block->magic, segment_magic, sizeof(segment_magic)) != 0 || le32toh(block->crc) != segment_crc(block);
+}
+
 int frame_segment_decode(const struct journal_options *o, uint64_t offset, const struct frame_segment_le *block,
                          struct frame_segment *ret, struct quire_error *err)
 {

@@ -142,6 +142,9 @@ void frame_segment_encode(const struct journal_options *o, const struct frame_se
 int frame_segment_decode(const struct journal_options *o, uint64_t offset, const struct frame_segment_le *block,
                          struct frame_segment *ret, struct quire_error *err);
 
+/* Is that no segment's header at all, by its magic or its checksum? */
+bool frame_segment_is_damaged(const struct frame_segment_le *block);
+
 /* ---- records ---- */
 
 void frame_record_encode(const struct frame_segment *s, uint32_t offset, const struct frame_record *r,

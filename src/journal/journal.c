@@ -72,6 +72,7 @@ static int journal_new(const struct journal_options *o, struct journal **ret, st
 		return quire_fail(err, -ENOMEM, "%s: a log", o->device->name);
 	j->o = *o;
 	j->o.known = NULL; /* borrowed until the log is open */
+	j->o.before = NULL;
 	j->o.n_known = j->o.n_sealed = 0;
 	j->read_only = true;
 	wait_queue_init(&j->waits, o->device->service);

@@ -75,6 +75,13 @@ struct journal_ops {
 	void (*moved)(void *owner);
 };
 
+/* The segment before a journal's first one: it has ended. */
+struct journal_before {
+	const struct journal_options *o; /* borrowed; what it is read with: journal_scan_segment, elsewhere */
+	uint64_t segment;          /* its offset */
+	uint64_t segment_no, end_no;
+};
+
 struct journal_options {
 	struct device *device;     /* borrowed: as long as the journal */
 	const struct journal_ops *ops;
@@ -96,6 +103,8 @@ struct journal_options {
 	const uint64_t *known;     /* borrowed while it is opened: all segments that are the log's, or may be: which of them come later is told by their
 	                            * headers where NEXT and LINK are damaged; n_known of them */
 	unsigned n_known, n_sealed; /* the last n_sealed of them have ended: none of those was named and never begun */
+	const struct journal_before *before; /* borrowed while it is opened: what is behind it was begun, and durable. With lost_type: if the header of the
+	                            * first segment is damaged, it is made again of the NEXT that stands there. NULL: nobody knows of one */
 	uint64_t salt_seed;        /* 0: from the kernel's random numbers; tests give their own, another at
 	                            * each create and open, as what was torn is told by its salt */
 };

@@ -2,7 +2,8 @@
  *
  * At s->at something is missing that was acknowledged (scan.c says how that is known). What may be made of it:
  *
- *   a segment's header    all of it but its session stands in the NEXT that led here, and that in the first record: it is made again
+ *   a segment's header    all of it but its session stands in the NEXT that led here, and that in the first record: it is made again. Of the first
+ *                         one that is read, the owner knows the segment before it, where that NEXT is (journal_options.before); or nobody does
  *   a record's payload    its header says where it ends: that record is lost, nothing else
  *   records' headers      the next header that is one of the chain tells by its index how many records are lost, and where they end
  *   a NEXT                no record is missing then, since it has no number. The segment that it named is the one of the known ones whose header
@@ -68,7 +69,7 @@ static struct frame_record own_header(const struct scan *s, uint16_t type)
 
 /* ---- a segment's header ---- */
 
-static int mend_header(struct scan *s)
+int scan_mend_header(struct scan *s)
 {
 	struct frame_record r;
 	struct scan_mend *m;
@@ -377,7 +378,7 @@ int scan_salvage(struct scan *s, struct scan_record *ret)
 	uint32_t end = 0;
 
 	if (s->at.offset == 0)
-		return mend_header(s);
+		return scan_mend_header(s);
 	int rc = s->at.offset + JOURNAL_RECORD_HEADER_BYTES <= s->o->segment_bytes ? scan_need(s, s->at.offset, JOURNAL_RECORD_HEADER_BYTES)
 	                                                                          : -EBADMSG;
 	if (rc < 0)

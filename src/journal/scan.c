@@ -249,8 +249,11 @@ static bool is_in_chain(const struct scan *s, uint64_t segment)
 
 int scan_take_own(struct scan *s, uint16_t type, const void *payload)
 {
-	if (type == FRAME_NEXT && s->o->elsewhere)
+	/* What it says is of another device, and for who asks alone. */
+	if (type == FRAME_NEXT && s->o->elsewhere) {
+		(void)frame_next_decode(s->o, payload, &s->named);
 		return JOURNAL_VALID;
+	}
 	if (type == FRAME_NEXT) {
 		int rc = s->next_known ? -EUCLEAN : frame_next_decode(s->o, payload, &s->next);
 		if (rc == 0 && (s->next.no != s->segment.no + 1 || is_in_chain(s, s->next.offset)))
@@ -331,6 +334,53 @@ static int scan_next(struct scan *s, struct scan_record *ret)
 	return rc;
 }
 
+/* ---- the first segment ---- */
+
+/* What that segment says of the one behind it. 1; 0: it can't be read; or a negative errno. */
+static int ask_before(const struct journal_before *b, struct frame_segment *ret)
+{
+	struct scan x;
+	int rc = scan_init(&x, b->o, b->segment, true, NULL);
+
+	if (rc == 0)
+		rc = scan_all(&x, UINT64_MAX, NULL, NULL);
+	*ret = x.named;
+	ret->first_record_no = b->end_no;
+	ret->session = x.session;
+	scan_fini(&x);
+	if (rc == -ENOMEM || rc == -EIO)
+		return rc;
+	return ret->salt != 0 && ret->no == b->segment_no + 1;
+}
+
+/* Its header is damaged: as if a LINK had led to it. That there was one, what stands behind it must prove: a torn group may have stood there when
+ * a session began that wrote nothing but a header. */
+static int begin_without_header(struct scan *s, int error)
+{
+	const struct journal_options *o = s->o;
+	uint64_t segment = s->at.segment;
+
+	if (o->before == NULL || o->lost_type == 0 || !frame_segment_is_damaged((const void *)s->window))
+		return error;
+	int rc = ask_before(o->before, &s->segment);
+	if (rc < 0)
+		return quire_fail(s->err, rc, "%s: the log segment before that at %llu", o->device->name, (unsigned long long)segment);
+	if (rc == 0 || s->segment.offset != segment)
+		return error;
+	s->first = s->segment;
+	s->session = s->segment.session;
+	s->at = (struct journal_place){.segment = segment, .segment_no = s->segment.no, .record_no = s->segment.first_record_no};
+	rc = segment_list_add(&s->segments, segment);
+	if (rc == 0)
+		rc = judge(s, JOURNAL_TORN);
+	if (rc == JOURNAL_CORRUPT)
+		rc = scan_mend_header(s);
+	else if (rc >= 0)
+		rc = error; /* and what was said of it stands */
+	s->first = s->segment;
+	return rc;
+}
+
 /* ---- whole logs ---- */
 
 int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment, bool single,
@@ -348,6 +398,8 @@ int scan_init(struct scan *s, const struct journal_options *o, uint64_t segment,
 	rc = scan_read_window(s, segment, 0, scan_kept_memory(s, segment));
 	if (rc == 0)
 		rc = frame_segment_decode(o, segment, (const void *)s->window, &s->segment, err);
+	if (rc == -EBADMSG || rc == -EUCLEAN)
+		return begin_without_header(s, rc);
 	if (rc < 0)
 		return rc;
 	s->first = s->segment;

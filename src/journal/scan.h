@@ -51,6 +51,7 @@ struct scan {
 	} before;                        /* the same of the segment before this one */
 	struct frame_segment next;       /* named by a NEXT of this segment */
 	bool next_known;
+	struct frame_segment named;      /* elsewhere: what the NEXT says; salt 0: none was met */
 	struct frame_segment next_header; /* what the one says itself that comes next */
 	enum scan_asked next_header_is;
 	enum scan_asked next_behind_is;  /* a NEXT behind damage of this segment: */
@@ -122,6 +123,8 @@ void scan_known_entered(struct scan *s, uint64_t segment); /* it is in the chain
 
 /* A LINK was met, and which segment its NEXT named is not known: s->at is that NEXT's place then. -EBADMSG, err filled. */
 int scan_fail_next(struct scan *s);
+
+int scan_mend_header(struct scan *s); /* of s->segment. JOURNAL_VALID */
 
 /* What is at s->at was durable, and is damaged: on, over it. JOURNAL_CORRUPT: that can't be. */
 int scan_salvage(struct scan *s, struct scan_record *ret);

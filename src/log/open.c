@@ -10,7 +10,8 @@
  * made again likewise, if the records are whole and the store can be written.
  *
  * What was durable and is damaged behind that is lost, and nothing else: the journal puts a record that says so in the place of each
- * (journal/salvage.c), in the images, and on the medium if the log is opened to be written. Reading it is -EBADMSG.
+ * (journal/salvage.c), in the images, and on the medium if the log is opened to be written. Reading it is -EBADMSG. The header of the segment
+ * where the journal begins is made again, too, as long as one is before it, of the NEXT in that.
  *
  * What is held against each other: numbers of segments and records, from one to the next. A segment that is missing, there twice,
  * or another's, is refused.
@@ -237,16 +238,33 @@ static int hear(void *arg, const struct journal_place *at, uint16_t type, const 
 	return tell(op, frame_bytes(len_bytes));
 }
 
+/* What the header of the journal's first segment can be made of again, if it is damaged. False: nothing is before that. */
+static bool name_before(struct opening *op, struct journal_options *o, struct journal_before *ret)
+{
+	if (op->first_open == 0)
+		return false;
+	const struct log_segment *seg = op->log->segments[op->first_open - 1];
+	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
+	store_log_journal_of(op->log->space, &place, o);
+	o->lost_type = FORMAT_LOG_LOST;
+	o->elsewhere = true; /* it may have come back from another class */
+	*ret = (struct journal_before){
+		.o = o, .segment = seg->offset, .segment_no = seg->footer.segment_no, .end_no = seg->footer.end_no};
+	return true;
+}
+
 static int open_journal(struct opening *op)
 {
 	struct quire_log *log = op->log;
-	struct journal_options o;
+	struct journal_options o, before_o;
+	struct journal_before before;
 	struct quire_error why = {0};
 
 	if (op->first_open == log->n)
 		return quire_fail(op->err, -EBADMSG, "log %s: its tail is missing", log->info.name);
 	journal_options(log, &o);
 	o.lost_type = FORMAT_LOG_LOST;
+	o.before = name_before(op, &before_o, &before) ? &before : NULL;
 	o.n_known = log->n - op->first_open;
 	o.known = op->known = calloc(o.n_known, sizeof(op->known[0]));
 	if (op->known == NULL)

@@ -4,7 +4,8 @@
  *   sealed: page of records    check names the page; records on it can't be read, all others can
  *           checksums          check names them; no record of the segment can be read, all others can
  *           marks, footer      check names the footer; opening makes it anew, all can be read
- *   not sealed: first header   check and opening name the segment: -EBADMSG, or -EUCLEAN where it is no header any more
+ *   not sealed: first header   check names the segment: -EBADMSG, or -EUCLEAN where it is no header any more; opening makes it anew, all can be read.
+ *                              Where it is another's, whole, opening names it too
  *           the journal's own  (the other header, NEXT, LINK) check says that there is something; opening makes it anew, all can be read
  *           record             check names it; it can't be read, all others can, and it is so for good
  *           the last group     it is torn from there on: nobody can tell, and nobody complains
@@ -192,6 +193,7 @@ static void learn(void)
 struct look {
 	const struct region *r;  /* NULL: nothing was changed */
 	uint32_t offset;
+	bool anothers;           /* what was put there is whole, and another segment's */
 	unsigned n_found;
 	int error;               /* of the findings, the first */
 	uint64_t id, place;
@@ -222,7 +224,7 @@ static void check(struct env *env, struct look *l, bool open)
 	const struct region *r = l->r;
 	struct store_check how = {.found = hear, .arg = l};
 	unsigned segment = r->kind == OWN ? FULL : r->segment; /* where what is read begins */
-	bool mended = r->kind == FOOTER || r->kind == OWN;
+	bool mended = r->kind == FOOTER || r->kind == OWN || r->kind == HEADER;
 	bool says = r->kind != NOTHING && r->kind != LAST_GROUP && !r->hidden && !(mended && open);
 
 	l->n_found = 0;
@@ -286,7 +288,7 @@ static void judge_refusal(struct look *l, int rc)
 	const struct region *r = l->r;
 	char segment[32];
 
-	if (r->kind != HEADER || (rc != -EBADMSG && rc != -EUCLEAN))
+	if (r->kind != HEADER || !l->anothers || rc != -EUCLEAN)
 		wrong(l, "open", rc);
 	snprintf(segment, sizeof(segment), "at %llu", (unsigned long long)segments[r->segment].offset);
 	if (strstr(e.err.text, segment) == NULL)
@@ -319,7 +321,7 @@ static void look(struct env *env, void *arg)
 		(void)env_close(env);
 		return;
 	}
-	if (l->r->kind == HEADER)
+	if (l->r->kind == HEADER && l->anothers)
 		wrong(l, "open", rc);
 	uint64_t n = quire_log_visible(env->log);
 	if (n != (l->r->kind == LAST_GROUP ? l->r->lsn : n_records))
@@ -330,14 +332,14 @@ static void look(struct env *env, void *arg)
 	if (!read_only)
 		check(env, l, true);
 	assert_int_equal(env_close(env), 0);
-	if (!read_only && (l->r->kind == RECORD || l->r->kind == OWN))
+	if (!read_only && (l->r->kind == RECORD || l->r->kind == OWN || l->r->kind == HEADER))
 		open_again(env, l, n);
 }
 
 /* False: it is that already. */
-static bool try(const struct region *r, uint32_t offset, const uint8_t *bytes, uint32_t n)
+static bool try(const struct region *r, uint32_t offset, const uint8_t *bytes, uint32_t n, bool anothers)
 {
-	struct look l = {.r = r, .offset = offset};
+	struct look l = {.r = r, .offset = offset, .anothers = anothers};
 	uint8_t *was = malloc(n);
 
 	peek(r->segment, offset, was, n);
@@ -361,7 +363,7 @@ static bool try_byte(const struct region *r, uint32_t offset, unsigned how)
 		peek(r->segment, offset, &byte, 1);
 		byte = (uint8_t)(byte ^ (1u << offset % 8));
 	}
-	return try(r, offset, &byte, 1);
+	return try(r, offset, &byte, 1, false);
 }
 
 /* All of it: zeros; the second half only; noise; what is at that place of another segment. */
@@ -375,7 +377,7 @@ static bool try_whole(const struct region *r, unsigned how)
 		memset(bytes + (how == 1 ? half : 0), 0, n - (how == 1 ? half : 0));
 	else if (how == 2)
 		memset(bytes, 0xa5, n);
-	bool changed = try(r, r->from, bytes, n);
+	bool changed = try(r, r->from, bytes, n, how == 3);
 	free(bytes);
 	return changed;
 }
