@@ -99,8 +99,10 @@ struct quire_log_open_options {
 /* Opens a log, once at a time: -EBUSY. Reads the footers of its sealed segments, with their keys, and the records of the others,
  * finds the end, and goes on from there. In a store that is open read-only the log is: what is durable when it is opened. Blocks.
  * opts may be NULL. A record that was durable and is damaged is lost, alone: whoever moves to it gets -EBADMSG, then and for good; a log that
- * is opened to write puts a mark in its place. A torn record at the end is no error: it was never acknowledged. -ENOENT; -EBADMSG: a segment
- * is missing, or so damaged that nobody can tell what was in it (err says where); -EUCLEAN: a broken structure; -ENOMEM. */
+ * is opened to write puts a mark in its place. A torn record at the end is no error: it was never acknowledged. But damage to the last group
+ * that was written at once, behind which nothing is, can't be told from a cut: records of that are lost from there on, acknowledged or not, and
+ * nobody is told. -ENOENT; -EBADMSG: a segment is missing, or so damaged that nobody can tell what was in it (err says where); -EUCLEAN: a
+ * broken structure; -ENOMEM. */
 int quire_log_open(struct quire_store *store, const char *name, const struct quire_log_open_options *opts,
                    struct quire_log **ret_log, struct quire_error *err);
 

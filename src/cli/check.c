@@ -24,11 +24,15 @@ static const char help[] =
 	"                checksums of what they are about, footers and lists of keys of a log's records,\n"
 	"                the catalogue of what is in memory. A record that is lost before its segment was\n"
 	"                sealed gets a mark in its place. What there is once stays as it is, and is\n"
-	"                named: reading it is an error, everything else goes on. Nothing is written over\n"
-	"                but what can't be read. Exit code 0: nothing was found; 3: all was made\n"
-	"                again; 1: something is lost\n"
+	"                named: reading it is an error, everything else goes on, but for a log, or the\n"
+	"                volumes of a class, of which nobody knows then where they go on: those are not\n"
+	"                opened. Nothing is written over but what can't be read. Exit code 0: nothing\n"
+	"                was found; 3: all was made again; 1: something is lost\n"
 	"  --dry-run     says what --repair would do, with the same exit codes, and writes nothing\n"
-	"  --json        findings and their number as JSON\n";
+	"  --json        findings and their number as JSON\n\n"
+	"It can't notice two things. What was written last to a log or to volumes has nothing behind it\n"
+	"that tells damage from a cut of the power. And a class's file that was put back to an older state\n"
+	"beside newer others may hold logs and volumes that end where they did then.\n";
 
 static int take(struct session *s, void *arg, int option)
 {
