@@ -36,7 +36,7 @@
  * the segments and one header of them is whole.
  *
  * Bounded: each segment is read once, in windows of at most 1 MiB, or into its owner's memory, as much again as was of
- * use so far, at most 4 MiB, on its way while the last quarter of that is looked at (of mapped memory, 256 KiB at a time); at the end the rest of the last one is looked through and at most one more; memory is taken for a payload only when its header was valid, at most a segment. A chain can't
+ * use so far, at most 4 MiB, on its way while the last quarter of that is looked at (of mapped memory, 256 KiB at a time); at the end the rest of the last one is looked through and at most one more; if the first has no header, the one before it is read; memory is taken for a payload only when its header was valid, at most a segment. A chain can't
  * loop, since segment numbers grow by one. Beside a writer a window may be older than what is read
  * next: before a place is called CORRUPT it is read again.
  */
