@@ -213,6 +213,8 @@ int redo_record(void *arg, const struct journal_place *at, uint16_t type, const 
 		                  (unsigned long long)at->segment, at->offset);
 	if (r->error == -EBADMSG)
 		return redo_fail_lost(r, r->n_lost > 0 ? &r->lost[0].at : at);
+	if (r->error < 0)
+		return quire_fail(r->err, r->error, "volumes: taking the record at %llu, offset %u", (unsigned long long)at->segment, at->offset);
 	return r->error;
 }
 
