@@ -50,7 +50,8 @@ struct quire_nbd_options {
 int quire_nbd_create(const struct quire_nbd_options *opts, struct quire_nbd **ret_nbd, struct quire_error *err);
 
 /* Closes what there is, connections too, after quire_nbd_run has returned, or without it. Returns 0, or the first
- * error of making durable what was written. NULL allowed. */
+ * error of making durable what was written. NULL allowed. In a forked child -ECHILD, as of all calls here, and nothing is closed or freed: the
+ * sockets are the parent's. */
 int quire_nbd_destroy(struct quire_nbd *nbd);
 
 /* ---- exports: any thread, also while it runs ---- */

@@ -75,7 +75,8 @@ int quire_tmem_serve(struct quire_tmem *tmem, const char *path, const struct qui
 
 /* Nobody is served from now on; clients are told. Their pools are there still, for who wants to look at them. Those that are kept are
  * saved, and whatever other shared persistent pools clients have at this moment; what can't be is told. If the budget has no room for
- * that, clients' private pools go first. Waits for that, and for what is under way. Not twice. */
+ * that, clients' private pools go first. Waits for that, and for what is under way. Not twice. In a forked child this and destroying do
+ * nothing: the socket and the threads are the parent's, and the memory stays. */
 void quire_tmem_service_stop(struct quire_tmem_service *service);
 /* Stops it, unless it is, and frees it; pools that clients had go, but for shared ones that are open elsewhere. NULL allowed. */
 void quire_tmem_service_destroy(struct quire_tmem_service *service);

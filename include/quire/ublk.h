@@ -42,7 +42,7 @@ struct quire_ublk_options {
 int quire_ublk_create(const struct quire_ublk_options *opts, struct quire_ublk **ret_ublk, struct quire_error *err);
 
 /* After quire_ublk_run has returned, or without it: then new devices are removed. Returns 0, or the first error of making durable what was
- * written. NULL allowed. */
+ * written. NULL allowed. In a forked child -ECHILD, as of all calls here, and nothing is closed or freed. */
 int quire_ublk_destroy(struct quire_ublk *ublk);
 
 /* ---- devices: before it runs ---- */

@@ -127,7 +127,7 @@ static int insert(struct quire_nbd *nbd, struct export *e)
 int nbd_export_add(struct quire_nbd *nbd, const char *name, struct export *e, struct quire_error *err)
 {
 	e->name = strdup(name);
-	int rc = e->name == NULL ? -ENOMEM : 0;
+	int rc = loop_is_of_parent(nbd->loop) ? -ECHILD : e->name == NULL ? -ENOMEM : 0;
 
 	if (rc == 0 && !nbd_is_string((const uint8_t *)name, strlen(name)))
 		rc = -EINVAL;
@@ -163,6 +163,9 @@ int quire_nbd_add_memory(struct quire_nbd *nbd, const char *name, uint64_t size_
 
 int quire_nbd_remove(struct quire_nbd *nbd, const char *name)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return -ECHILD;
+
 	struct export *e = NULL;
 
 	pthread_mutex_lock(&nbd->exports_lock);

@@ -160,6 +160,9 @@ static int listen_unix(const char *path, const struct sockaddr_un *address, int 
 
 int quire_nbd_listen_unix(struct quire_nbd *nbd, const char *path, struct quire_error *err)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return quire_fail(err, -ECHILD, "NBD");
+
 	struct sockaddr_un address;
 	int fd = -1;
 	int directory = address_of(path, &address);
@@ -201,6 +204,9 @@ static int listen_at(struct quire_nbd *nbd, const struct addrinfo *at)
 
 int quire_nbd_listen_tcp(struct quire_nbd *nbd, const char *host, const char *port, struct quire_error *err)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return quire_fail(err, -ECHILD, "NBD");
+
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = host != NULL ? AI_PASSIVE : 0};
 	const char *name = host != NULL ? host : "localhost";
 	struct addrinfo *all;
@@ -245,6 +251,8 @@ static int adopt(int fd)
 
 int quire_nbd_listen_fd(struct quire_nbd *nbd, int fd, struct quire_error *err)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return quire_fail(err, -ECHILD, "NBD");
 	if (!option_is(fd, SO_ACCEPTCONN, 1) || !option_is(fd, SO_TYPE, SOCK_STREAM))
 		return quire_fail(err, -EINVAL, "descriptor %d: not a socket that listens", fd);
 	int rc = adopt(fd);
@@ -255,6 +263,9 @@ int quire_nbd_listen_fd(struct quire_nbd *nbd, int fd, struct quire_error *err)
 
 int quire_nbd_listen_inherited(struct quire_nbd *nbd, struct quire_error *err)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return quire_fail(err, -ECHILD, "NBD");
+
 	const char *pid = getenv("LISTEN_PID"), *n_text = getenv("LISTEN_FDS");
 	unsigned long n = 0;
 
@@ -275,6 +286,8 @@ int quire_nbd_listen_inherited(struct quire_nbd *nbd, struct quire_error *err)
 
 int quire_nbd_connect_fd(struct quire_nbd *nbd, int fd, struct quire_error *err)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return quire_fail(err, -ECHILD, "NBD");
 	if (!option_is(fd, SO_TYPE, SOCK_STREAM) || !option_is(fd, SO_ACCEPTCONN, 0))
 		return quire_fail(err, -EINVAL, "descriptor %d: not a stream socket", fd);
 	int rc = adopt(fd);

@@ -52,7 +52,7 @@ static void end(struct quire_nbd *nbd)
 
 void quire_nbd_stop(struct quire_nbd *nbd)
 {
-	if (!atomic_exchange(&nbd->stop_asked, true))
+	if (!loop_is_of_parent(nbd->loop) && !atomic_exchange(&nbd->stop_asked, true))
 		quire_loop_stop(nbd->loop);
 }
 
@@ -60,6 +60,9 @@ void quire_nbd_stop(struct quire_nbd *nbd)
 
 int quire_nbd_run(struct quire_nbd *nbd)
 {
+	if (loop_is_of_parent(nbd->loop))
+		return -ECHILD;
+
 	bool marked = io_flusher_mark();
 	int rc = 0;
 
@@ -137,6 +140,8 @@ int quire_nbd_destroy(struct quire_nbd *nbd)
 
 	if (nbd == NULL)
 		return 0;
+	if (nbd->loop != NULL && loop_is_of_parent(nbd->loop))
+		return -ECHILD; /* the sockets' names are the parent's, and so is what is under way */
 	while (nbd->connections != NULL)
 		nbd_connection_destroy(nbd->connections);
 	nbd_listeners_fini(nbd);

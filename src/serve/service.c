@@ -177,6 +177,7 @@ int quire_tmem_serve(struct quire_tmem *tmem, const char *path, const struct qui
 		return quire_fail(err, -ENOMEM, "tmem service");
 	s->tmem = tmem;
 	s->doorman.listener = s->doorman.stop = -1;
+	process_mark_init(&s->process);
 	pthread_mutex_init(&s->lock, NULL);
 	int rc = take_options(s, opts);
 	if (rc == 0) {
@@ -205,6 +206,8 @@ void quire_tmem_service_stop(struct quire_tmem_service *s)
 	uint64_t one = 1;
 	bool served = s->doorman_runs;
 
+	if (process_mark_is_of_parent(&s->process))
+		return;
 	if (s->reaper_runs)
 		reaper_hold(s);
 	atomic_store(&s->stopping, true);
@@ -229,7 +232,7 @@ void quire_tmem_service_stop(struct quire_tmem_service *s)
 
 void quire_tmem_service_destroy(struct quire_tmem_service *s)
 {
-	if (s == NULL)
+	if (s == NULL || process_mark_is_of_parent(&s->process))
 		return;
 	if (!s->stopped)
 		quire_tmem_service_stop(s);
@@ -237,6 +240,7 @@ void quire_tmem_service_destroy(struct quire_tmem_service *s)
 		reaper_stop(s);
 	kept_fini(s);
 	pthread_mutex_destroy(&s->lock);
+	process_mark_fini(&s->process);
 	free((void *)(uintptr_t)s->o.uids);
 	free(s->places);
 	free(s->workers);

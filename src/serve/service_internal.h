@@ -2,6 +2,7 @@
 #ifndef SERVE_SERVICE_INTERNAL_H
 #define SERVE_SERVICE_INTERNAL_H
 
+#include "../base/process_mark.h"
 #include "ring.h"
 #include "spin.h"
 
@@ -226,6 +227,7 @@ void doorman_fini(struct quire_tmem_service *s);
 /* ---- service.c ---- */
 
 struct quire_tmem_service {
+	struct process_mark process;  /* a forked child has neither the threads nor the right to the socket */
 	struct quire_tmem *tmem;      /* borrowed */
 	struct quire_tmem_service_options o; /* defaults filled in; uids owned */
 	struct worker *workers;       /* owned */

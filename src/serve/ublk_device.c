@@ -207,11 +207,11 @@ static void cut(struct loop_timer *timer)
 
 int ublk_add(struct quire_ublk *u, uint32_t id, struct export *e, enum ublk_lasting lasting, uint64_t identity, struct quire_error *err)
 {
-	struct ublk_device *d = calloc(1, sizeof(*d));
+	struct ublk_device *d = loop_is_of_parent(u->loop) ? NULL : calloc(1, sizeof(*d));
 
 	if (d == NULL) {
 		(void)e->ops->close(e);
-		return quire_fail(err, -ENOMEM, "ublk");
+		return quire_fail(err, loop_is_of_parent(u->loop) ? -ECHILD : -ENOMEM, "ublk");
 	}
 	d->server = u;
 	d->export = e;

@@ -67,6 +67,8 @@ int quire_ublk_destroy(struct quire_ublk *u)
 
 	if (u == NULL)
 		return 0;
+	if (u->loop != NULL && loop_is_of_parent(u->loop))
+		return -ECHILD; /* the devices and what is under way are the parent's */
 	if (u->loop != NULL)
 		rc = quire_loop_destroy(u->loop);
 	for (unsigned i = 0; i < u->n_devices; i++) {
@@ -121,7 +123,7 @@ int quire_ublk_device(const struct quire_ublk *u, unsigned i, uint32_t *ret_id, 
 
 void quire_ublk_stop(struct quire_ublk *u)
 {
-	if (!atomic_exchange(&u->stop_asked, true))
+	if (!loop_is_of_parent(u->loop) && !atomic_exchange(&u->stop_asked, true))
 		quire_loop_stop(u->loop);
 }
 
@@ -139,6 +141,9 @@ static int spawn_all(struct quire_ublk *u, quire_co_fn fn)
 
 int quire_ublk_run(struct quire_ublk *u, struct quire_error *err)
 {
+	if (loop_is_of_parent(u->loop))
+		return quire_fail(err, -ECHILD, "ublk");
+
 	bool marked = io_flusher_mark();
 	int rc = spawn_all(u, ublk_device_run);
 

@@ -345,6 +345,8 @@ int tmem_remote_set(struct quire_tmem *t, const struct tmem_remote *tier, struct
 {
 	struct remote *r;
 
+	if (tmem_is_of_parent(t))
+		return quire_fail(err, -ECHILD, "remote tier");
 	if (tier->queue_bytes < TMEM_REMOTE_LEAST_QUEUE || tier->queue_bytes > UINT32_MAX)
 		return quire_fail(err, -EINVAL, "remote tier with a queue of %llu bytes", (unsigned long long)tier->queue_bytes);
 	int rc = make(t, tier, &r);
@@ -379,6 +381,9 @@ static void drop_stubs(struct quire_tmem *t)
 
 int tmem_remote_clear(struct quire_tmem *t)
 {
+	if (tmem_is_of_parent(t))
+		return -ECHILD;
+
 	pthread_mutex_lock(&t->lock);
 	struct remote *r = t->remote;
 	int rc = r == NULL ? -ENOENT : r->n_users > 0 || r->stop ? -EBUSY : 0;

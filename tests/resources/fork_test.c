@@ -10,8 +10,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <quire/log.h>
+#include <quire/nbd.h>
+#include <quire/tmem_service.h>
 #include <quire/volume.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #define BLOCK QUIRE_VOLUME_BLOCK_BYTES
@@ -28,6 +32,9 @@ static struct quire_tmem *tmem;
 static struct quire_tmem_pool *pool;
 static struct quire_map *map;
 static struct quire_loop *loop;
+static struct quire_nbd *nbd;
+static struct quire_tmem_service *service;
+static char nbd_path[108], service_path[108];
 static uint64_t blob;
 static _Atomic bool ending;
 
@@ -42,6 +49,38 @@ static void open_pool(void)
 	assert_int_equal(quire_tmem_create(&o, &tmem, NULL), 0);
 	assert_int_equal(quire_tmem_set_backing(tmem, store, QUIRE_CLASS_CAPACITY, &backing, NULL), 0);
 	assert_int_equal(quire_tmem_pool_create(tmem, &p, &pool, NULL), 0);
+}
+
+static void open_services(void)
+{
+	struct quire_tmem_service_options o = {.size = sizeof(o), .n_threads = 1};
+
+	snprintf(nbd_path, sizeof(nbd_path), "%s", file_path("nbd.sock"));
+	snprintf(service_path, sizeof(service_path), "%s", file_path("tmem.sock"));
+	assert_int_equal(quire_nbd_create(NULL, &nbd, NULL), 0);
+	assert_int_equal(quire_nbd_add_memory(nbd, "m", MIB, NULL), 0);
+	assert_int_equal(quire_nbd_listen_unix(nbd, nbd_path, NULL), 0);
+	assert_int_equal(quire_tmem_serve(tmem, service_path, &o, &service, NULL), 0);
+}
+
+static void close_services(void)
+{
+	quire_tmem_service_destroy(service);
+	assert_int_equal(quire_nbd_destroy(nbd), 0);
+}
+
+/* The sockets are there. Behind the one a server listens that does not run, so it is only connected to; behind the other the service answers. */
+static void verify_services(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct quire_tmem_client *client;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memcpy(at.sun_path, nbd_path, sizeof(at.sun_path));
+	assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+	close(fd);
+	assert_int_equal(quire_tmem_connect(service_path, NULL, &client, NULL), 0);
+	quire_tmem_disconnect(client);
 }
 
 static void open_all(void)
@@ -61,10 +100,12 @@ static void open_all(void)
 	file_write("mapped", 3, 100000);
 	assert_int_equal(quire_map_create(cache, &item, 1, NULL, &map, NULL), 0);
 	assert_int_equal(quire_loop_create(NULL, &loop, NULL), 0);
+	open_services();
 }
 
 static void close_all(void)
 {
+	close_services();
 	assert_int_equal(quire_loop_destroy(loop), 0);
 	assert_int_equal(quire_map_destroy(map, NULL), 0);
 	quire_tmem_pool_destroy(pool);
@@ -223,10 +264,28 @@ static void call_volumes(void)
 	REFUSED(quire_volumes_close(volumes));
 }
 
+static void call_services(void)
+{
+	REFUSED(quire_nbd_add_memory(nbd, "another", MIB, NULL));
+	REFUSED(quire_nbd_remove(nbd, "m"));
+	REFUSED(quire_nbd_listen_unix(nbd, file_path("another.sock"), NULL));
+	REFUSED(quire_nbd_listen_tcp(nbd, "127.0.0.1", "0", NULL));
+	REFUSED(quire_nbd_listen_fd(nbd, 0, NULL));
+	REFUSED(quire_nbd_listen_inherited(nbd, NULL));
+	REFUSED(quire_nbd_connect_fd(nbd, 0, NULL));
+	quire_nbd_stop(nbd);
+	REFUSED(quire_nbd_run(nbd));
+	REFUSED(quire_nbd_destroy(nbd));
+	REFUSED(quire_tmem_clear_memcached(tmem));
+	quire_tmem_service_stop(service);
+	quire_tmem_service_destroy(service);
+}
+
 /* The exit code; where one call waits for ever, SIGALRM tells. */
 static int be_a_child(void)
 {
 	alarm(PATIENCE_S);
+	call_services();
 	call_map();
 	call_log_and_pool();
 	call_volumes();
@@ -257,6 +316,7 @@ static void test_children_are_told_and_parents_unharmed(void **state)
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		if (status != 0)
 			fail_msg("child %u: status %x", i, (unsigned)status);
+		verify_services();
 	}
 	atomic_store(&ending, true);
 	pthread_join(worker, NULL);
