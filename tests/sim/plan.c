@@ -95,6 +95,14 @@ static struct plan_life draw_life(unsigned faults, bool is_last, uint64_t *rando
 	return life;
 }
 
+/* As it was drawn, or closed, where what would have ended it is left out: nothing is drawn here, so all else stays. */
+static enum life_end end_without(enum life_end end, unsigned faults)
+{
+	if (end == END_DEATH)
+		return (faults & 1u << FAULT_DEATH) != 0 ? END_CLOSE : end;
+	return (faults & 1u << FAULT_CUT) != 0 ? END_CLOSE : end;
+}
+
 /* What a process that died has left under way is found by the next one, and is promised then: often the power goes at once, while nothing
  * has written there again. */
 static bool ends_at_once(const struct plan *p, unsigned life)
@@ -138,6 +146,7 @@ void plan_make(struct plan *ret, uint64_t seed, const struct plan_less *less)
 	for (unsigned i = 0; i < ret->n_lives; i++) {
 		ret->lives[i] = draw_life(faults, i + 1 == ret->n_lives, &random);
 		ret->lives[i].faults &= ~less->faults;
+		ret->lives[i].end = end_without(ret->lives[i].end, less->faults);
 		if ((less->lives & 1u << i) != 0)
 			ret->lives[i] = (struct plan_life){.end = END_CLOSE};
 		if (ends_at_once(ret, i))

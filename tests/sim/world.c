@@ -273,7 +273,8 @@ static void work(void *arg)
 
 	for (unsigned i = 0; i < w->plan.n_ops && !env_is_cut(&w->e); i++) {
 		const struct plan_op *op = &w->plan.ops[i];
-		uint64_t random = w->plan.seed << 10 ^ op->number;
+		static_assert(PLAN_OPS <= 1u << 11, "two seeds share no draws");
+		uint64_t random = w->plan.seed << 11 ^ op->number;
 		if (op->life != w->life_no || op->face != me->face || op->worker != me->no)
 			continue;
 		world_say(w, "op %u: %s %u", op->number, face_names[me->face], me->no);
