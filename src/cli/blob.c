@@ -1,6 +1,7 @@
 /* blob.c - `quire blob put|get|ls|rm|props`: single objects of a store, by their ids. */
 #include "json.h"
 #include "store_verbs.h"
+#include "tree.h"
 
 #include <quire/blob.h>
 
@@ -40,7 +41,8 @@ static const struct blob_verb verbs[] = {
 		"usage: quire blob put STORE [FILE|-]… [--class CLASS] [--tag N]\n\n"
 		"Makes each file, or standard input, an object, all of them in one transaction, and prints their ids.\n\n"
 		"  --class CLASS  capacity (default), staging or pmem\n"
-		"  --tag N        what the object is to whoever made it: 1 to 254; `blob ls --long` shows it\n"}},
+		"  --tag N        what the object is to whoever made it: 1 to 254; `blob ls --long` shows it\n"
+		"                 Not 73, 80 and 116, which are of imported trees' indexes and of saved pools\n"}},
 	[BLOB_GET] = {false, 1, 1, "which object?", {"get", "o",
 		"usage: quire blob get STORE ID [--output FILE]\n\n"
 		"Writes an object to standard output; every byte was verified.\n\n"
@@ -73,6 +75,21 @@ static const struct option longs[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
+/* What this library and command know their own objects by; NULL: free for others. */
+static const char *user_of_tag(uint64_t tag)
+{
+	switch (tag) {
+	case TREE_TAG_INDEX:
+		return "indexes of imported trees have it";
+	case TREE_TAG_PART:
+		return "parts of indexes of imported trees have it";
+	case QUIRE_TMEM_IMAGE_TAG:
+		return "images of saved pools have it";
+	default:
+		return NULL;
+	}
+}
+
 static int take(struct session *s, void *arg, int option)
 {
 	struct blob_args *args = arg;
@@ -81,6 +98,9 @@ static int take(struct session *s, void *arg, int option)
 		return session_usage(s, optarg, "no class: capacity, staging, pmem");
 	if (option == 't' && !cli_parse_count(optarg, MAX_TAG, &args->tag))
 		return session_usage(s, optarg, "not a tag: 1 to %u", MAX_TAG);
+	const char *user = option == 't' ? user_of_tag(args->tag) : NULL;
+	if (user != NULL)
+		return session_usage(s, optarg, "not a tag for others: %s", user);
 	if (option == 'o')
 		args->output = optarg;
 	args->details |= option == 'l';

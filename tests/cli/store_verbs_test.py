@@ -216,6 +216,7 @@ class Alone(WithStore):
         for words in (["blob"], ["blob", "frob", store], ["blob", "get", store], ["blob", "get", store, "x"],
                       ["blob", "get", store, "0"], ["blob", "rm", store], ["blob", "props", store], ["blob", "ls"],
                       ["blob", "put"], ["blob", "put", store, "--class", "tape"], ["blob", "put", store, "--tag", "256"],
+                      ["blob", "put", store, "--tag", "73"], ["blob", "put", store, "--tag", "80"], ["blob", "put", store, "--tag", "116"],
                       ["class"], ["class", "add", store], ["class", "add", store, "tape", "--size", "4M"],
                       ["class", "add", store, "pmem"], ["class", "shrink", store, "pmem"],
                       ["check"], ["check", store, store], ["check", store, "--rate", "fast"], ["stat"],
