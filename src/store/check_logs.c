@@ -5,50 +5,19 @@
  * opened, a footer or what the journal itself has written, is a finding all the same. So is each run of records that are lost, whether something
  * stands in their place already or not.
  *
- * Of the log of volumes, whose segments are in no order, and whose spares may hold what they held in an earlier life, the chain is read from the oldest
- * segment on that is not sealed, to the newest: a process that has died leaves several. Which these are is told by their headers' numbers, and by ids:
- * segments are used in the order in which they were added, so what was added after the newest is a spare, whatever it holds.
+ * Of the log of volumes, whose segments are in no order: check_log_unsealed.c.
  *
  * Nobody is kept out of the log meanwhile: its owner may append, seal and remove. Records and footers of what is the log's never
  * change, and a segment that was removed is never the log's again (its id isn't given out twice). So what was found
  * in one counts only if it is still there when it was found. A footer that is just being written is none.
  */
-#include "check_internal.h"
+#include "check_log_internal.h"
 
 #include "../base/crc32c.h"
 #include "../journal/frame.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
-
-struct segment {
-	uint64_t id, offset;
-	unsigned class_no;
-	bool sealed;              /* by what its owner knows, or by its footer */
-	bool told;                /* that its footer is damaged */
-	bool begun, bad;          /* of a log of volumes: its header was read, and says `no`; was one, and is damaged */
-	uint64_t no;
-};
-
-struct log_check {
-	struct checking *c;
-	struct store_log log;     /* a copy; of its store, id and settings alone, as it may be removed meanwhile */
-	bool open;
-	struct segment *segments; /* owned */
-	unsigned n;
-	unsigned first_open;      /* behind the last that has a footer */
-	bool follows;             /* known is what follows it has: */
-	uint64_t next_no, next_record;
-	uint64_t sealed_end;      /* behind the newest that has a footer */
-	const struct segment *at; /* that is read alone; NULL: the chain is */
-	struct {
-		const struct segment *seg; /* NULL: there are none */
-		uint64_t first, n;
-		uint32_t from, end;
-		bool replaced;    /* on the medium */
-	} lost;                   /* records, one behind the other, that were not told yet */
-};
 
 /* ---- which segments ---- */
 
@@ -70,14 +39,14 @@ static int begin(struct log_check *l, uint64_t id)
 	}
 	for (unsigned i = 0; rc == 0 && i < l->n; i++) {
 		const struct store_log_extent *e = log->segments[i];
-		l->segments[i] = (struct segment){.id = e->node.id, .offset = e->start * FORMAT_UNIT_BYTES, .class_no = e->class_no,
+		l->segments[i] = (struct check_segment){.id = e->node.id, .offset = e->start * FORMAT_UNIT_BYTES, .class_no = e->class_no,
 		                                  .sealed = e->len_bytes != 0};
 	}
 	store_unlock(s);
 	return rc;
 }
 
-static bool is_there(const struct log_check *l, const struct segment *seg)
+bool check_log_has(const struct log_check *l, const struct check_segment *seg)
 {
 	struct store *s = l->c->store;
 
@@ -87,8 +56,7 @@ static bool is_there(const struct log_check *l, const struct segment *seg)
 	return there;
 }
 
-/* Or has been, since the check began: then there may be more than was listed. */
-static bool is_open(struct log_check *l)
+bool check_log_is_open(struct log_check *l)
 {
 	struct store *s = l->c->store;
 
@@ -99,20 +67,20 @@ static bool is_open(struct log_check *l)
 	return l->open;
 }
 
-static void found(struct log_check *l, int error, const struct segment *seg, uint64_t offset, const char *what)
+void check_log_found(struct log_check *l, int error, const struct check_segment *seg, uint64_t offset, const char *what)
 {
-	if (is_there(l, seg))
+	if (check_log_has(l, seg))
 		check_found(l->c, error, seg->id, seg->class_no, seg->offset + offset, "log %s: %s",
 		            l->log.settings.name, what);
 }
 
-/* What its records have too, if they are whole: who opens the log to write makes it again. */
-static void found_derived(struct log_check *l, int error, const struct segment *seg, uint64_t offset, const char *what)
+/* Who opens the log to write makes it again. */
+void check_log_found_derived(struct log_check *l, int error, const struct check_segment *seg, uint64_t offset, const char *what)
 {
 	struct store_finding f = {.error = error, .id = seg->id, .class_no = seg->class_no, .offset = seg->offset + offset};
 
 	f.remedy = l->c->how->repair != STORE_REPAIR_NO && !l->log.settings.volumes ? STORE_REOPEN : STORE_LOST;
-	if (is_there(l, seg))
+	if (check_log_has(l, seg))
 		check_settled(l->c, f, "log %s: %s", l->log.settings.name, what);
 }
 
@@ -121,20 +89,20 @@ static void found_derived(struct log_check *l, int error, const struct segment *
 /* Who opens the log to write puts something in the place of what is lost, which is lost then as well. */
 static void tell_lost(struct log_check *l)
 {
-	const struct segment *seg = l->lost.seg;
+	const struct check_segment *seg = l->lost.seg;
 
 	if (seg == NULL)
 		return;
 	struct store_finding f = {.error = -EBADMSG, .id = seg->id, .class_no = seg->class_no, .offset = seg->offset + l->lost.from,
 	                          .from = l->lost.from, .n_bytes = l->lost.end - l->lost.from};
 	f.remedy = l->lost.replaced || l->log.settings.volumes || l->c->how->repair == STORE_REPAIR_NO ? STORE_LOST : STORE_REOPEN;
-	if (is_there(l, seg))
+	if (check_log_has(l, seg))
 		check_settled(l->c, f, "log %s: %llu records from %llu on", l->log.settings.name, (unsigned long long)l->lost.n,
 		              (unsigned long long)l->lost.first);
 	l->lost.seg = NULL;
 }
 
-static const struct segment *segment_at(const struct log_check *l, uint64_t offset)
+const struct check_segment *check_log_segment_at(const struct log_check *l, uint64_t offset)
 {
 	for (unsigned i = l->first_open; i < l->n; i++)
 		if (l->segments[i].offset == offset)
@@ -144,7 +112,7 @@ static const struct segment *segment_at(const struct log_check *l, uint64_t offs
 
 static void take_lost(struct log_check *l, const struct journal_place *at, uint32_t len_bytes)
 {
-	const struct segment *seg = l->at != NULL ? l->at : segment_at(l, at->segment);
+	const struct check_segment *seg = l->at != NULL ? l->at : check_log_segment_at(l, at->segment);
 
 	if (l->lost.seg != seg || l->lost.end != at->offset || l->lost.replaced == at->damaged) {
 		tell_lost(l);
@@ -169,7 +137,7 @@ static int take_record(void *arg, const struct journal_place *at, uint16_t type,
 	return check_record(l->c, at, type, payload, len_bytes);
 }
 
-static struct journal_options options(struct log_check *l)
+struct journal_options check_log_options(struct log_check *l)
 {
 	static const struct journal_ops none = {0};
 	struct journal_options o;
@@ -181,11 +149,10 @@ static struct journal_options options(struct log_check *l)
 	return o;
 }
 
-/* A segment by itself: an outcome, and where, or a negative errno. */
-static int scan_alone(struct log_check *l, const struct segment *seg, struct journal_recovery *ret)
+int check_log_scan(struct log_check *l, const struct check_segment *seg, struct journal_recovery *ret)
 {
 	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
-	struct journal_options o = options(l), placed;
+	struct journal_options o = check_log_options(l), placed;
 
 	store_log_journal_of(&l->log, &place, &placed);
 	o.device = placed.device;
@@ -205,18 +172,18 @@ static uint64_t sums_offset(const struct log_check *l)
 	return l->log.settings.segment_bytes;
 }
 
-static uint64_t footer_offset(const struct log_check *l)
+uint64_t check_log_footer_offset(const struct log_check *l)
 {
 	return (uint64_t)(format_log_extent_units(l->log.settings.segment_bytes) - 1) * FORMAT_UNIT_BYTES;
 }
 
 static uint64_t keys_offset(const struct log_check *l)
 {
-	return footer_offset(l) + FORMAT_UNIT_BYTES;
+	return check_log_footer_offset(l) + FORMAT_UNIT_BYTES;
 }
 
 /* The checksums as they are on the medium are those that were there when the footer was written. */
-static int check_sums_crc(struct log_check *l, const struct segment *seg, const struct store_log_footer *f)
+static int check_sums_crc(struct log_check *l, const struct check_segment *seg, const struct store_log_footer *f)
 {
 	struct device *d = l->c->store->classes[seg->class_no].device;
 	uint64_t n_pages = format_n_pages(f->end_bytes);
@@ -232,11 +199,11 @@ static int check_sums_crc(struct log_check *l, const struct segment *seg, const 
 	return crc == f->sums_crc ? 0 : -EBADMSG;
 }
 
-static int check_sealed(struct log_check *l, const struct segment *seg, const struct store_log_footer *f)
+static int check_sealed(struct log_check *l, const struct check_segment *seg, const struct store_log_footer *f)
 {
 	struct journal_recovery at;
 	struct object *o;
-	int rc = f->lost_end != 0 ? scan_alone(l, seg, &at) : 0;
+	int rc = f->lost_end != 0 ? check_log_scan(l, seg, &at) : 0;
 
 	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
@@ -247,7 +214,7 @@ static int check_sealed(struct log_check *l, const struct segment *seg, const st
 	rc = check_object(l->c, o);
 	object_put(o);
 	if (rc == 0 && l->c->n_found == n_before && check_sums_crc(l, seg, f) == -EBADMSG)
-		found(l, -EBADMSG, seg, sums_offset(l), "a sealed segment has other checksums than its footer says");
+		check_log_found(l, -EBADMSG, seg, sums_offset(l), "a sealed segment has other checksums than its footer says");
 	return rc;
 }
 
@@ -260,7 +227,7 @@ static void pass_by(struct log_check *l, unsigned i)
 
 static int check_footer(struct log_check *l, unsigned i)
 {
-	struct segment *seg = &l->segments[i];
+	struct check_segment *seg = &l->segments[i];
 	struct store_log_footer f;
 	int rc = store_log_sealed(&l->log, seg->id, &f);
 
@@ -271,11 +238,17 @@ static int check_footer(struct log_check *l, unsigned i)
 		pass_by(l, i);
 	if (rc == -EINVAL) /* it was removed, or moved */
 		return 0;
+	if (rc < 0 && l->log.settings.volumes) {
+		seg->footer_error = rc == -ENODATA && seg->sealed ? -EBADMSG : rc;
+		seg->told = seg->sealed;
+		seg->sealed = false;
+		return 0;
+	}
 	if (rc < 0) {
 		/* Who has the log open knows whether it is sealed. */
-		seg->told = seg->sealed || moved || (rc != -ENODATA && !is_open(l));
+		seg->told = seg->sealed || moved || (rc != -ENODATA && !check_log_is_open(l));
 		if (seg->told)
-			found_derived(l, rc == -ENODATA ? -EBADMSG : rc, seg, footer_offset(l), "the footer of a segment");
+			check_log_found_derived(l, rc == -ENODATA ? -EBADMSG : rc, seg, check_log_footer_offset(l), "the footer of a segment");
 		return 0;
 	}
 	free(f.marks);
@@ -283,15 +256,18 @@ static int check_footer(struct log_check *l, unsigned i)
 	if (keys == -ENOMEM)
 		return keys;
 	if (keys == -EBADMSG || keys == -EIO) /* it is read around, at the cost of reading records */
-		found_derived(l, keys, seg, keys_offset(l), "the list of keys of a segment");
+		check_log_found_derived(l, keys, seg, keys_offset(l), "the list of keys of a segment");
 	if (i == l->first_open && l->follows && (f.segment_no != l->next_no || f.first_no != l->next_record))
-		found(l, -EBADMSG, seg, 0, "the segment before is missing, or not what it was");
+		check_log_found(l, -EBADMSG, seg, 0, "the segment before is missing, or not what it was");
 	seg->sealed = true;
+	seg->no = f.segment_no;
 	l->first_open = i + 1;
 	l->follows = !l->log.settings.volumes;
 	l->next_no = f.segment_no + 1;
-	if (l->sealed_end < l->next_no)
+	if (l->sealed_end < l->next_no) {
 		l->sealed_end = l->next_no;
+		l->newest_sealed = seg;
+	}
 	l->next_record = f.end_no;
 	return check_sealed(l, seg, &f);
 }
@@ -299,25 +275,23 @@ static int check_footer(struct log_check *l, unsigned i)
 /* ---- what has no footer ---- */
 
 /* One that stands before one with a footer, and has none. */
-static int check_lost_footer(struct log_check *l, const struct segment *seg)
+static int check_lost_footer(struct log_check *l, const struct check_segment *seg)
 {
 	struct journal_recovery at = {0};
-	int rc = scan_alone(l, seg, &at);
+	int rc = check_log_scan(l, seg, &at);
 
 	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
 	if (rc != JOURNAL_VALID)
-		found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record, in a segment without a footer");
-	else if (!seg->told && !is_open(l))
-		found_derived(l, -EBADMSG, seg, footer_offset(l), "a segment has no footer");
+		check_log_found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record, in a segment without a footer");
+	else if (!seg->told && !check_log_is_open(l))
+		check_log_found_derived(l, -EBADMSG, seg, check_log_footer_offset(l), "a segment has no footer");
 	return 0;
 }
 
-/* From a segment on, as far as the log goes, as who opens it would read it. 1: it can't be read, which was told; 0: the caller closes the
- * journal. */
-static int read_chain(struct log_check *l, const struct segment *first, struct journal_recovery *r, struct journal **ret_journal)
+int check_log_read_chain(struct log_check *l, const struct check_segment *first, struct journal_recovery *r, struct journal **ret_journal)
 {
-	struct journal_options o = options(l);
+	struct journal_options o = check_log_options(l);
 	uint64_t *known = calloc(l->n - l->first_open + 1, sizeof(known[0]));
 
 	if (known == NULL)
@@ -332,96 +306,13 @@ static int read_chain(struct log_check *l, const struct segment *first, struct j
 	if (rc == -ECANCELED || rc == -ENOMEM)
 		return rc;
 	if (rc < 0) {
-		const struct segment *seg = segment_at(l, r->at.segment);
-		found(l, rc, seg, seg->offset == r->at.segment ? r->at.offset : 0, "a record in a segment that is not sealed");
+		const struct check_segment *seg = check_log_segment_at(l, r->at.segment);
+		check_log_found(l, rc, seg, seg->offset == r->at.segment ? r->at.offset : 0, "a record in a segment that is not sealed");
 		return 1;
 	}
 	if (r->n_mended > 0)
-		found_derived(l, -EBADMSG, first, 0, "what its journal itself has written");
+		check_log_found_derived(l, -EBADMSG, first, 0, "what its journal itself has written");
 	return 0;
-}
-
-/* ---- what of a log of volumes is not sealed ---- */
-
-static const char bad_header[] = "the header of a segment that is not sealed";
-
-static int read_header(struct log_check *l, struct segment *seg)
-{
-	struct journal_options o = options(l);
-	struct frame_segment header;
-	int rc = device_read(o.device, seg->offset, l->c->buf, FORMAT_UNIT_BYTES);
-
-	if (rc == -ENOMEM)
-		return rc;
-	if (rc < 0) {
-		found(l, rc, seg, 0, bad_header);
-		return 0;
-	}
-	rc = frame_segment_decode(&o, seg->offset, (const struct frame_segment_le *)l->c->buf, &header, NULL);
-	seg->begun = rc == 0 && header.no >= l->sealed_end;
-	seg->no = seg->begun ? header.no : 0;
-	seg->bad = rc == -EBADMSG;
-	return 0;
-}
-
-static int read_headers(struct log_check *l)
-{
-	int rc = 0;
-
-	for (unsigned i = 0; i < l->n && rc == 0; i++)
-		if (!l->segments[i].sealed)
-			rc = read_header(l, &l->segments[i]);
-	return rc;
-}
-
-/* NULL: there is none. */
-static const struct segment *newest_unsealed(const struct log_check *l)
-{
-	const struct segment *newest = NULL;
-
-	for (unsigned i = 0; i < l->n; i++)
-		if (l->segments[i].begun && (newest == NULL || l->segments[i].no > newest->no))
-			newest = &l->segments[i];
-	return newest;
-}
-
-static const struct segment *oldest_unsealed(const struct log_check *l, const struct segment *newest)
-{
-	const struct segment *oldest = newest;
-
-	for (unsigned i = 0; i < l->n; i++)
-		if (l->segments[i].begun && l->segments[i].id < newest->id && l->segments[i].no < oldest->no)
-			oldest = &l->segments[i];
-	return oldest;
-}
-
-/* Nothing leads to what is before the oldest. */
-static void tell_bad_headers(struct log_check *l, const struct segment *oldest)
-{
-	for (unsigned i = 0; i < l->n; i++)
-		if (l->segments[i].bad && (oldest == NULL || l->segments[i].id < oldest->id))
-			found(l, -EBADMSG, &l->segments[i], 0, bad_header);
-}
-
-static int check_unsealed(struct log_check *l)
-{
-	struct journal_recovery r = {0};
-	struct journal *j = NULL;
-	int rc = read_headers(l);
-
-	if (rc < 0)
-		return rc;
-	const struct segment *newest = newest_unsealed(l), *oldest = newest != NULL ? oldest_unsealed(l, newest) : NULL;
-	tell_bad_headers(l, oldest);
-	if (oldest == NULL)
-		return 0;
-	l->first_open = 0;
-	rc = read_chain(l, oldest, &r, &j);
-	/* The newest is there, so all before it was durable, however it looks. */
-	if (rc == 0 && r.at.segment_no < newest->no)
-		found(l, -EBADMSG, segment_at(l, r.at.segment), r.at.offset, "a record in a segment that is not sealed");
-	journal_close(j);
-	return rc < 0 ? rc : 0;
 }
 
 /* ---- the tail of the others ---- */
@@ -445,18 +336,18 @@ static int check_tail(struct log_check *l)
 {
 	struct journal_recovery r = {0};
 	struct journal *j = NULL;
-	struct segment *first = &l->segments[l->first_open];
+	struct check_segment *first = &l->segments[l->first_open];
 	struct chain chain = {.l = l};
-	int rc = read_chain(l, first, &r, &j);
+	int rc = check_log_read_chain(l, first, &r, &j);
 
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
 	if (l->follows && (r.at.segment_no - (r.n_segments - 1) != l->next_no || r.at.record_no - r.n_records != l->next_record))
-		found(l, -EBADMSG, first, 0, "the segment before is missing, or not what it was");
+		check_log_found(l, -EBADMSG, first, 0, "the segment before is missing, or not what it was");
 	/* Whoever has it open may have got more since they were listed. */
 	journal_segments(j, take_link, &chain);
-	if (chain.differs && !is_open(l))
-		found(l, -EUCLEAN, first, 0, "leads elsewhere than the catalogue");
+	if (chain.differs && !check_log_is_open(l))
+		check_log_found(l, -EUCLEAN, first, 0, "leads elsewhere than the catalogue");
 	journal_close(j);
 	return 0;
 }
@@ -470,7 +361,7 @@ static int check_log(struct log_check *l)
 	for (unsigned i = 0; i < l->n && rc == 0; i++)
 		rc = check_footer(l, i);
 	if (l->log.settings.volumes)
-		return rc == 0 ? check_unsealed(l) : rc;
+		return rc == 0 ? check_log_unsealed(l) : rc;
 	for (unsigned i = 0; i < l->first_open && rc == 0; i++)
 		if (!l->segments[i].sealed)
 			rc = check_lost_footer(l, &l->segments[i]);
@@ -478,8 +369,8 @@ static int check_log(struct log_check *l)
 		return rc;
 	if (l->first_open < l->n)
 		return check_tail(l);
-	if (l->n > 0 && !is_open(l))
-		found(l, -EBADMSG, &l->segments[l->n - 1], 0, "its tail is missing");
+	if (l->n > 0 && !check_log_is_open(l))
+		check_log_found(l, -EBADMSG, &l->segments[l->n - 1], 0, "its tail is missing");
 	return 0;
 }
 
