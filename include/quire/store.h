@@ -142,8 +142,8 @@ int64_t quire_store_check(struct quire_store *store, const struct quire_check_op
 enum quire_remedy {
 	QUIRE_REMEDY_LOST = 0,    /* nothing has it twice: it is an error for who reads it, and for nobody else */
 	QUIRE_REMEDY_REBUILT = 1, /* made again of what else there is */
-	QUIRE_REMEDY_REOPEN = 2,  /* a log's footer or list of keys, or what its journal has written itself: quire_log_open makes it again where the
-	                           * store can be written, if the records are whole; if they aren't, it says so. With lost_bytes, records: they are
+	QUIRE_REMEDY_REOPEN = 2,  /* a log's footer or list of keys, or what its journal has written itself: quire_log_open (if it is one of
+	                           * volumes, quire_volumes_open) makes it again where the store can be written, if the records are whole; if they aren't, it says so. With lost_bytes, records: they are
 	                           * lost, and it puts a mark in their place */
 };
 struct quire_repair_finding {

@@ -7,8 +7,10 @@
 #include "check.h"
 #include "log_table.h"
 #include "progress.h"
+#include "volume_table.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,22 +116,49 @@ static bool is_about(const struct waiting *w, const char *name)
 	return strncmp(w->text, "log ", 4) == 0 && strncmp(w->text + 4, name, n) == 0 && w->text[4 + n] == ':';
 }
 
-/* Opened, it makes again what can be; if it can't be opened, why was said, and what was found in it stays. */
-static void open_log(struct repair *r, const char *name)
+static bool waits(const struct repair *r, const char *name)
 {
-	struct quire_log *log;
 	bool any = false;
 
 	for (const struct waiting *w = r->first; w != NULL; w = w->next)
 		any |= is_about(w, name);
-	if (!any)
+	return any;
+}
+
+static void lose(struct repair *r, const char *name)
+{
+	for (struct waiting *w = r->first; w != NULL; w = w->next)
+		w->lost |= is_about(w, name);
+}
+
+/* Opened, it makes again what can be; if it can't be opened, why was said, and what was found in it stays. */
+static void open_log(struct repair *r, const char *name)
+{
+	struct quire_log *log;
+
+	if (!waits(r, name))
 		return;
 	bool opened = log_get(r->session, name, !r->args->dry_run, &log) == CLI_DONE;
 	if (opened)
 		opened = log_put(r->session, log) == 0;
-	for (struct waiting *w = r->first; w != NULL; w = w->next)
-		if (!opened && is_about(w, name))
-			w->lost = true;
+	if (!opened)
+		lose(r, name);
+}
+
+/* The same of the volumes of a class, whose log has a name that no other log has. */
+static void open_volumes(struct repair *r, enum quire_class cls)
+{
+	struct quire_volumes *group;
+	char name[32];
+
+	(void)snprintf(name, sizeof(name), ".volumes-%s", class_words[cls]);
+	if (!waits(r, name))
+		return;
+	bool opened = volumes_get(r->session, cls, false, &group) == CLI_DONE;
+	if (opened)
+		opened = volumes_put(r->session, group) == 0;
+	if (!opened)
+		lose(r, name);
 }
 
 /* Found once more: it is as it was. */
@@ -160,6 +189,8 @@ static int64_t open_logs(struct repair *r)
 	progress_end(&r->progress);
 	while (quire_log_ls(r->session->store, info.id, &info) == 1)
 		open_log(r, info.name);
+	for (unsigned cls = 0; cls < QUIRE_N_CLASSES; cls++)
+		open_volumes(r, (enum quire_class)cls);
 	if (!r->args->dry_run)
 		n = quire_store_check(r->session->store, &again);
 	for (const struct waiting *w = r->first; w != NULL && n >= 0; w = w->next)

@@ -25,7 +25,8 @@ struct log_check {
 	unsigned first_open;      /* behind the last that has a footer */
 	bool follows;             /* known is what follows it has: */
 	uint64_t next_no, next_record;
-	uint64_t sealed_end;      /* behind the newest that has a footer */
+	uint64_t sealed_end;      /* behind the newest that has a footer, or is before the last checkpoint's place */
+	uint64_t from_id;         /* of the segment with that place; 0: there is no checkpoint */
 	const struct check_segment *newest_sealed; /* that one; NULL: there is none */
 	const struct check_segment *at; /* that is read alone; NULL: the chain is */
 	struct {
@@ -54,7 +55,9 @@ int check_log_read_chain(struct log_check *l, const struct check_segment *first,
 
 /* ---- check_log_unsealed.c ---- */
 
-/* Of a log of volumes, once the footers are known: all that has none. */
+/* Of a log of volumes, before anything else is looked at: which segments must be sealed, by the last checkpoint. */
+int check_log_read_checkpoint(struct log_check *l);
+/* Once the footers are known: all that has none. */
 int check_log_unsealed(struct log_check *l);
 
 /* ---- repair_footer.c ---- */

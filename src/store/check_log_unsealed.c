@@ -2,7 +2,8 @@
  *
  * Segments are begun in the order of their ids, and sealed in that order, too, each after the one behind it was begun. So of what has no footer
  * is, in the order of ids:
- *   before one that is sealed       sealed as well: its footer is lost, and perhaps its header, too
+ *   before one that is sealed, or   sealed as well: its footer is lost, and perhaps its header, too
+ *   before the checkpoint's place
  *   behind that, up to the newest   the chain, which is read as who opens the log would: a process that has died leaves several. If the
  *   that is begun                   first headers are gone, it is read from the newest that is sealed, whose NEXT leads there
  *   behind that                     a spare, whatever it holds; but the first is begun, if one is sealed
@@ -15,10 +16,43 @@
 
 #include "../journal/frame.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char bad_header[] = "the header of a segment that is not sealed";
+
+/* ---- the checkpoint ---- */
+
+/* It is read before any footer: what it was made behind is sealed by then. One that can't be read says nothing here. */
+static int take_checkpoint(struct log_check *l, struct object *o)
+{
+	const struct checkpoint_head_le *le = (const struct checkpoint_head_le *)l->c->buf;
+
+	if (object_bytes(o) < sizeof(*le))
+		return 0;
+	int rc = object_read_wait(o, 0, FORMAT_UNIT_BYTES, l->c->buf, NULL);
+	if (rc < 0 || memcmp(le->magic, FORMAT_CHECKPOINT_MAGIC, sizeof(le->magic)) != 0 || le64toh(le->log_id) != l->log.node.id)
+		return rc == -ENOMEM ? rc : 0;
+	l->sealed_end = le64toh(le->segment_no);
+	l->from_id = le64toh(le->segment_id);
+	return 0;
+}
+
+int check_log_read_checkpoint(struct log_check *l)
+{
+	struct object *o;
+	int rc = 0;
+
+	for (uint64_t id = 0; rc == 0 && object_list_tagged(l->c->store, FORMAT_TAG_VOLUMES, id, &id, 1) == 1;) {
+		if (object_get(l->c->store, id, &o) < 0)
+			continue;
+		rc = take_checkpoint(l, o);
+		object_put(o);
+	}
+	return rc;
+}
 
 /* ---- headers ---- */
 
@@ -81,7 +115,7 @@ static const struct check_segment *oldest_begun(const struct log_check *l, const
 
 static uint64_t last_sealed_id(const struct log_check *l)
 {
-	uint64_t id = 0;
+	uint64_t id = l->from_id != 0 ? l->from_id - 1 : 0;
 
 	for (unsigned i = 0; i < l->n; i++)
 		if (l->segments[i].sealed && l->segments[i].id > id)

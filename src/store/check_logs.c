@@ -74,12 +74,12 @@ void check_log_found(struct log_check *l, int error, const struct check_segment 
 		            l->log.settings.name, what);
 }
 
-/* Who opens the log to write makes it again. */
+/* Who opens the log, or its volumes, to write makes it again. */
 void check_log_found_derived(struct log_check *l, int error, const struct check_segment *seg, uint64_t offset, const char *what)
 {
 	struct store_finding f = {.error = error, .id = seg->id, .class_no = seg->class_no, .offset = seg->offset + offset};
 
-	f.remedy = l->c->how->repair != STORE_REPAIR_NO && !l->log.settings.volumes ? STORE_REOPEN : STORE_LOST;
+	f.remedy = l->c->how->repair != STORE_REPAIR_NO ? STORE_REOPEN : STORE_LOST;
 	if (check_log_has(l, seg))
 		check_settled(l->c, f, "log %s: %s", l->log.settings.name, what);
 }
@@ -264,10 +264,10 @@ static int check_footer(struct log_check *l, unsigned i)
 	l->first_open = i + 1;
 	l->follows = !l->log.settings.volumes;
 	l->next_no = f.segment_no + 1;
-	if (l->sealed_end < l->next_no) {
+	if (l->sealed_end < l->next_no)
 		l->sealed_end = l->next_no;
+	if (l->newest_sealed == NULL || l->newest_sealed->no < seg->no)
 		l->newest_sealed = seg;
-	}
 	l->next_record = f.end_no;
 	return check_sealed(l, seg, &f);
 }
@@ -356,7 +356,7 @@ static int check_tail(struct log_check *l)
 
 static int check_log(struct log_check *l)
 {
-	int rc = 0;
+	int rc = l->log.settings.volumes ? check_log_read_checkpoint(l) : 0;
 
 	for (unsigned i = 0; i < l->n && rc == 0; i++)
 		rc = check_footer(l, i);

@@ -341,4 +341,14 @@ static inline uint64_t format_sums_unit(uint64_t n_pages, uint64_t group)
 	return group * (FORMAT_SUMS_PER_PAGE + 1) + format_group_pages(n_pages, group);
 }
 
+/* What a checkpoint of volumes begins with, as far as a check asks it; the rest is src/volume's. */
+#define FORMAT_CHECKPOINT_MAGIC "QuireVol"
+struct checkpoint_head_le {
+	uint8_t magic[8];
+	uint32_t version, next_id;
+	uint64_t log_id, generation;
+	uint64_t segment_no, segment_id; /* in which the records begin that are behind it; all before is sealed */
+};
+static_assert(sizeof(struct checkpoint_head_le) == 48, "layout");
+
 #endif

@@ -4,7 +4,7 @@
  *   a superblock              the other one; without a good one, what the open store knows, which is the same
  *   the catalogue             what is in memory, as it is open: compacted into the container's other log
  *   a page of checksums       the pages themselves (below)
- *   a footer, a list of keys  the records of the segment: by who opens that log to write (log/open.c)
+ *   a footer, a list of keys  the records of the segment: by who opens that log to write (log/open.c); of volumes, here (repair_footer.c)
  *   the space map             nothing has to be done: it is made of the catalogue whenever the store is opened
  *   a container's other log   likewise; which of the two counts is decided, and the other erased, when it is opened
  * All else is there once. It stays as it is: its checksum keeps it from being read, and keeps nothing else.

@@ -131,6 +131,12 @@ static int read_all(struct object *o, uint8_t **ret, uint64_t *ret_bytes)
 	return 0;
 }
 
+/* What a check reads of it (store/check_log_unsealed.c). */
+static_assert(offsetof(struct checkpoint_le, log_id) == offsetof(struct checkpoint_head_le, log_id) &&
+              offsetof(struct checkpoint_le, segment_no) == offsetof(struct checkpoint_head_le, segment_no) &&
+              offsetof(struct checkpoint_le, segment_id) == offsetof(struct checkpoint_head_le, segment_id) &&
+              sizeof(VOLUME_CHECKPOINT_MAGIC) == sizeof(FORMAT_CHECKPOINT_MAGIC), "layout");
+
 static bool is_ours(const struct quire_volumes *g, const struct checkpoint_le *le)
 {
 	return memcmp(le->magic, VOLUME_CHECKPOINT_MAGIC, sizeof(le->magic)) == 0 && le64toh(le->log_id) == g->log_id;

@@ -165,7 +165,13 @@ static void note_segment(void *arg, uint64_t offset)
 	group_unlock(c->g);
 }
 
-/* What the store has and the chain has not: of no use if it was used before, since it has a footer of then; else a spare. */
+/* What the store has and the chain has not: of no use if it was used before, since it has a footer of then, or was added before the newest that is
+ * begun; else a spare. */
+static bool is_of_no_use(const struct quire_volumes *g, const struct segment *seg)
+{
+	return seg->state == SEGMENT_SPARE && (seg->is_object || seg->id < g->at->id);
+}
+
 static int drop_used(struct quire_volumes *g)
 {
 	uint64_t ids[64];
@@ -177,7 +183,7 @@ static int drop_used(struct quire_volumes *g)
 		group_lock(g);
 		for (unsigned i = 0; i < g->n_young && n < 64;) {
 			struct segment *seg = g->young[i];
-			if (seg->state != SEGMENT_SPARE || !seg->is_object) {
+			if (!is_of_no_use(g, seg)) {
 				i++;
 				continue;
 			}

@@ -113,17 +113,24 @@ bool image_is_damaged(const struct image *image, uint32_t block, uint32_t n_bloc
 
 /* ---- lists ---- */
 
+/* For one more that is young. */
+static int make_room(struct quire_volumes *g)
+{
+	if (g->n_young < g->young_capacity)
+		return 0;
+	unsigned capacity = 2 * g->young_capacity + 8;
+	struct segment **grown = reallocarray(g->young, capacity, sizeof(grown[0]));
+	if (grown == NULL)
+		return -ENOMEM;
+	g->young = grown;
+	g->young_capacity = capacity;
+	return 0;
+}
+
 struct segment *segment_new(struct quire_volumes *g, const struct store_log_segment *from)
 {
-	if (g->n_young == g->young_capacity) {
-		unsigned capacity = 2 * g->young_capacity + 8;
-		struct segment **grown = reallocarray(g->young, capacity, sizeof(grown[0]));
-		if (grown == NULL)
-			return NULL;
-		g->young = grown;
-		g->young_capacity = capacity;
-	}
-	struct segment *seg = calloc(1, sizeof(*seg));
+	struct segment *seg = make_room(g) == 0 ? calloc(1, sizeof(*seg)) : NULL;
+
 	if (seg == NULL)
 		return NULL;
 	seg->id = from->id;
@@ -202,12 +209,16 @@ bool group_has_open_below(const struct quire_volumes *g, uint64_t no)
 
 /* ---- spares ---- */
 
-static struct segment *find_spare(const struct quire_volumes *g)
+/* They are begun in the order of their ids, and given back from the last on: so whatever a crash or an error leaves of a change of the store's list, what has
+ * an id below one that was begun was begun, too. A check goes by that (store/check_log_unsealed.c). */
+static struct segment *find_spare(const struct quire_volumes *g, bool last)
 {
+	struct segment *found = NULL;
+
 	for (unsigned i = 0; i < g->n_young; i++)
-		if (g->young[i]->state == SEGMENT_SPARE)
-			return g->young[i];
-	return NULL;
+		if (g->young[i]->state == SEGMENT_SPARE && (found == NULL || (g->young[i]->id > found->id) == last))
+			found = g->young[i];
+	return found;
 }
 
 unsigned group_n_spares(const struct quire_volumes *g)
@@ -221,13 +232,23 @@ unsigned group_n_spares(const struct quire_volumes *g)
 
 bool group_release_spare(struct quire_volumes *g)
 {
+	int rc = wait_for(&g->waits, WAIT_SPARE, 0, NULL); /* one that is coming is the last */
+
 	group_lock(g);
-	struct segment *seg = find_spare(g);
-	uint64_t id = seg != NULL ? seg->id : 0;
+	struct segment *seg = rc == 0 ? find_spare(g, true) : NULL;
 	if (seg != NULL)
-		segment_free(g, seg);
+		seg->state = SEGMENT_LEAVING;
 	group_unlock(g);
-	if (id == 0 || store_log_remove_these(g->space, &id, 1) < 0)
+	if (seg == NULL)
+		return false;
+	rc = store_log_remove_these(g->space, &seg->id, 1);
+	group_lock(g);
+	if (rc == 0)
+		segment_free(g, seg);
+	else if (store_error(g->store) == 0) /* else its removal may be on the medium: it is nobody's */
+		seg->state = SEGMENT_SPARE;
+	group_unlock(g);
+	if (rc < 0)
 		return false;
 	store_settle(g->store);
 	return true;
@@ -241,15 +262,22 @@ static int prepare_spare(struct quire_volumes *g)
 
 	if (g->releasing)
 		return -ENOSPC;
+	/* What the store's list has is found there: it is not to be passed over for want of memory. */
+	struct segment *seg = make_room(g) == 0 ? calloc(1, sizeof(*seg)) : NULL;
+	if (seg == NULL)
+		return -ENOMEM;
 	g->preparing = true;
 	group_unlock(g);
 	/* Whoever it is for: a store that cannot write its catalogue can't give back anything either. */
 	store_stat(g->store, &stat);
 	int rc = stat.classes[g->settings.class_no].log_bytes < GROUP_LEFT_BYTES / 2 ? -ENOSPC : store_log_add(g->space, &got);
 	group_lock(g);
-	/* Without memory it is the store's list that has it, and it is found when the group is opened again. */
-	if (rc == 0 && segment_new(g, &got) == NULL)
-		rc = -ENOMEM;
+	if (rc == 0) {
+		*seg = (struct segment){.id = got.id, .offset = got.offset};
+		g->young[g->n_young++] = seg;
+	} else {
+		free(seg);
+	}
 	g->preparing = false;
 	g->class_has_none = rc == -ENOSPC;
 	group_unlock_and_wake(g);
@@ -305,7 +333,7 @@ int group_segment_get(void *owner, uint64_t *ret_offset)
 	}
 	if (rc == 0)
 		rc = need_spares(g, n + 1);
-	struct segment *seg = rc == 0 ? find_spare(g) : NULL;
+	struct segment *seg = rc == 0 ? find_spare(g, false) : NULL;
 	if (rc == 0)
 		rc = segment_need_image(g, seg);
 	if (rc == 0) {

@@ -33,6 +33,7 @@ struct image {
 
 enum segment_state {
 	SEGMENT_SPARE,  /* nothing in it */
+	SEGMENT_LEAVING, /* such a one that goes back to the store */
 	SEGMENT_NEXT,   /* the journal has it, for later */
 	SEGMENT_OPEN,   /* in the chain; has an image */
 	SEGMENT_SEALED, /* an object */
