@@ -115,6 +115,25 @@ class Repair(WithStore):
         self.assertNotEqual(quire("log", "cat", self.store, "events").returncode, 0)
         self.good("log", "append", self.store, "events", input=b"and on\n")
 
+    def test_footers_of_volumes(self):
+        """One that is gone, and one that is damaged, behind a checkpoint: told, made again, and all is read."""
+        image = self.write("image", os.urandom(4 << 20))
+        self.good("volume", "import", self.store, "vm", image)
+        self.good("volume", "checkpoint", self.store)
+        footers = self.places(FOOTER)
+        self.assertGreater(len(footers), 8)
+        with open(self.store / "capacity", "r+b") as file:
+            file.seek(footers[3])
+            file.write(bytes(4096))
+        self.patch(footers[5] + 60)
+        self.assertEqual(quire("check", self.store).returncode, 1)
+        findings, rebuilt, lost = self.plan_and_repair(3)
+        self.assertEqual((rebuilt, lost), (2, 0), findings)
+        self.assertEqual(self.repair(0), ([], 0, 0))
+        self.good("volume", "scrub", self.store, "vm")
+        self.good("volume", "export", self.store, "vm", self.dir / "back")
+        self.assertTrue((self.dir / "back").read_bytes() == pathlib.Path(image).read_bytes())
+
     def test_through_a_daemon(self):
         daemon = self.serve()
         self.patch(65536 + 40)
