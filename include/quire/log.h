@@ -93,16 +93,18 @@ struct quire_log_open_options {
 	quire_progress_fn progress; /* of keys and what is not sealed, in bytes; a non-zero return: -ECANCELED */
 	void *arg;
 	bool no_direct;             /* cursors read sealed segments through the cache alone, though they are of a class
-	                             * that is mapped; always so in a store that is open read-only */
+	                             * that is mapped; always so where the log is read only */
+	bool read_only;             /* nothing is written, though the store may be; always so in a store that is open read-only */
 };
 
 /* Opens a log, once at a time: -EBUSY. Reads the footers of its sealed segments, with their keys, and the records of the others,
- * finds the end, and goes on from there. In a store that is open read-only the log is: what is durable when it is opened. Blocks.
- * opts may be NULL. A record that was durable and is damaged is lost, alone: whoever moves to it gets -EBADMSG, then and for good; a log that
- * is opened to write puts a mark in its place. A torn record at the end is no error: it was never acknowledged. But damage to the last group
- * that was written at once, behind which nothing is, can't be told from a cut: records of that are lost from there on, acknowledged or not, and
- * nobody is told. -ENOENT; -EBADMSG: a segment is missing, or so damaged that nobody can tell what was in it (err says where); -EUCLEAN: a
- * broken structure; -ENOMEM. */
+ * finds the end, and goes on from there. read_only, and in a store that is open read-only: the log is what is durable when it is opened, and
+ * nobody can append, trim, or move what is sealed (-EROFS); what would be made again on the medium is so in memory alone, and retention waits. It is
+ * open nevertheless: -EBUSY for the next, whoever writes included. Blocks. opts may be NULL. A record that was durable and is damaged is lost,
+ * alone: whoever moves to it gets -EBADMSG, then and for good; a log that is opened to write puts a mark in its place. A torn record at the end is
+ * no error: it was never acknowledged. But damage to the last group that was written at once, behind which nothing is, can't be told from a cut:
+ * records of that are lost from there on, acknowledged or not, and nobody is told. -ENOENT; -EBADMSG: a segment is missing, or so damaged that
+ * nobody can tell what was in it (err says where); -EUCLEAN: a broken structure; -ENOMEM. */
 int quire_log_open(struct quire_store *store, const char *name, const struct quire_log_open_options *opts,
                    struct quire_log **ret_log, struct quire_error *err);
 

@@ -168,8 +168,8 @@ struct quire_repair_options {
 	void *arg;
 };
 /* A check that makes again what there is twice: a superblock of the other copy, the catalogue of what is in memory, a page of
- * checksums of the pages it is about. Nothing is written over but what can't be read, one thing at a time and durably; so what was
- * readable before is readable still, also if it is cut off, and then it may be called again. In use, as a check; a store that can't
+ * checksums of the pages it is about. Nothing is written over but what can't be read, or is another store's superblock, one thing at a time and
+ * durably; so what was readable before is readable still, also if it is cut off, and then it may be called again. In use, as a check; a store that can't
  * be opened can't be repaired, and quire_store_open says why. Returns the number of findings, or a negative errno: -EROFS (not of a dry
  * run), -ECANCELED, -EINVAL, -ENOMEM, -EDEADLK in a loop's callback. Any thread. Blocks; in a coroutine suspends. */
 int64_t quire_store_repair(struct quire_store *store, const struct quire_repair_options *opts);

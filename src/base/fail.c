@@ -31,6 +31,15 @@ static void trim_cut_sequence(char *text)
 		text[len - 1 - back] = '\0';
 }
 
+/* A text that was made of another error's has its reason already. */
+static bool ends_with(const char *text, const char *reason, size_t reason_len)
+{
+	size_t len = strlen(text);
+
+	return len > reason_len + 2 && memcmp(text + len - reason_len, reason, reason_len) == 0 &&
+	       memcmp(text + len - reason_len - 2, ": ", 2) == 0;
+}
+
 int quire_fail(struct quire_error *err, int rc, const char *format, ...)
 {
 	if (err == NULL)
@@ -53,7 +62,8 @@ int quire_fail(struct quire_error *err, int rc, const char *format, ...)
 		trim_cut_sequence(err->text);
 
 	size_t at = strlen(err->text);
-	snprintf(err->text + at, sizeof(err->text) - at, ": %.*s", (int)reason_len, reason);
+	if (!ends_with(err->text, reason, reason_len))
+		snprintf(err->text + at, sizeof(err->text) - at, ": %.*s", (int)reason_len, reason);
 	replace_control_bytes(err->text);
 	err->code = rc;
 	errno = saved_errno;

@@ -4,8 +4,9 @@
 
 #include <quire/error.h>
 
-/* Writes "format…: strerror(-rc)" into err (NULL allowed) and returns rc, a
- * negative errno. Too long a text is cut; control bytes become '?'. */
+/* Writes "format…: strerror(-rc)" into err (NULL allowed; once, if another
+ * error's text of the same rc is at the end of it) and returns rc, a negative
+ * errno. Too long a text is cut; control bytes become '?'. */
 int quire_fail(struct quire_error *err, int rc, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -140,7 +140,7 @@ static int refuse_foreign(const struct class_file *how, struct device *d, struct
 	int results[SUPERBLOCK_COPIES];
 	struct superblock sb;
 	int rc = superblock_read(d, how->cls, how->uuid, true, &sb, results, NULL);
-	bool ours = rc == 0 && how->uuid != NULL;
+	bool ours = rc == 0 && how->uuid != NULL && results[0] != -EXDEV && results[1] != -EXDEV;
 
 	if (ours || rc == -EUCLEAN)
 		return 0;

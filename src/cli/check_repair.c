@@ -2,7 +2,8 @@
  * does that; then it is looked at once more, since only what isn't found any more is repaired. Records that are lost get a mark in their
  * place in the same way, and are lost all the same.
  *
- * A dry run has the store open to read: opening a log makes again in memory what would be made again on the medium.
+ * A dry run opens the logs to read, which makes again in memory what would be made again on the medium: the store may be a daemon's, which
+ * has it open to write. A log that somebody has open in the daemon isn't opened by either of them, so it stays as it is, and both say so.
  */
 #include "check.h"
 #include "log_table.h"
@@ -138,21 +139,19 @@ static void open_log(struct repair *r, const char *name)
 
 	if (!waits(r, name))
 		return;
-	bool opened = log_get(r->session, name, !r->args->dry_run, &log) == CLI_DONE;
-	if (opened)
-		opened = log_put(r->session, log) == 0;
-	if (!opened)
+	if (log_open_alone(r->session, name, r->args->dry_run) != CLI_DONE)
 		lose(r, name);
 }
 
-/* The same of the volumes of a class, whose log has a name that no other log has. */
+/* The same of the volumes of a class, whose log has a name that no other log has. Opened they write, where the store may be written: in a daemon
+ * a dry run leaves them alone. */
 static void open_volumes(struct repair *r, enum quire_class cls)
 {
 	struct quire_volumes *group;
 	char name[32];
 
 	(void)snprintf(name, sizeof(name), ".volumes-%s", class_words[cls]);
-	if (!waits(r, name))
+	if (!waits(r, name) || (r->args->dry_run && r->session->served))
 		return;
 	bool opened = volumes_get(r->session, cls, false, &group) == CLI_DONE;
 	if (opened)

@@ -1,7 +1,8 @@
 /* log_table.c - see log_table.h.
  *
  * An entry: OPENING → OPEN → CLOSING → gone. Of one name there is one entry; whoever finds it OPENING or CLOSING waits until
- * that is over, as the library opens a log once at a time. It is opened and closed without the lock.
+ * that is over, as the library opens a log once at a time. It is opened and closed without the lock. Who wants it alone leaves it
+ * OPENING until he has closed it.
  *
  * Invariants (under the lock): an entry has a log exactly while it is OPEN, and then at least one user.
  */
@@ -60,10 +61,11 @@ static bool may_be_passing(int rc)
 	return rc == -EUCLEAN || rc == -EBADMSG || rc == -ESTALE;
 }
 
-static int open_log(struct session *s, const char *name, bool writes, struct quire_log **ret_log)
+static int open_log(struct session *s, const char *name, bool writes, bool read_only, struct quire_log **ret_log)
 {
 	struct opening o = {.session = s};
-	const struct quire_log_open_options opts = {.size = sizeof(opts), .progress = on_progress, .arg = &o};
+	const struct quire_log_open_options opts = {
+		.size = sizeof(opts), .progress = on_progress, .arg = &o, .read_only = read_only};
 	struct quire_error err = {0};
 	int rc = -ECANCELED, looks = 0, turns = 0;
 
@@ -142,7 +144,7 @@ int log_get(struct session *s, const char *name, bool writes, struct quire_log *
 	struct log_table *table = s->logs;
 
 	if (table == NULL)
-		return open_log(s, name, writes, ret_log);
+		return open_log(s, name, writes, false, ret_log);
 	pthread_mutex_lock(&table->lock);
 	bool shared = share_locked(table, name, ret_log);
 	struct log_entry *entry = shared ? NULL : add_locked(table, name);
@@ -151,7 +153,7 @@ int log_get(struct session *s, const char *name, bool writes, struct quire_log *
 		return CLI_DONE;
 	if (entry == NULL)
 		return log_fail(s, name, "%s", strerror(ENOMEM));
-	int code = open_log(s, name, writes, ret_log);
+	int code = open_log(s, name, writes, false, ret_log);
 	pthread_mutex_lock(&table->lock);
 	if (code == CLI_DONE) {
 		entry->log = *ret_log;
@@ -185,6 +187,35 @@ int log_put(struct session *s, struct quire_log *log)
 	drop_locked(table, entry->name);
 	pthread_mutex_unlock(&table->lock);
 	return rc;
+}
+
+/* The caller drops the entry. CLI_FAILED: it was said. */
+static int claim(struct session *s, const char *name)
+{
+	pthread_mutex_lock(&s->logs->lock);
+	bool in_use = find_settled_locked(s->logs, name) != NULL;
+	bool claimed = !in_use && add_locked(s->logs, name) != NULL;
+	pthread_mutex_unlock(&s->logs->lock);
+	if (in_use)
+		return log_fail(s, name, "is in use, and mended only when it is opened");
+	return claimed ? CLI_DONE : log_fail(s, name, "%s", strerror(ENOMEM));
+}
+
+int log_open_alone(struct session *s, const char *name, bool read_only)
+{
+	struct quire_log *log;
+	int code = s->logs != NULL ? claim(s, name) : CLI_DONE;
+
+	if (code != CLI_DONE)
+		return code;
+	code = open_log(s, name, !read_only, read_only, &log);
+	int rc = code == CLI_DONE ? quire_log_close(log) : 0;
+	if (s->logs != NULL) {
+		pthread_mutex_lock(&s->logs->lock);
+		drop_locked(s->logs, name);
+		pthread_mutex_unlock(&s->logs->lock);
+	}
+	return rc < 0 ? log_fail(s, name, "%s", session_why(s, rc)) : code;
 }
 
 void log_settle(struct session *s, const char *name)

@@ -28,6 +28,11 @@ int log_get(struct session *s, const char *name, bool writes, struct quire_log *
 /* The last one closes it: 0, or what that failed with. */
 int log_put(struct session *s, struct quire_log *log);
 
+/* Opens it and closes it, for what becomes of it then: if it is opened to write, what can be made again is. read_only: nothing is written, but
+ * it is seen whether it can be opened. Others wait meanwhile. Blocks, with a bar; CLI_FAILED: it was said, also that somebody in this daemon
+ * uses it. */
+int log_open_alone(struct session *s, const char *name, bool read_only);
+
 /* Until nobody in this daemon is just opening it, or closing it. */
 void log_settle(struct session *s, const char *name);
 

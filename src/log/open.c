@@ -5,9 +5,9 @@
  * end. What the list has beyond the journal's is spare: got, and not come to use before a crash.
  *
  * A segment without a good footer before one that has: its footer is damaged, its records may be whole. It is read, and
- * each of its records checked; if they are all there it is sealed again (in memory alone, if the store is read only), else
+ * each of its records checked; if they are all there it is sealed again (in memory alone, if the log is read only), else
  * that is damage. So a footer is never missed; it saves reading. A list of keys that is damaged behind a good footer is read around, and
- * made again likewise, if the records are whole and the store can be written.
+ * made again likewise, if the records are whole and the log can be written.
  *
  * What was durable and is damaged behind that is lost, and nothing else: the journal puts a record that says so in the place of each
  * (journal/salvage.c), in the images, and on the medium if the log is opened to be written. Reading it is -EBADMSG. The header of the segment
@@ -392,7 +392,8 @@ static int run(struct opening *op)
 	return rc;
 }
 
-static int log_new(struct quire_store *store, const char *name, struct quire_log **ret, struct quire_error *err)
+static int log_new(struct quire_store *store, const char *name, bool read_only, struct quire_log **ret,
+                   struct quire_error *err)
 {
 	struct quire_log *log = calloc(1, sizeof(*log));
 	struct store *s = store_inside(store);
@@ -402,7 +403,7 @@ static int log_new(struct quire_store *store, const char *name, struct quire_log
 		return quire_fail(err, -ENOMEM, "log %s", name);
 	log->store = s;
 	log->cache = config->cache;
-	log->read_only = config->read_only;
+	log->read_only = read_only || config->read_only;
 	process_mark_init(&log->process);
 	wait_queue_init(&log->waits, config->service);
 	log->waits.ready = log_ready;
@@ -436,7 +437,7 @@ int quire_log_open(struct quire_store *store, const char *name, const struct qui
 		return quire_fail(err, -ECHILD, "log %s", name);
 	if (log_would_block_loop())
 		return quire_fail(err, -EDEADLK, "log %s", name);
-	int rc = log_new(store, name, &op.log, err);
+	int rc = log_new(store, name, op.o.read_only, &op.log, err);
 	if (rc < 0)
 		return rc;
 	/* Beside a writer of another process, who may free a segment and write there, only a copy stays as it was verified. */

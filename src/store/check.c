@@ -8,6 +8,9 @@
  * Space and catalogue are looked at with the latch held exclusively, so that accounts stand still; objects without
  * any lock, each held while it is read.
  *
+ * A superblock of which a copy is merely older is what a crash leaves. It is found here while the store is open read-only, and no plan of a
+ * repair speaks of it: the opening that a repair begins with has mended it, without a word.
+ *
  * What becomes of what is found, where there is to be a repair: repair.c.
  */
 #include "check_internal.h"
@@ -20,12 +23,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What was said by somebody who has said the error too: that comes with each finding. */
+static void cut_error(char *text, int error)
+{
+	size_t n = strlen(text);
+	char why[96];
+
+	int n_why = snprintf(why, sizeof(why), ": %s", strerror(-error));
+	if (n_why > 0 && n > (size_t)n_why && strcmp(text + n - (size_t)n_why, why) == 0)
+		text[n - (size_t)n_why] = '\0';
+}
+
 __attribute__((format(printf, 3, 0)))
 static void tell(struct checking *c, struct store_finding *f, const char *format, va_list args)
 {
-	char text[256];
+	char text[QUIRE_ERROR_TEXT_BYTES + 64];
 
 	vsnprintf(text, sizeof(text), format, args);
+	cut_error(text, f->error);
 	f->text = text;
 	c->n_found++;
 	if (c->how->found != NULL)
@@ -64,6 +79,12 @@ static int check_progress(struct checking *c, uint64_t bytes)
 
 /* ---- superblocks ---- */
 
+/* What a crash between the two copies leaves is brought up by whoever opens the store to write, a repair too, and so is not foretold. */
+static bool is_for_the_opening(const struct checking *c, const struct superblock *sb, const struct store_class *cls)
+{
+	return c->store->config.read_only && c->how->repair != STORE_REPAIR_NO && sb->generation < cls->superblock.generation;
+}
+
 /* Memory that is short is no damage, here and below: it ends the check, and nothing is repaired for it. */
 static int check_copy(struct checking *c, unsigned class_no, unsigned copy)
 {
@@ -79,8 +100,12 @@ static int check_copy(struct checking *c, unsigned class_no, unsigned copy)
 		quire_fail(&err, rc, "can't be read");
 	} else {
 		rc = superblock_decode((const struct superblock_le *)c->buf, cls->device->name, &sb, &err);
-		if (rc == 0 && (sb.generation != cls->superblock.generation || sb.class_no != class_no ||
-		                memcmp(sb.uuid, cls->superblock.uuid, sizeof(sb.uuid)) != 0))
+		bool ours = rc == 0 && superblock_is_of(&sb, class_no, cls->superblock.uuid);
+		if (ours && is_for_the_opening(c, &sb, cls))
+			return 0;
+		if (rc == 0 && !ours)
+			rc = quire_fail(&err, -EUCLEAN, "is another class's");
+		else if (rc == 0 && sb.generation != cls->superblock.generation)
 			rc = quire_fail(&err, -EUCLEAN, "is not this class's latest");
 	}
 	if (rc == 0)

@@ -38,6 +38,8 @@ enum store_remedy repair_superblock(struct checking *c, unsigned class_no, unsig
 void repair_catalogue(struct checking *c);
 /* A page of checksums that is none, found with `error`: tells it, and the pages of its group that are lost. -ENOMEM. */
 int repair_sums(struct checking *c, struct object *o, uint64_t group, int error);
+/* A list of keys behind a sealed segment's footer, found with `error`: tells it. -ENOMEM, -ECANCELED. */
+int repair_list(struct checking *c, struct store_log *log, const struct store_log_segment *place, int error);
 
 /* ---- check_logs.c ---- */
 

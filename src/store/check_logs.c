@@ -177,11 +177,6 @@ uint64_t check_log_footer_offset(const struct log_check *l)
 	return (uint64_t)(format_log_extent_units(l->log.settings.segment_bytes) - 1) * FORMAT_UNIT_BYTES;
 }
 
-static uint64_t keys_offset(const struct log_check *l)
-{
-	return check_log_footer_offset(l) + FORMAT_UNIT_BYTES;
-}
-
 /* The checksums as they are on the medium are those that were there when the footer was written. */
 static int check_sums_crc(struct log_check *l, const struct check_segment *seg, const struct store_log_footer *f)
 {
@@ -252,11 +247,12 @@ static int check_footer(struct log_check *l, unsigned i)
 		return 0;
 	}
 	free(f.marks);
-	int keys = store_log_check_keys(&l->log, seg->id, &f);
-	if (keys == -ENOMEM)
-		return keys;
-	if (keys == -EBADMSG || keys == -EIO) /* it is read around, at the cost of reading records */
-		check_log_found_derived(l, keys, seg, keys_offset(l), "the list of keys of a segment");
+	const struct store_log_segment place = {.id = seg->id, .class_no = seg->class_no, .offset = seg->offset};
+	rc = store_log_check_keys(&l->log, seg->id, &f);
+	if ((rc == -EBADMSG || rc == -EIO) && check_log_has(l, seg)) /* it is read around, at the cost of reading records */
+		rc = repair_list(l->c, &l->log, &place, rc);
+	if (rc == -ENOMEM || rc == -ECANCELED)
+		return rc;
 	if (i == l->first_open && l->follows && (f.segment_no != l->next_no || f.first_no != l->next_record))
 		check_log_found(l, -EBADMSG, seg, 0, "the segment before is missing, or not what it was");
 	seg->sealed = true;

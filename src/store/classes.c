@@ -13,14 +13,17 @@ const char *const store_class_names[STORE_N_CLASSES] = {"capacity", "staging", "
 
 #define CAPACITY 0u
 
-/* Writes both copies, with the next generation; the latch is excluded. On failure what is on the medium is either. */
+/* Writes both copies, with the next generation, first the one that was no good; the latch is excluded. On failure what is on the
+ * medium is either. */
 static int superblock_update(struct store_class *c, struct superblock *sb)
 {
 	sb->generation = c->superblock.generation + 1;
-	int rc = superblock_write(c->device, sb, 0);
-	if (rc == 0)
-		c->superblock = *sb;
-	return rc;
+	int rc = superblock_write(c->device, sb, c->copies[1] < 0);
+	if (rc < 0)
+		return rc;
+	c->superblock = *sb;
+	memset(c->copies, 0, sizeof(c->copies));
+	return 0;
 }
 
 int store_note_features(struct store *s, uint32_t ro_compat, uint32_t incompat)

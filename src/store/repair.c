@@ -15,8 +15,8 @@
  * checksums gets a crc over what it says; the other pages stay unreadable, and are lost. If no page has, it is not theirs, and stays.
  *
  * Invariants:
- *   1. Nothing is written over but what a check has just found unreadable. So nothing that was readable is not any more, whether
- *      the repair ends or is cut off.
+ *   1. Nothing is written over but what a check has just found unreadable, or a superblock that is not this class's. So nothing that was
+ *      readable is not any more, whether the repair ends or is cut off.
  *   2. Each thing is written by one durable write, or (the catalogue) by a transaction: after a crash in between it is damaged
  *      still, or made again, and the next repair finds it so.
  *   3. A plan (STORE_REPAIR_PLAN) reads what a repair would read, and writes nothing.
@@ -40,13 +40,12 @@ static bool read_twin(struct checking *c, unsigned class_no, unsigned copy, uint
 
 	return device_read(cls->device, offset, block, FORMAT_UNIT_BYTES) == 0 &&
 	       superblock_decode((const struct superblock_le *)block, cls->device->name, &sb, NULL) == 0 &&
-	       sb.generation == cls->superblock.generation && sb.class_no == class_no &&
-	       memcmp(sb.uuid, cls->superblock.uuid, sizeof(sb.uuid)) == 0;
+	       sb.generation == cls->superblock.generation && superblock_is_of(&sb, class_no, cls->superblock.uuid);
 }
 
 enum store_remedy repair_superblock(struct checking *c, unsigned class_no, unsigned copy)
 {
-	const struct store_class *cls = &c->store->classes[class_no];
+	struct store_class *cls = &c->store->classes[class_no];
 	int rc = 0;
 
 	if (c->how->repair == STORE_REPAIR_NO)
@@ -57,6 +56,8 @@ enum store_remedy repair_superblock(struct checking *c, unsigned class_no, unsig
 	if (c->how->repair == STORE_REPAIR_DO)
 		rc = twin ? device_write(cls->device, (uint64_t)copy * FORMAT_SUPERBLOCK_STEP, c->buf, FORMAT_UNIT_BYTES, true)
 		          : superblock_write_copy(cls->device, &cls->superblock, copy);
+	if (c->how->repair == STORE_REPAIR_DO && rc == 0)
+		cls->copies[copy] = 0;
 	return rc < 0 ? STORE_LOST : STORE_REBUILT;
 }
 
@@ -162,5 +163,36 @@ int repair_sums(struct checking *c, struct object *o, uint64_t group, int error)
 	for (uint32_t i = 0; i < g.n && f.remedy == STORE_REBUILT; i++)
 		if (!g.good[i])
 			check_page_is_lost(c, -EBADMSG, o, g.first_page + i);
+	return 0;
+}
+
+/* ---- lists of keys ---- */
+
+/* As who opens the log to write hears it, when he makes the list again (log/open.c). */
+static int pass_record(void *arg, const struct journal_place *at, uint16_t type, const void *payload, uint32_t len_bytes)
+{
+	if (type != FORMAT_LOG_LOST && format_log_key_bytes(type, payload, len_bytes) < 0)
+		return -EUCLEAN;
+	return check_record(arg, at, type, payload, len_bytes);
+}
+
+/* It can be made again of the records if all are whole: a plan finds that out too. */
+int repair_list(struct checking *c, struct store_log *log, const struct store_log_segment *place, int error)
+{
+	static const struct journal_ops none = {0};
+	uint64_t offset = (uint64_t)format_log_extent_units(log->settings.segment_bytes) * FORMAT_UNIT_BYTES;
+	struct store_finding f = {.error = error, .id = place->id, .class_no = place->class_no, .offset = place->offset + offset};
+	struct journal_recovery at;
+	struct journal_options o;
+
+	if (c->how->repair != STORE_REPAIR_NO) {
+		store_log_journal_of(log, place, &o);
+		o.ops = &none;
+		int rc = journal_scan_segment(&o, place->offset, pass_record, c, &at, NULL);
+		if (rc == -ECANCELED || rc == -ENOMEM)
+			return rc;
+		f.remedy = rc == JOURNAL_VALID ? STORE_REOPEN : STORE_LOST;
+	}
+	check_settled(c, f, "log %s: the list of keys of a segment", log->settings.name);
 	return 0;
 }

@@ -251,28 +251,23 @@ const struct store_config *store_config_of(const struct store *s)
 
 static int open_class(struct store *s, unsigned i, const uint8_t *uuid, struct quire_error *err)
 {
-	static const char *const names[STORE_N_CLASSES] = {"capacity", "staging", "pmem"};
 	struct store_class *c = &s->classes[i];
 
 	if (c->device == NULL)
-		return quire_fail(err, -ENOENT, "store: the class %s is missing", names[i]);
+		return quire_fail(err, -ENOENT, "store: the class %s is missing", store_class_names[i]);
 	int rc = superblock_read(c->device, i, uuid, s->config.read_only, &c->superblock, c->copies, err);
 	if (rc < 0 || s->config.read_only)
 		return rc;
 	/* What was read may not be durable yet. */
 	rc = device_flush(c->device);
-	unsigned stale = c->copies[0] == -ESTALE ? 0 : 1;
-	if (rc == 0 && c->copies[stale] == -ESTALE) {
-		rc = superblock_write(c->device, &c->superblock, stale);
-		c->copies[stale] = 0;
-	}
 	return rc < 0 ? quire_fail(err, rc, "%s", c->device->name) : 0;
 }
 
-static int open_classes(struct store *s, struct quire_error *err)
+/* uuid: of the store; NULL: as the latest superblock of `capacity` says. */
+static int open_classes(struct store *s, const uint8_t *uuid, struct quire_error *err)
 {
 	struct superblock *sb = &s->classes[CAPACITY].superblock;
-	int rc = open_class(s, CAPACITY, NULL, err);
+	int rc = open_class(s, CAPACITY, uuid, err);
 
 	if (rc < 0)
 		return rc;
@@ -291,16 +286,89 @@ static int open_classes(struct store *s, struct quire_error *err)
 	return 0;
 }
 
+/* A copy that is older, as a crash leaves it, is brought up to the other. One that is damaged, or not this class's, is a check's. */
+static int bring_up_copies(struct store *s, struct quire_error *err)
+{
+	for (unsigned i = 0; i < STORE_N_CLASSES && !s->config.read_only; i++) {
+		struct store_class *c = &s->classes[i];
+		unsigned stale = c->copies[0] == -ESTALE ? 0 : 1;
+		if (c->device == NULL || c->copies[stale] != -ESTALE)
+			continue;
+		int rc = superblock_write_copy(c->device, &c->superblock, stale);
+		if (rc < 0)
+			return quire_fail(err, rc, "%s", c->device->name);
+		c->copies[stale] = 0;
+	}
+	return 0;
+}
+
+/* Nothing is written over before the catalogue was read, which is the store's by its UUID. */
+static int open_as(struct store *s, const uint8_t *uuid, struct quire_error *err)
+{
+	int rc = open_classes(s, uuid, err);
+
+	if (rc == 0)
+		rc = catalogue_open(s, err);
+	return rc == 0 ? bring_up_copies(s, err) : rc;
+}
+
+/* Is there the whole store of that UUID? Writes nothing. */
+static int prove(const struct store_media *media, const struct store_config *config, const uint8_t *uuid,
+                 struct quire_error *err)
+{
+	struct store_config reading = *config;
+
+	reading.read_only = true;
+	struct store *s = store_new(media, &reading);
+	if (s == NULL)
+		return quire_fail(err, -ENOMEM, "store");
+	int rc = open_as(s, uuid, err);
+	store_free(s);
+	return rc;
+}
+
+/* The superblocks of `capacity` are of two stores: which of these is there? If neither is, err says why. */
+static int choose(const struct store_media *media, const struct store_config *config,
+                  uint8_t uuids[SUPERBLOCK_COPIES][16], const uint8_t **ret_uuid, struct quire_error *err)
+{
+	struct quire_error why[SUPERBLOCK_COPIES];
+	int rcs[SUPERBLOCK_COPIES];
+
+	for (unsigned i = 0; i < SUPERBLOCK_COPIES; i++)
+		rcs[i] = prove(media, config, uuids[i], &why[i]);
+	if (rcs[0] == -ENOMEM || rcs[1] == -ENOMEM)
+		return quire_fail(err, -ENOMEM, "store");
+	if (rcs[0] < 0 && rcs[1] < 0) {
+		unsigned which = rcs[0] == -ESTALE; /* then the other classes are not that store's */
+		if (err != NULL)
+			*err = why[which];
+		return rcs[which];
+	}
+	if (rcs[0] == 0 && rcs[1] == 0)
+		return quire_fail(err, -EUCLEAN, "%s: its superblocks are of two stores, and both are there",
+		                  media->classes[CAPACITY]->name);
+	*ret_uuid = uuids[rcs[0] == 0 ? 0 : 1];
+	return 0;
+}
+
 int store_open(const struct store_media *media, const struct store_config *config, struct store **ret_store,
                struct quire_error *err)
 {
-	struct store *s = store_new(media, config);
+	struct device *capacity = media->classes[CAPACITY];
+	uint8_t uuids[SUPERBLOCK_COPIES][16];
+	const uint8_t *uuid = NULL;
+	int rc = capacity != NULL ? superblock_stores(capacity, CAPACITY, uuids) : 0;
 
+	if (rc == (int)SUPERBLOCK_COPIES)
+		rc = choose(media, config, uuids, &uuid, err);
+	else if (rc < 0)
+		quire_fail(err, rc, "%s", capacity->name);
+	if (rc < 0)
+		return rc;
+	struct store *s = store_new(media, config);
 	if (s == NULL)
 		return quire_fail(err, -ENOMEM, "store");
-	int rc = open_classes(s, err);
-	if (rc == 0)
-		rc = catalogue_open(s, err);
+	rc = open_as(s, uuid, err);
 	if (rc < 0) {
 		store_free(s);
 		return rc;

@@ -22,11 +22,19 @@ struct superblock {
 int superblock_decode(const struct superblock_le *block, const char *name, struct superblock *ret,
                       struct quire_error *err);
 
-/* Reads both copies and takes the good one of the highest generation, for a class: -ESTALE: of another store
- * (uuid, NULL: any), or another class; -EUCLEAN: the device is smaller than the class; besides what decode
- * says. ret_results: of each copy, -ESTALE if it is older than the other. Suspends or blocks. */
+/* It says that it is of that class, and of that store (NULL: any). */
+bool superblock_is_of(const struct superblock *sb, unsigned class_no, const uint8_t *uuid);
+
+/* Reads both copies and takes the good one of the highest generation, of a class of that store (uuid, NULL: any): -ESTALE: there is
+ * only another store's, or class's; -EUCLEAN: the device is smaller than the class; besides what decode says. ret_results,
+ * if one was taken: of each copy, 0 of that one and its like, -ESTALE: older than that, -EXDEV: of another store or class. Suspends or
+ * blocks. */
 int superblock_read(struct device *d, unsigned class_no, const uint8_t *uuid, bool read_only,
                     struct superblock *ret, int ret_results[SUPERBLOCK_COPIES], struct quire_error *err);
+
+/* Of which stores there is a good superblock of that class, the one that superblock_read takes for any store first: how many. Two: the copies
+ * contradict each other. -ENOMEM. Suspends or blocks. */
+int superblock_stores(struct device *d, unsigned class_no, uint8_t ret_uuids[SUPERBLOCK_COPIES][16]);
 
 /* Writes one copy, durably; and both, each durable before the other is touched, the older or damaged one first (first: its index). */
 int superblock_write_copy(struct device *d, const struct superblock *sb, unsigned copy);

@@ -14,6 +14,18 @@ static void says_what_and_why(void **state)
 	assert_string_equal(err.text, "opening a: No such file or directory");
 }
 
+static void says_why_once(void **state)
+{
+	struct quire_error inner, outer;
+	quire_fail(&inner, -ENOENT, "opening a");
+	quire_fail(&outer, -ENOENT, "log x: %s", inner.text);
+	assert_string_equal(outer.text, "log x: opening a: No such file or directory");
+	quire_fail(&outer, -EIO, "log x: %s", inner.text);
+	assert_string_equal(outer.text, "log x: opening a: No such file or directory: Input/output error");
+	quire_fail(&outer, -EIO, "Input/output error");
+	assert_string_equal(outer.text, "Input/output error: Input/output error");
+}
+
 static void needs_no_error_structure(void **state)
 {
 	assert_int_equal(quire_fail(NULL, -EIO, "x"), -EIO);
@@ -78,6 +90,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(says_what_and_why),
+		cmocka_unit_test(says_why_once),
 		cmocka_unit_test(needs_no_error_structure),
 		cmocka_unit_test(leaves_errno_alone),
 		cmocka_unit_test(control_bytes_become_question_marks),

@@ -13,7 +13,7 @@ FOOTER = b"QuireEnd"
 
 class Repair(WithStore):
     def content(self):
-        return {p: p.read_bytes() for p in pathlib.Path(self.store).rglob("*") if p.name != "lock"}
+        return {p: p.read_bytes() for p in pathlib.Path(self.store).rglob("*") if p.name != "lock" and p.is_file()}
 
     def repair(self, code, *options):
         done = quire("check", self.store, "--repair", "--json", *options)
@@ -54,6 +54,60 @@ class Repair(WithStore):
         findings, rebuilt, lost = self.plan_and_repair(3)
         self.assertEqual((rebuilt, lost, findings[0][0]), (1, 0, "rebuilt"))
         self.assertEqual(self.plan_and_repair(0), ([], 0, 0))
+
+    def another(self, capacity, *growths):
+        """A store of which a superblock goes astray."""
+        path = self.dir / "other"
+        self.good("init", path, "--capacity", capacity)
+        for bytes_ in growths:
+            self.good("class", "grow", path, "capacity", "--size", bytes_)
+        return path
+
+    def copy(self, other, cls="capacity", copy=0):
+        with open(other / cls, "rb") as source, open(self.store / cls, "r+b") as file:
+            block = source.read(4096)
+            file.seek(65536 * copy)
+            file.write(block)
+
+    def expect_foreign(self):
+        findings, rebuilt, lost = self.plan_and_repair(3)
+        self.assertEqual((rebuilt, lost), (1, 0))
+        self.assertRegex(findings[0][1], r"^superblock [01]: is another class's$")
+        self.assertEqual(self.plan_and_repair(0), ([], 0, 0))
+
+    def test_a_superblock_of_another_store(self):
+        """Of a higher generation than the good one, and of a lower one: what there is tells which is right, and nothing is silent."""
+        id_, = self.put(self.write("a", b"hello\n"))
+        other = self.another("32M", "33M", "34M")
+        for copy in range(2):
+            self.copy(other, copy=copy)
+            self.expect_foreign()
+        for size in ("33M", "34M", "35M"):
+            self.good("class", "grow", self.store, "capacity", "--size", size)
+        self.copy(other)
+        self.expect_foreign()
+        self.assertEqual(self.good("blob", "get", self.store, id_), b"hello\n")
+
+    def test_a_superblock_of_another_store_in_another_class(self):
+        other = self.another("32M")
+        for path in self.store, other:
+            self.good("class", "add", path, "staging", "--size", "16M")
+        for copy in range(2):
+            self.copy(other, "staging", copy)
+            self.expect_foreign()
+
+    def test_an_opening_to_write_leaves_a_foreign_superblock_to_a_repair(self):
+        self.copy(self.another("32M", "33M"))
+        self.put(self.write("a", b"hello\n"))
+        self.expect_foreign()
+
+    def test_an_error_stands_in_a_line_once(self):
+        for at in 0, 40:
+            self.patch(at)
+            done = quire("check", self.store)
+            line = done.stdout.decode().splitlines()[0]
+            reason = line.rpartition(": ")[2]
+            self.assertEqual(line.count(reason), 1, line)
 
     def test_checksums_and_a_page(self):
         content = os.urandom(50000)
@@ -140,6 +194,49 @@ class Repair(WithStore):
         self.assertEqual(self.repair(3)[1:], (1, 0))
         self.assertEqual(self.repair(0)[1:], (0, 0))
         self.stop(daemon)
+
+    def test_a_dry_run_through_a_daemon_writes_nothing(self):
+        lines, footers = self.log()
+        daemon = self.serve()
+        self.patch(footers[1] + 100)
+        findings, rebuilt, lost = self.plan_and_repair(3)
+        self.assertEqual((rebuilt, lost), (len(findings), 0))
+        self.assertEqual(self.repair(0), ([], 0, 0))
+        self.assertEqual(self.good("log", "cat", self.store, "events"), lines)
+        self.stop(daemon)
+
+    def test_a_log_that_somebody_uses_is_not_mended_under_him(self):
+        """Nor is it said that it can be."""
+        _, footers = self.log()
+        daemon = self.serve()
+        follower = self.started("log", "follow", self.store, "events", "--last", "1")
+        self.assertNotEqual(follower.stdout.readline(), b"")
+        self.patch(footers[1] + 100)
+        before = self.content()
+        for options in ["--dry-run"], []:
+            done = quire("check", self.store, "--repair", *options)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn(b"in use", done.stderr)
+            self.assertTrue(before == self.content())
+        follower.terminate()
+        follower.communicate()
+        self.assertEqual(self.repair(3)[2], 0)
+        self.stop(daemon)
+
+    def test_a_list_of_keys_and_a_record_of_the_same_segment(self):
+        """A plan knows that the records aren't whole, also where the objects' bytes aren't looked at."""
+        self.good("log", "create", self.store, "k", "--segment", "64K", "--keys")
+        self.good("log", "append", self.store, "k", "--keyed", input=b"".join(b"k%d\tvalue %d %s\n" % (i, i, b"v" * 400) for i in range(400)))
+        footer = self.places(FOOTER)[0]
+        self.patch(footer + 4096 + 9)
+        for options in [], ["--structure"]:
+            planned = self.repair(3, "--dry-run", *options)
+            self.assertEqual(planned[1:], (1, 0))
+        self.flip(b"value 20 ")
+        for options in ["--structure"], []:
+            planned = self.repair(1, "--dry-run", *options)
+            self.assertEqual(planned, self.repair(1, *options))
+            self.assertEqual(planned[1], 0)
 
     def test_what_can_not_be_opened_can_not_be_repaired(self):
         self.patch(40)

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 
 #define SEGMENT 65536u
 #define N_THREADS 4u
@@ -341,6 +342,57 @@ static void test_damage_is_an_error_or_is_mended(void **state)
 	assert_true(check() > 0);
 }
 
+static char *capacity_bytes(size_t *ret_len)
+{
+	int fd = open(in_dir("capacity"), O_RDONLY);
+	struct stat st;
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	char *bytes = malloc((size_t)st.st_size);
+	*ret_len = (size_t)st.st_size;
+	assert_int_equal(pread(fd, bytes, *ret_len, 0), st.st_size);
+	close(fd);
+	return bytes;
+}
+
+/* The store is open to write; the log, to look at it, is not. */
+static void test_a_log_is_read_only_though_the_store_is_not(void **state)
+{
+	const struct quire_log_open_options o = {.size = sizeof(o), .read_only = true};
+	struct quire_log *other;
+	size_t len, len_then;
+	uint64_t lsn;
+
+	open_log();
+	fill_log(300);
+	close_log();
+	env_close();
+	uint64_t footer = first_segment(0) + SEGMENT + 2 * 4096;
+	flip(footer + 60);
+	assert_int_equal(env_open(0), 0);
+	char *then = capacity_bytes(&len_then);
+	assert_int_equal(quire_log_open(store, "log", &o, &log_, &err), 0);
+	assert_int_equal(quire_log_open(store, "log", NULL, &other, &err), -EBUSY);
+	assert_int_equal(read_through(), 0);
+	assert_int_equal(quire_log_durable(log_), 300);
+	assert_int_equal(quire_log_append(log_, &(struct iovec){"x", 1}, 1, &lsn, NULL), -EROFS);
+	assert_int_equal(quire_log_append_nowait(log_, &(struct iovec){"x", 1}, 1, &lsn), -EROFS);
+	assert_int_equal(quire_log_trim(log_, 300), -EROFS);
+	assert_int_equal(quire_log_retain(log_), -EROFS);
+	assert_int_equal(quire_log_destage(log_, 300, QUIRE_CLASS_CAPACITY, &err), -EROFS);
+	close_log();
+	char *now = capacity_bytes(&len);
+	assert_int_equal(len, len_then);
+	assert_memory_equal(then, now, len);
+	free(then);
+	free(now);
+	assert_true(check() > 0);
+	open_log();
+	close_log();
+	assert_int_equal(check(), 0);
+}
+
 /* ---- a class that is mapped: groups are written as long as they are ---- */
 
 static void open_mapped_log(void)
@@ -386,6 +438,7 @@ int main(void)
 		WITH_STORE(test_a_map_keeps_a_segment_that_moves),
 		WITH_STORE(test_threads_read_while_segments_move),
 		WITH_STORE(test_damage_is_an_error_or_is_mended),
+		WITH_STORE(test_a_log_is_read_only_though_the_store_is_not),
 		WITH_STORE(test_what_lay_behind_the_last_record_of_a_segment),
 	};
 

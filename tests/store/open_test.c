@@ -228,65 +228,6 @@ static void test_what_cannot_be_formatted(void **state)
 	env_fini(&e);
 }
 
-/* As an addition of a class leaves it that did not end. */
-static void make_older(struct superblock_le *sb)
-{
-	sb->generation = htole64(le64toh(sb->generation) - 1);
-	sb->classes = htole32(1);
-	seal(sb);
-}
-
-static void make_damaged(struct superblock_le *sb)
-{
-	sb->generation ^= 1;
-}
-
-static void test_both_superblocks_damaged(void **state)
-{
-	struct env e = make(1);
-	damage_copies(&e, 2, make_damaged);
-	refused(&e, -EBADMSG, "damaged");
-}
-
-static void one_copy(struct env *e, void *arg)
-{
-	assert_int_equal(env_open(e), 0);
-	assert_int_equal(env_check(e, false), 1);
-	env_close(e);
-}
-
-static void test_one_superblock_is_enough_and_a_check_names_the_other(void **state)
-{
-	struct env e = make(1);
-	damage_copies(&e, 1, make_damaged);
-	env_run(&e, one_copy, NULL);
-	env_fini(&e);
-}
-
-static void newer_counts(struct env *e, void *arg)
-{
-	struct store_stat stat;
-
-	(void)arg;
-	assert_int_equal(env_open_read_only(e), 0);
-	assert_int_equal(env_check(e, false), 1);
-	env_close(e);
-	assert_int_equal(env_open(e), 0); /* who may write makes it again */
-	assert_int_equal(env_check(e, true), 0);
-	store_stat(e->store, &stat);
-	assert_true(stat.classes[1].present);
-	assert_int_equal(stat.n_objects, 2);
-	env_close(e);
-}
-
-static void test_the_newer_superblock_counts_and_the_other_is_named_or_mended(void **state)
-{
-	struct env e = make(1);
-	damage_copies(&e, 1, make_older);
-	env_run(&e, newer_counts, NULL);
-	env_fini(&e);
-}
-
 /* ---- read only ---- */
 
 static void read_only(struct env *e, void *arg)
@@ -464,9 +405,6 @@ int main(void)
 		cmocka_unit_test(test_a_superblock_that_cannot_be),
 		cmocka_unit_test(test_a_device_that_is_too_small),
 		cmocka_unit_test(test_what_cannot_be_formatted),
-		cmocka_unit_test(test_the_newer_superblock_counts_and_the_other_is_named_or_mended),
-		cmocka_unit_test(test_both_superblocks_damaged),
-		cmocka_unit_test(test_one_superblock_is_enough_and_a_check_names_the_other),
 		cmocka_unit_test(test_read_only_writes_nothing),
 		cmocka_unit_test(test_four_containers_reopened_often),
 		cmocka_unit_test(test_a_million_objects),
