@@ -135,8 +135,6 @@ static void lose(struct repair *r, const char *name)
 /* Opened, it makes again what can be; if it can't be opened, why was said, and what was found in it stays. */
 static void open_log(struct repair *r, const char *name)
 {
-	struct quire_log *log;
-
 	if (!waits(r, name))
 		return;
 	if (log_open_alone(r->session, name, r->args->dry_run) != CLI_DONE)
