@@ -324,23 +324,27 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return 0;
 }
 
-/* The newest index of that name; name NULL: the newest. 0: none. */
-static uint64_t find_index(struct session *s, const char *name)
+/* The newest index of that name; name NULL: the newest. 0: none. *ret_bad: one behind it that can't be read, and *ret_why; it may be the one. */
+static uint64_t find_index(struct session *s, const char *name, uint64_t *ret_bad, int *ret_why)
 {
 	uint64_t ids[64], best = 0;
 	int n;
 
+	*ret_bad = 0;
 	for (uint64_t after = 0; (n = quire_blob_list_tagged(s->store, TREE_TAG_INDEX, after, ids, 64)) > 0;) {
 		for (int i = 0; i < n; i++) {
 			struct tree_reader r;
 			after = ids[i];
-			bool mine = name == NULL;
-			if (!mine) {
-				mine = tree_open(&r, s->store, ids[i]) == 0 && strcmp(r.name, name) == 0;
-				tree_close(&r);
-			}
-			if (mine)
+			int rc = name != NULL ? tree_open(&r, s->store, ids[i]) : 0;
+			if (rc < 0) {
+				*ret_bad = ids[i];
+				*ret_why = rc;
+			} else if (name == NULL || strcmp(r.name, name) == 0) {
 				best = ids[i];
+				*ret_bad = 0;
+			}
+			if (name != NULL)
+				tree_close(&r);
 		}
 	}
 	return best;
@@ -411,8 +415,11 @@ static int export_to(struct session *s, uint64_t id, const char *out)
 static int run_export(struct session *s, const void *arg)
 {
 	const struct export_args *args = arg;
-	uint64_t id = find_index(s, args->name);
+	int why;
+	uint64_t bad, id = find_index(s, args->name, &bad, &why);
 
+	if (bad != 0)
+		return session_fail(s, s->path, "index, object %llu, which may be that of %s: %s", (unsigned long long)bad, args->name, strerror(-why));
 	if (id == 0)
 		return session_fail(s, s->path, args->name != NULL ? "no tree of the name %s was imported" : "no tree was imported%s",
 		                    args->name != NULL ? args->name : "");

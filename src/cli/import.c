@@ -129,8 +129,7 @@ static uint64_t *list_replaced(const struct known *k, size_t *ret_n)
 static int find_parts(struct import *im)
 {
 	struct known own;
-	uint64_t bad;
-	int rc = known_load(&own, im->session->store, im->name, &bad);
+	int rc = known_load(&own, im->session->store, im->name);
 
 	if (rc == 0) {
 		free(im->known.indexes);
@@ -214,13 +213,15 @@ static void report(const struct import *im, bool json)
 static int import_tree(struct import *im, const char *dir, int fd)
 {
 	struct session *s = im->session;
-	uint64_t bad = 0;
-	int rc = known_load(&im->known, s->store, im->name, &bad);
+	int rc = known_load(&im->known, s->store, im->name);
 
 	if (rc < 0) {
 		close(fd);
-		return session_fail(s, s->path, "index %llu of an earlier import: %s", (unsigned long long)bad, strerror(-rc));
+		return session_fail(s, s->path, "indexes of earlier imports: %s", strerror(-rc));
 	}
+	if (im->known.n_damaged > 0)
+		(void)session_fail(s, s->path, "%u indexes of earlier imports can't be read, the last is object %llu: %s; what they tell of is imported anew",
+		                   im->known.n_damaged, (unsigned long long)im->known.damaged, strerror(-im->known.damage));
 	rc = tree_begin(&im->index, s->store, TREE_TAG_INDEX, im->name);
 	if (rc < 0) {
 		close(fd);

@@ -88,7 +88,13 @@ static int load_index(struct known *k, struct quire_store *store, uint64_t id, c
 	return 0;
 }
 
-int known_load(struct known *k, struct quire_store *store, const char *name, uint64_t *ret_bad_id)
+/* It is of no use then, and nothing else is. */
+static bool is_damaged(int rc)
+{
+	return rc == -EUCLEAN || rc == -EBADMSG || rc == -EIO;
+}
+
+int known_load(struct known *k, struct quire_store *store, const char *name)
 {
 	static const uint8_t tags[] = {TREE_TAG_INDEX, TREE_TAG_PART};
 	uint64_t ids[64];
@@ -101,8 +107,12 @@ int known_load(struct known *k, struct quire_store *store, const char *name, uin
 			for (int i = 0; i < n && rc >= 0; i++) {
 				after = ids[i];
 				rc = load_index(k, store, ids[i], name);
-				if (rc < 0)
-					*ret_bad_id = ids[i];
+				if (!is_damaged(rc))
+					continue;
+				k->n_damaged++;
+				k->damaged = ids[i];
+				k->damage = rc;
+				rc = 0;
 			}
 			if (rc < 0)
 				break;

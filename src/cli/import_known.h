@@ -21,10 +21,13 @@ struct known {
 	size_t n, capacity;
 	uint64_t *indexes;        /* owned: blobs of finished indexes and of parts of that name */
 	size_t n_indexes;
+	unsigned n_damaged;       /* indexes and parts that can't be read, of whatever name: what is in them is not known */
+	uint64_t damaged;         /* the last of these, and why */
+	int damage;
 };
 
-/* Reads every index and part of that name. An index that can't be read is an error: the store needs a check. */
-int known_load(struct known *k, struct quire_store *store, const char *name, uint64_t *ret_bad_id);
+/* Reads every index and part of that name. 0, or a negative errno; known_free also then. */
+int known_load(struct known *k, struct quire_store *store, const char *name);
 void known_free(struct known *k);
 
 /* The blob of a file of that identity, marked as used; 0: there is none. */

@@ -6,6 +6,7 @@ QUIRE_TEST_LONG: 200 kills of an import instead of a few.
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -105,6 +106,23 @@ class Trees(WithStore):
         self.assertEqual(json.loads(self.good("stat", self.store, "--json"))["objects"], 2 * before)
         self.refused(1, "no tree of the name", "export", self.store, self.dir / "x", "--name", "third")
         self.clean()
+
+    def test_a_damaged_index(self):
+        trees = [self.dir / name for name in ("first", "second")]
+        for tree in trees:
+            tree.mkdir()
+            (tree / "file").write_bytes(tree.name.encode() * 1000)
+        self.good("import", self.store, trees[0])
+        self.flip(b"QUIRETR1")
+        done = quire("import", self.store, trees[1])
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr.decode(), r"\Aquire: [^\n]+: 1 indexes [^\n]+ can't be read, [^\n]+: Bad message; [^\n]+\n\Z")
+        for words in [], ["--name", trees[1]]:
+            self.good("export", self.store, self.dir / "out", *words)
+            self.same(trees[1], self.dir / "out")
+            shutil.rmtree(self.dir / "out")
+        for name in trees[0], "third":  # nobody can tell
+            self.refused(1, "may be that of", "export", self.store, self.dir / "out", "--name", name)
 
     def test_deep_paths(self):
         root = self.dir / "tree"
