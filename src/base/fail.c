@@ -69,3 +69,12 @@ int quire_fail(struct quire_error *err, int rc, const char *format, ...)
 	errno = saved_errno;
 	return rc;
 }
+
+int quire_fail_as(struct quire_error *err, int rc, const struct quire_error *why, const char *what)
+{
+	if (why->code != rc)
+		return quire_fail(err, rc, "%s", what);
+	if (err != NULL)
+		*err = *why;
+	return rc;
+}

@@ -10,4 +10,8 @@
 int quire_fail(struct quire_error *err, int rc, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* err (NULL allowed) says what `why` does, if that was told of rc; else "what: strerror(-rc)": calls on the way to a failure need not all be given err.
+ * Returns rc. */
+int quire_fail_as(struct quire_error *err, int rc, const struct quire_error *why, const char *what);
+
 #endif

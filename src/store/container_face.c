@@ -232,6 +232,7 @@ int store_container_open(struct store *s, uint64_t id, bool read_only, journal_r
 	struct container *container;
 	struct store_container *c;
 	uint64_t first[2];
+	struct quire_error why = {0};
 	int rc = claim(s, id, &c);
 
 	if (rc < 0)
@@ -239,8 +240,7 @@ int store_container_open(struct store *s, uint64_t id, bool read_only, journal_r
 	options(c, &o, first);
 	free(c->used);
 	c->used = calloc(n_segments(c), 1);
-	rc = c->used == NULL ? quire_fail(err, -ENOMEM, "container %llu", (unsigned long long)id)
-	                     : container_open(&o, first, read_only || s->config.read_only, fn, arg, NULL, &container, err);
+	rc = c->used == NULL ? -ENOMEM : container_open(&o, first, read_only || s->config.read_only, fn, arg, NULL, &container, &why);
 	if (rc == 0)
 		container_segments(container, segment_in_use, c);
 	store_lock(s);
@@ -248,7 +248,7 @@ int store_container_open(struct store *s, uint64_t id, bool read_only, journal_r
 	if (rc == 0)
 		c->container = *ret_container = container;
 	store_unlock(s);
-	return rc;
+	return rc < 0 ? quire_fail_as(err, rc, &why, "a container") : 0;
 }
 
 int store_container_close(struct store *s, uint64_t id)

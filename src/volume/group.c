@@ -258,7 +258,8 @@ int quire_volumes_open(struct quire_store *store, const struct quire_volumes_opt
 	if (g == NULL)
 		return quire_fail(err, -ENOMEM, "volumes");
 	g->checkpoint_bytes = o.checkpoint_bytes != 0 ? o.checkpoint_bytes : DEFAULT_CHECKPOINT_BYTES;
-	int rc = find_or_make(s, &o, &g->log_id, err);
+	struct quire_error why = {0};
+	int rc = find_or_make(s, &o, &g->log_id, &why);
 	if (rc == 0)
 		rc = map_cache_share(MAP_CACHE_PAGES, o.map_bytes / 2, store_config_of(s)->budget, &g->cache);
 	if (rc == 0 && o.cache_bytes >= MIN_CACHE_BYTES)
@@ -266,13 +267,13 @@ int quire_volumes_open(struct quire_store *store, const struct quire_volumes_opt
 	if (rc == 0) {
 		rc = store_log_open(s, g->log_id, &g->space);
 		if (rc < 0)
-			(void)quire_fail(err, rc, "volumes: opening their log");
+			(void)quire_fail(&why, rc, "volumes: opening their log");
 	}
 	if (rc == 0)
-		rc = group_recover(g, err);
+		rc = group_recover(g, &why);
 	if (rc < 0) {
 		group_free(g);
-		return rc;
+		return quire_fail_as(err, rc, &why, "volumes");
 	}
 	*ret_volumes = g;
 	return 0;

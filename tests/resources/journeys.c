@@ -14,6 +14,13 @@
 
 static unsigned char *bytes, *found; /* of BLOB_BYTES; memory that is there already */
 
+int told(int rc)
+{
+	if (rc < 0 && (err.code != rc || err.text[0] == '\0' || strchr(err.text, '\n') != NULL))
+		fail_msg("%d, and what is told is %d, \"%s\"", rc, err.code, err.text);
+	return rc;
+}
+
 /* ---- blobs ---- */
 
 static uint64_t blob_id;
@@ -116,7 +123,7 @@ static void prepare_log(void)
 static int go_log(void)
 {
 	struct quire_log *log;
-	int rc = quire_log_open(store, "events", NULL, &log, &err);
+	int rc = told(quire_log_open(store, "events", NULL, &log, &err));
 
 	if (rc < 0)
 		return rc;
@@ -216,7 +223,7 @@ static int use_volume(struct quire_volumes *volumes)
 static int go_volumes(void)
 {
 	struct quire_volumes *volumes;
-	int rc = quire_volumes_open(store, &volumes_options, &volumes, &err);
+	int rc = told(quire_volumes_open(store, &volumes_options, &volumes, &err));
 
 	if (rc < 0)
 		return rc;
@@ -261,7 +268,7 @@ static int open_cache(void)
 {
 	struct quire_cache_options opts = {.size = sizeof(opts), .budget_bytes = 64 * MIB, .reserve_bytes = GIB};
 
-	return cache != NULL ? 0 : quire_cache_open(&opts, &cache, &err);
+	return cache != NULL ? 0 : told(quire_cache_open(&opts, &cache, &err));
 }
 
 static int open_and_go(const struct journey *j)
@@ -270,7 +277,7 @@ static int open_and_go(const struct journey *j)
 
 	if (rc < 0)
 		return rc;
-	rc = quire_store_open(cache, dir, 0, &store, &err);
+	rc = told(quire_store_open(cache, dir, 0, &store, &err));
 	if (rc < 0) {
 		store = NULL;
 		return rc;

@@ -37,6 +37,9 @@ void journey_run(const struct journey *j, const struct shortage *s);
 /* Once, with nothing refused: all succeeds. */
 void journey_once(const struct journey *j);
 
+/* Of a call that was given blob_env's err: if it failed, err says so in a line. Returns rc. */
+int told(int rc);
+
 /* Of a test group. */
 int journeys_setup(void **state);
 int journeys_teardown(void **state);

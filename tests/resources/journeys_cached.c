@@ -58,7 +58,7 @@ static int go_maps(void)
 {
 	const struct quire_item items[] = {{.path = file_path("mapped")}, {.store = store, .blob = mapped_blob}};
 	struct quire_map *m = NULL;
-	int rc = quire_map_create(cache, items, 2, NULL, &m, &err);
+	int rc = told(quire_map_create(cache, items, 2, NULL, &m, &err));
 
 	if (rc < 0)
 		return rc;
@@ -119,11 +119,11 @@ static int spill(struct quire_tmem *t)
 	struct quire_tmem_backing_options backing = {.size = sizeof(backing), .segment_bytes = 256 * KIB};
 	struct quire_tmem_pool_options o = {.size = sizeof(o), .kind = QUIRE_TMEM_PERSISTENT, .flags = QUIRE_TMEM_SPILL};
 	struct quire_tmem_pool *pool = NULL;
-	int rc = quire_tmem_set_backing(t, store, QUIRE_CLASS_CAPACITY, &backing, &err);
+	int rc = told(quire_tmem_set_backing(t, store, QUIRE_CLASS_CAPACITY, &backing, &err));
 
 	if (rc < 0)
 		return rc;
-	rc = quire_tmem_pool_create(t, &o, &pool, &err);
+	rc = told(quire_tmem_pool_create(t, &o, &pool, &err));
 	if (rc == 0) {
 		rc = use_pool(pool);
 		quire_tmem_pool_destroy(pool);
@@ -136,7 +136,7 @@ static int go_pools(void)
 {
 	struct quire_tmem_options o = {.size = sizeof(o), .budget_bytes = 2 * MIB, .n_threads = 1};
 	struct quire_tmem *t = NULL;
-	int rc = quire_tmem_create(&o, &t, &err);
+	int rc = told(quire_tmem_create(&o, &t, &err));
 
 	if (rc < 0)
 		return rc;

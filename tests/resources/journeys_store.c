@@ -56,7 +56,7 @@ static int use_container(struct quire_mdc *c)
 static int go_containers(void)
 {
 	struct quire_mdc *c = NULL;
-	int rc = quire_mdc_open(store, container, NULL, NULL, &c, &err);
+	int rc = told(quire_mdc_open(store, container, NULL, NULL, &c, &err));
 
 	if (rc < 0)
 		return rc;
