@@ -13,6 +13,7 @@ struct check_segment {
 	int footer_error;   /* -ENODATA: it has none; else it has had one */
 	int header_error;   /* 0: it says `no` */
 	bool begun;         /* with a number behind those that are sealed */
+	bool ended;         /* it was begun, and its footer is damaged */
 	uint64_t no;
 };
 

@@ -7,7 +7,7 @@
  *   behind that, up to the newest   the chain, which is read as who opens the log would: a process that has died leaves several. If the
  *   that is begun                   first headers are gone, it is read from the newest that is sealed, whose NEXT leads there
  *   behind that                     a spare, whatever it holds; but the first is begun, if one is sealed
- * What has a footer that is damaged was sealed, wherever it stands.
+ * What has a footer that is damaged was sealed, wherever it stands, and all that was begun before it.
  *
  * Which is begun is told by its header's number, as spares may hold what they held in an earlier life. Beside a writer a segment may be begun, or
  * sealed, after it was read and before another one was: so one is read again before it is told that it is neither.
@@ -90,6 +90,23 @@ static int read_headers(struct log_check *l)
 	return rc;
 }
 
+/* One that was begun and has a damaged footer is not of the chain any more, nor is what was begun before it. A spare that may be hit in what it held
+ * in an earlier life was not begun. */
+static void count_damaged(struct log_check *l)
+{
+	uint64_t sealed_end = l->sealed_end;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		struct check_segment *seg = &l->segments[i];
+		seg->ended = !seg->sealed && seg->footer_error == -EBADMSG && seg->begun;
+		if (seg->ended && seg->no >= sealed_end)
+			sealed_end = seg->no + 1;
+	}
+	l->sealed_end = sealed_end;
+	for (unsigned i = 0; i < l->n; i++)
+		l->segments[i].begun &= l->segments[i].no >= l->sealed_end;
+}
+
 /* ---- which is what ---- */
 
 /* NULL: there is none. */
@@ -117,9 +134,11 @@ static uint64_t last_sealed_id(const struct log_check *l)
 {
 	uint64_t id = l->from_id != 0 ? l->from_id - 1 : 0;
 
-	for (unsigned i = 0; i < l->n; i++)
-		if (l->segments[i].sealed && l->segments[i].id > id)
-			id = l->segments[i].id;
+	for (unsigned i = 0; i < l->n; i++) {
+		const struct check_segment *seg = &l->segments[i];
+		if ((seg->sealed || seg->ended) && seg->id > id)
+			id = seg->id;
+	}
 	return id;
 }
 
@@ -269,6 +288,7 @@ int check_log_unsealed(struct log_check *l)
 
 	if (rc < 0)
 		return rc;
+	count_damaged(l);
 	uint64_t sealed_id = last_sealed_id(l);
 	const struct check_segment *newest = newest_begun(l), *oldest = newest != NULL ? oldest_begun(l, newest) : NULL;
 	l->first_open = 0;

@@ -129,10 +129,15 @@ static uint64_t repair(struct world *w, int64_t n_found)
 	return done.n[STORE_LOST] + done.n[STORE_REOPEN];
 }
 
+static void say_found(void *arg, int error, uint64_t id, unsigned class_no, uint64_t offset, const char *text)
+{
+	world_say(arg, "%d of %llu at %llu of class %u: %s", error, (unsigned long long)id, (unsigned long long)offset, class_no, text);
+}
+
 void damage_look(struct env *e, void *arg)
 {
-	struct store_check how = {.found = NULL};
 	struct world *w = arg;
+	const struct store_check how = {.found = say_found, .arg = w};
 	int rc = env_open(e);
 
 	world_say(w, "open after damage: %d %s", rc, rc < 0 ? e->err.text : "");
