@@ -130,11 +130,13 @@ int freemap_grow(struct freemap *sp, uint64_t n_units)
 	uint64_t n_chunks = (n_units + CHUNK_UNITS - 1) / CHUNK_UNITS;
 
 	quire_assert(n_units >= sp->n_units);
+	if (n_chunks == 0) /* a class that is not there */
+		return 0;
 	/* The last chunk becomes longer: its new units are free, so it can't be all the same any more. */
 	if (sp->n_chunks > 0 && sp->chunks[sp->n_chunks - 1].n_free == 0 && make_bits(sp, sp->n_chunks - 1) < 0)
 		return -ENOMEM;
 	struct freemap_chunk *chunks = realloc(sp->chunks, n_chunks * sizeof(*chunks));
-	if (chunks == NULL && n_chunks != 0)
+	if (chunks == NULL)
 		return -ENOMEM;
 	sp->chunks = chunks;
 	memset(chunks + sp->n_chunks, 0, (n_chunks - sp->n_chunks) * sizeof(*chunks));
