@@ -60,9 +60,9 @@ class Guests(unittest.TestCase):
 
 class Boots(unittest.TestCase):
     def boot_as(self, *ends):
-        """(verdict, seconds until it was up) of one boot after the other."""
+        """(verdict, seconds until it was up, what the console said, if anything) of one boot after the other."""
         guest = Guest.__new__(Guest)
-        left = [Outcome(verdict, "why", seconds_up=up) for verdict, up in ends]
+        left = [Outcome(verdict, "why", seconds_up=up, console="".join(console)) for verdict, up, *console in ends]
         guest._boot_once = lambda *_: left.pop(0)
         return guest.boot([]).verdict, len(ends) - len(left)
 
@@ -70,8 +70,12 @@ class Boots(unittest.TestCase):
         self.assertEqual(self.boot_as(("panic", 0), ("panic", 0), ("done", 1)), ("done", 3))
         self.assertEqual(self.boot_as(("panic", 0), ("panic", 0), ("panic", 0), ("done", 1)), ("panic", 3))
 
+    def test_what_never_begins_is_booted_again(self):
+        self.assertEqual(self.boot_as(("hang", 0), ("panic", 0), ("done", 1)), ("done", 3))
+        self.assertEqual(self.boot_as(("hang", 0), ("hang", 0), ("hang", 0), ("done", 1)), ("hang", 3))
+
     def test_what_ends_otherwise_is_not(self):
-        for end in ("panic", 5.0), ("hang", 0), ("qemu", 0), ("broken", 0), ("killed", 5.0), ("done", 5.0):
+        for end in ("panic", 5.0), ("hang", 0, "Linux version"), ("hang", 5.0), ("qemu", 0), ("broken", 0), ("killed", 5.0), ("done", 5.0):
             self.assertEqual(self.boot_as(end, ("done", 1)), (end[0], 1))
 
 
