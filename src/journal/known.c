@@ -30,8 +30,7 @@ static int read_known(struct scan *s)
 			return rc;
 		}
 		known[i].has_header = rc == 1;
-		for (uint64_t k = 0; k < s->segments.n && !known[i].in_chain; k++)
-			known[i].in_chain = s->segments.offsets[k] == o->known[i];
+		known[i].in_chain = scan_is_in_chain(s, o->known[i]);
 	}
 	return 0;
 }

@@ -239,7 +239,7 @@ static int enter_next(struct scan *s)
 	return block->salt == htole32(want.salt) ? JOURNAL_TORN : JOURNAL_STALE;
 }
 
-static bool is_in_chain(const struct scan *s, uint64_t segment)
+bool scan_is_in_chain(const struct scan *s, uint64_t segment)
 {
 	for (uint64_t i = 0; i < s->segments.n; i++)
 		if (s->segments.offsets[i] == segment)
@@ -256,7 +256,7 @@ int scan_take_own(struct scan *s, uint16_t type, const void *payload)
 	}
 	if (type == FRAME_NEXT) {
 		int rc = s->next_known ? -EUCLEAN : frame_next_decode(s->o, payload, &s->next);
-		if (rc == 0 && (s->next.no != s->segment.no + 1 || is_in_chain(s, s->next.offset)))
+		if (rc == 0 && (s->next.no != s->segment.no + 1 || scan_is_in_chain(s, s->next.offset)))
 			rc = -EUCLEAN;
 		if (rc < 0)
 			return quire_fail(s->err, rc, "%s: the log segment at %llu names an impossible next one",

@@ -124,6 +124,7 @@ void scan_known_entered(struct scan *s, uint64_t segment); /* it is in the chain
 /* A LINK was met, and which segment its NEXT named is not known: s->at is that NEXT's place then. -EBADMSG, err filled. */
 int scan_fail_next(struct scan *s);
 
+bool scan_is_in_chain(const struct scan *s, uint64_t segment); /* it was entered */
 int scan_mend_header(struct scan *s); /* of s->segment. JOURNAL_VALID */
 
 /* What is at s->at was durable, and is damaged: on, over it. JOURNAL_CORRUPT: that can't be. */

@@ -50,6 +50,8 @@ struct journal_options check_log_options(struct log_check *l);
 uint64_t check_log_footer_offset(const struct log_check *l);
 /* A segment by itself, its damaged records told: an outcome, and where, or a negative errno. */
 int check_log_scan(struct log_check *l, const struct check_segment *seg, struct journal_recovery *ret);
+/* The same of one that no footer's checksums stand for. 1: all are whole; 0: one is not, which was told; -ENOMEM, -ECANCELED. */
+int check_log_records(struct log_check *l, const struct check_segment *seg);
 /* From a segment on, as far as the log goes, as who opens it would read it. 1: it can't be read, which was told; 0: the caller closes the
  * journal. */
 int check_log_read_chain(struct log_check *l, const struct check_segment *first, struct journal_recovery *r, struct journal **ret_journal);

@@ -179,19 +179,6 @@ static int has_footer_now(struct log_check *l, struct check_segment *seg)
 	return rc == -ENOMEM ? rc : rc == 0 || rc == -EINVAL;
 }
 
-/* Its records, which no footer's checksums stand for. */
-static int read_lost(struct log_check *l, struct check_segment *seg)
-{
-	struct journal_recovery at = {0};
-	int rc = check_log_scan(l, seg, &at);
-
-	if (rc == -ECANCELED || rc == -ENOMEM)
-		return rc;
-	if (rc != JOURNAL_VALID)
-		check_log_found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record, in a segment without a footer");
-	return 0;
-}
-
 static int check_sealed_once(struct log_check *l, struct check_segment *seg)
 {
 	int rc = has_footer_now(l, seg);
@@ -206,8 +193,10 @@ static int check_sealed_once(struct log_check *l, struct check_segment *seg)
 	rc = repair_footer(l, seg);
 	if (rc < 0 || seg->begun) /* the chain has it */
 		return rc;
-	if (seg->header_error == 0)
-		return read_lost(l, seg);
+	if (seg->header_error == 0) {
+		rc = check_log_records(l, seg);
+		return rc < 0 ? rc : 0;
+	}
 	if (!is_unreadable(seg))
 		check_log_found(l, seg->header_error, seg, 0, "the header of a segment without a footer");
 	return 0;

@@ -270,8 +270,7 @@ static int check_footer(struct log_check *l, unsigned i)
 
 /* ---- what has no footer ---- */
 
-/* One that stands before one with a footer, and has none. */
-static int check_lost_footer(struct log_check *l, const struct check_segment *seg)
+int check_log_records(struct log_check *l, const struct check_segment *seg)
 {
 	struct journal_recovery at = {0};
 	int rc = check_log_scan(l, seg, &at);
@@ -280,9 +279,17 @@ static int check_lost_footer(struct log_check *l, const struct check_segment *se
 		return rc;
 	if (rc != JOURNAL_VALID)
 		check_log_found(l, rc > 0 ? -EBADMSG : rc, seg, at.at.offset, "a record, in a segment without a footer");
-	else if (!seg->told && !check_log_is_open(l))
+	return rc == JOURNAL_VALID;
+}
+
+/* One that stands before one with a footer, and has none. */
+static int check_lost_footer(struct log_check *l, const struct check_segment *seg)
+{
+	int rc = check_log_records(l, seg);
+
+	if (rc == 1 && !seg->told && !check_log_is_open(l))
 		check_log_found_derived(l, -EBADMSG, seg, check_log_footer_offset(l), "a segment has no footer");
-	return 0;
+	return rc < 0 ? rc : 0;
 }
 
 int check_log_read_chain(struct log_check *l, const struct check_segment *first, struct journal_recovery *r, struct journal **ret_journal)
