@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CAPACITY_BYTES (256 * MIB)
+#define CAPACITY_BYTES (128 * MIB)
 
 extern struct quire_cache *cache;
 extern struct quire_store *store; /* open, or NULL */

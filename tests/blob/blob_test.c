@@ -20,7 +20,7 @@ static void lengths(void **state)
 
 static void large(void **state)
 {
-	uint64_t len = (SANITIZED ? 20 : 100) * MIB + 17, id = put(len);
+	uint64_t len = (SANITIZED ? 20 : 50) * MIB + 17, id = put(len);
 
 	assert_int_equal(verify(id, len), 0);
 	env_reopen();
@@ -243,8 +243,8 @@ static void full(void **state)
 	assert_int_equal(verify(big, at), 0);
 	assert_int_equal(delete(big), 0);
 	assert_int_equal(quire_blob_abort(store, id), 0);
-	id = put(100 * MIB);
-	assert_int_equal(verify(id, 100 * MIB), 0);
+	id = put(50 * MIB);
+	assert_int_equal(verify(id, 50 * MIB), 0);
 	assert_int_equal(check(), 0);
 }
 

@@ -43,7 +43,7 @@ static void cold_leaves_first(void **state)
 	assert_int_equal(want(m, item_ptr(m, 0), ITEM), 0); /* used twice: worth more than b */
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_COLD), 0);
 	assert_int_equal(n_resident(m, 0), ITEM / page_size());
-	struct quire_map *other = push(CACHE_BUDGET - 2 * ITEM - 2 * MIB);
+	struct quire_map *other = push(CACHE_BUDGET - 2 * ITEM);
 	assert_true(n_resident(m, 0) < ITEM / page_size());
 	assert_int_equal(n_resident(m, 1), ITEM / page_size());
 	map_end(other);
@@ -57,7 +57,7 @@ static void other_advice_takes_cold_back(void **state)
 	assert_int_equal(want(m, quire_map_base(m), 2 * ITEM), 0);
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_COLD), 0);
 	assert_int_equal(quire_map_advise(m, 0, QUIRE_ADVISE_HOT), 0);
-	struct quire_map *other = push(CACHE_BUDGET - 2 * ITEM - 2 * MIB);
+	struct quire_map *other = push(CACHE_BUDGET - 2 * ITEM);
 	assert_int_equal(n_resident(m, 0), ITEM / page_size());
 	map_end(other);
 	map_end(m);

@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#define SPARSE (32 * GIB) /* page tables of 64 MiB: as much as the whole budget */
+#define SPARSE (16 * GIB) /* page tables of 32 MiB: as much as the whole budget */
 #define STEP (2 * MIB)
 
 /* What the kernel counts for this process now: pages and page tables. */

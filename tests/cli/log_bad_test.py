@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """log_bad_test.py QUIRE - logs: bad input, media that are full, damaged or only read, alone and through a daemon."""
+import os
 import re
 import subprocess
 import unittest
@@ -22,8 +23,10 @@ class Alone(WithLog):
         self.assertEqual(self.good("log", "ls", self.store), b"l\n")
 
     def test_names_with_odd_characters(self):
-        for name in ("", ".", "..", "a/b", "a b", "ä", "a\nb", "\x1b[31m", "a:b", "x" * 64, ".hidden", "a%sb"):
-            for verb, words in (("create", []), ("cat", []), ("append", []), ("rm", []), ("trim", ["--below", "1"])):
+        verbs = [("create", []), ("cat", []), ("append", []), ("rm", []), ("trim", ["--below", "1"])]
+        for i, name in enumerate(("", ".", "..", "a/b", "a b", "ä", "a\nb", "\x1b[31m", "a:b", "x" * 64, ".hidden", "a%sb")):
+            # A process takes a third of a second to begin under a sanitizer: there each name is tried with one verb.
+            for verb, words in [verbs[i % len(verbs)]] if "QUIRE_SANITIZED" in os.environ else verbs:
                 done = quire("log", verb, self.store, name, *words)
                 self.assertEqual((done.returncode, done.stdout), (2, b""), name)
                 self.assertRegex(done.stderr.decode(), r"\Aquire: [^\n\x1b]*: no name of a log: [^\n]+\n\Z")

@@ -1,5 +1,5 @@
 /* cut_test.c - a script of some hundred transactions, with compactions, a class that is added and two that grow, cut at
- * every event of either device, with one of three choices of what is left; QUIRE_TEST_LONG: with each; under a sanitizer: at each second. And again, as
+ * every event of either device, with one of three choices of what is left; QUIRE_TEST_LONG: with each; under a sanitizer: at each fourth. And again, as
  * one I/O fails, or all from one on; then what it left is opened and read, as one read fails. */
 #include "model.h"
 
@@ -194,7 +194,7 @@ static void cut_everywhere(unsigned which)
 
 	run_init(&r, 2);
 	uint64_t n_events = r.n_events[which];
-	for (uint64_t event = 0; event < n_events; event += getenv("QUIRE_SANITIZED") != NULL ? 2 : 1)
+	for (uint64_t event = 0; event < n_events; event += getenv("QUIRE_SANITIZED") != NULL ? 4 : 1)
 		for (uint64_t choice = 0; choice < 3; choice++) {
 			if (getenv("QUIRE_TEST_LONG") == NULL && choice != event % 3)
 				continue;

@@ -134,7 +134,7 @@ static void test_histories(void **state)
 	static struct history sum;
 	bool is_given = getenv("QUIRE_TEST_SEED") != NULL;
 	uint64_t seed = is_given ? random_seed() : random_beginning() << 20;
-	uint64_t n = random_count(is_given ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 400 : 1000, 20000);
+	uint64_t n = random_count(is_given ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 250 : 1000, 20000);
 	struct timespec begin, end;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);

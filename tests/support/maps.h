@@ -19,7 +19,7 @@
 extern struct quire_cache *cache; /* of the test that runs */
 extern enum quire_fault fault;
 
-#define CACHE_BUDGET (64 * MIB)
+#define CACHE_BUDGET (32 * MIB)
 
 /* What cmocka's state points to, before and while a test runs. */
 struct maps_test {
