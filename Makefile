@@ -2,7 +2,7 @@
 #
 #   make demo  [ARGS=…]            builds the command, shows what it is for
 #   make test  [ONLY=…]            the tests, in eleven configurations (some 24 minutes)
-#   make test-long [ONLY=…]        five more, and random tests much longer (some five hours)
+#   make test-long [ONLY=…]        five more, and random tests much longer (some four hours)
 #   make bench NAME=… [ARGS=…]     one benchmark
 #   make install [PREFIX=…] [DESTDIR=…]
 #   make clean

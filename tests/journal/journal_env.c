@@ -25,7 +25,7 @@ uint64_t env_below(struct env *e, uint64_t n)
 
 uint64_t env_count(uint64_t quick, uint64_t slow)
 {
-	return random_count(getenv("QUIRE_SANITIZED") != NULL ? (quick + 5) / 6 : quick, slow);
+	return random_count(getenv("QUIRE_SANITIZED") != NULL ? (quick + 2) / 3 : quick, slow);
 }
 
 double seconds_now(void)

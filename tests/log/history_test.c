@@ -300,7 +300,7 @@ static void one_history(uint64_t seed)
 
 static void test_histories(void **state)
 {
-	uint64_t seed = random_seed(), n = random_count(getenv("QUIRE_TEST_SEED") != NULL ? 1 : 300, 20000);
+	uint64_t seed = random_seed(), n = random_count(getenv("QUIRE_TEST_SEED") != NULL ? 1 : getenv("QUIRE_SANITIZED") != NULL ? 150 : 300, 20000);
 	double begin_s = seconds_now();
 
 	(void)state;

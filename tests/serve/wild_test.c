@@ -1,5 +1,5 @@
 /* wild_test.c - clients that follow no rule, beside one that does, which must not notice. What they do are the files of the corpus,
- * then these mutated at random: for a second; with QUIRE_TEST_LONG for two minutes under gcc's AddressSanitizer, else for one.
+ * then these mutated at random: for a second; with QUIRE_TEST_LONG for a minute.
  * (wild_fuzz.c has libFuzzer choose.) */
 #include "keep_env.h"
 #include "wild.h"
@@ -151,15 +151,9 @@ static void *run(void *arg)
 	return NULL;
 }
 
-#ifdef __SANITIZE_ADDRESS__
-#define LONG_MS 120000u
-#else
-#define LONG_MS 60000u
-#endif
-
 static uint64_t run_ms(void)
 {
-	return env_is_quick() ? 1000 : LONG_MS;
+	return env_is_quick() ? 1000 : 60000;
 }
 
 static void what_comes_to_mind_harms_nobody(void **state)

@@ -18,7 +18,7 @@ from guest import Guest, MiB  # noqa: E402
 AGENT, QUIRE, ATTACH, LOAD = sys.argv[1:5]
 HERE = pathlib.Path(__file__).resolve().parent
 SEED = int(sys.argv[5]) if len(sys.argv) > 5 else int(os.environ.get("QUIRE_TEST_SEED") or random.randrange(1 << 32))
-N_KILLS = int(os.environ.get("QUIRE_TEST_COUNT") or 6)
+N_KILLS = int(os.environ.get("QUIRE_TEST_COUNT") or 4)
 LONGEST_SECONDS = 10.0  # from its beginning to write to the kill
 SKIPPED = 77
 WAYS = [("6.1", "nbd", "ext4"), ("6.1", "nbd", "xfs"), ("6.12", "ublk", "ext4"), ("6.12", "ublk", "xfs")]

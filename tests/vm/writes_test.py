@@ -21,7 +21,7 @@ AGENT, GUEST, CHECK = sys.argv[1:4]
 LONG = bool(os.environ.get("QUIRE_TEST_LONG"))
 SEED = int(sys.argv[4]) if len(sys.argv) > 4 else int(os.environ.get("QUIRE_TEST_SEED") or random.randrange(1 << 32))
 DEVICE, LOG = 32 * MiB + 4096, 4096 * MiB  # the log is sparse; the last page is for marks
-N_STEPS, N_ROUNDS = 400, 4
+N_STEPS, N_ROUNDS = 400, 2
 N_POINTS = {"kernel": 500, "loose": 1000, "lost": 50}
 SKIPPED = 77
 
