@@ -29,7 +29,9 @@ struct quire_cache;
 
 struct quire_cache_options {
 	size_t size;             /* sizeof(struct quire_cache_options); 0 fields mean default */
-	uint64_t budget_bytes;   /* default QUIRE_BUDGET_AUTO; at least QUIRE_BUDGET_MIN_BYTES */
+	uint64_t budget_bytes;   /* default QUIRE_BUDGET_AUTO; at least QUIRE_BUDGET_MIN_BYTES. What a loop needs to read
+	                          * for maps, half a MiB, is charged in any case, and beyond the budget if need be:
+	                          * give it more than that for each loop */
 	uint64_t reserve_bytes;  /* address space of an arena; default 16 TiB, halved until it fits */
 	unsigned max_open_files; /* descriptors kept open; default a quarter of RLIMIT_NOFILE */
 	bool signal_faults;      /* install the SIGBUS handler: maps may ask for QUIRE_FAULT_SIGNAL,
