@@ -83,7 +83,8 @@ struct quire_volume_options {
 	size_t size;
 	uint64_t size_bytes; /* a multiple of QUIRE_VOLUME_BLOCK_BYTES, to QUIRE_VOLUME_MAX_BYTES; 0, over a base: the base's, rounded up */
 	bool durable;        /* every write is durable when it completes, as if QUIRE_VOLUME_FUA were given */
-	bool reserve;        /* all of it can be written, whatever else is: -ENOSPC comes from what would take its space instead */
+	bool reserve;        /* all of it can be written, whatever else is: -ENOSPC comes from what would take its space instead. Kept while
+	                      * the group is open: others of the store may take, while it is not, what it has no segments for yet */
 	/* What it lies over: one of these at most. What was never written reads as it is there; nothing is copied, and nothing written
 	 * there. A file (its path is made absolute, at most 3072 bytes) and a blob of the store are read through the cache, which has each
 	 * page once for all volumes of the group; they must stay as they are as long as anything lies over them. A file is known by its size,

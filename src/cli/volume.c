@@ -22,7 +22,7 @@ static const struct volume_verb {
 		"first no `.` and no `-`.\n\n"
 		"  --size BYTES   a multiple of 4096, up to 64T\n"
 		"  --durable      every write is durable when it is acknowledged\n"
-		"  --reserve      space for all of it is kept for it, so no write to it finds none\n"
+		"  --reserve      space for all of it is kept, as long as volumes are open or served: no write to it finds none\n"
 		"  --over BASE    it reads as that where it was not written; without --size it is as large. Nothing is copied, and\n"
 		"                 the base is never written. FILE: an image, which has to stay as it is; blob:ID: a blob of the\n"
 		"                 store; volume:NAME, volume:NAME@SNAPSHOT: a clone, perhaps a larger one. (A file of such a\n"

@@ -80,12 +80,15 @@ static bool open_face(struct world *w)
 	h->n_lives++;
 	if (rc < 0) {
 		must(w, rc == -ENOSPC || world_excuses(w, rc)); /* it may be that others have all the space */
+		h->unkept = true;
 		return false;
 	}
 	for (unsigned i = 0; i < h->n_families && !h->dead; i++)
 		family_settle(&h->families[i]);
-	if (h->dead)
+	if (h->dead) {
 		close_group(w);
+		h->unkept = true;
+	}
 	return !h->dead;
 }
 

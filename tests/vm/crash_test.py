@@ -23,7 +23,7 @@ from log_account import Blocks, Logs  # noqa: E402
 AGENT, BLOCKS, LOG, OFFERS, QUIRE = sys.argv[1:6]
 SEED = int(sys.argv[6]) if len(sys.argv) > 6 else random.randrange(1 << 32)
 LONG = bool(os.environ.get("QUIRE_TEST_LONG"))
-N_BLOCK_ROUNDS, N_LOG_ROUNDS = (2, 10) if LONG else (1, 1)
+N_BLOCK_ROUNDS, N_LOG_ROUNDS = (3, 9) if LONG else (1, 1)  # the first is odd: persistences alternate, and each is looked at
 LONGEST_SECONDS = 4.0  # from the program's word to the kill
 PERSISTENCES = ["cpu", "mem-ctrl"]  # by the byte, by the line
 

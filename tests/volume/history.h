@@ -58,6 +58,7 @@ struct history {
 	unsigned n_families, n_working;
 	bool dead;             /* the power is cut, or the log has stopped */
 	bool faulty;           /* I/O may fail */
+	bool unkept;           /* others were at work while the group was not open: the space of what is reserved may be theirs */
 	uint32_t next_tag;
 	uint64_t n_steps, n_lives, n_cuts, n_full, n_moved, n_checkpoints;
 };

@@ -83,7 +83,7 @@ static void write_some(struct family *f)
 	int rc = quire_volume_write(v, (uint64_t)from * SECTOR, iov, 2, flags, NULL);
 	quire_volume_close(v);
 	free(buf);
-	want(h, rc != -ENOSPC || h->faulty || !family_now(f)->objects[i].reserved);
+	want(h, rc != -ENOSPC || h->faulty || h->unkept || !family_now(f)->objects[i].reserved);
 	if (family_returned(f, n_before, rc) && flags != 0)
 		family_promise(f, f->n_done);
 }
@@ -127,7 +127,7 @@ static void write_both_parts(struct family *f)
 		if (rc[k] == 0)
 			rc[k] = quire_await(&ops[k]);
 	quire_volume_close(v);
-	want(h, (rc[0] != -ENOSPC && rc[1] != -ENOSPC) || h->faulty || !family_now(f)->objects[i].reserved);
+	want(h, (rc[0] != -ENOSPC && rc[1] != -ENOSPC) || h->faulty || h->unkept || !family_now(f)->objects[i].reserved);
 	if (family_returned(f, n_before, (int)(rc[0] < 0 && rc[0] != -ENOSPC ? rc[0] : rc[1] < 0 ? rc[1] : rc[0])))
 		family_verify(f, i);
 }
