@@ -24,6 +24,15 @@ static uint32_t footer_crc(const struct log_footer_le *f)
 	return crc32c(0, (const uint8_t *)f + CRC_FROM, sizeof(*f) - CRC_FROM);
 }
 
+/* Its first sector has been written, and behind it stands what an earlier life left: a cut came in the middle. */
+static bool is_torn(const struct log_footer_le *f)
+{
+	static const uint8_t zeros[sizeof(f->zeros)];
+	uint32_t crc = crc32c(0, (const uint8_t *)f + CRC_FROM, offsetof(struct log_footer_le, zeros) - CRC_FROM);
+
+	return crc32c(crc, zeros, sizeof(zeros)) == le32toh(f->crc) && memcmp(f->zeros, zeros, sizeof(zeros)) != 0;
+}
+
 /* What is known of a segment; a copy, since it may be removed while it is read. */
 static bool find(const struct store_log *log, uint64_t id, struct store_log_extent *ret)
 {
@@ -206,7 +215,7 @@ int store_log_tail_decode(const struct store_log *log, const struct store_log_ex
 	const struct log_footer_le *le = (const struct log_footer_le *)(marks + (size_t)n_units * FORMAT_UNIT_BYTES);
 	struct log_mark_le m;
 
-	if (!is_of(log, e, le))
+	if (!is_of(log, e, le) || is_torn(le))
 		return -ENODATA;
 	uint32_t n_marks = le32toh(le->n_marks);
 	if ((le32toh(le->crc) != footer_crc(le) && !CANARY(footer_checksum_ignored)) || le32toh(le->version) != FORMAT_VERSION ||

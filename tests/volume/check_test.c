@@ -274,6 +274,32 @@ static void so_is_the_tail(void **state)
 	}
 }
 
+/* Sectors of a page arrive one by one, and where it stands an earlier life may have left anything. */
+static void a_footer_torn_by_a_cut_is_none(void **state)
+{
+	static const uint8_t left[BLOCK - 512] = {1, 2, 3};
+	struct found f;
+
+	(void)state;
+	live(&f, false);
+	for (unsigned i = 0; i < f.n; i++) {
+		struct env e = copy_of(&f);
+		sim_poke(e.sim, f.footers[i] + 512, left, sizeof(left));
+		if (i + 1 < f.n) { /* sealed before another one was: that came later */
+			expect_rebuilt(&e, &f);
+		} else {
+			check_as(&e, &f, STORE_REPAIR_NO);
+			assert_int_equal(f.n_found, 0);
+			env_run(&e, read_it, &f);
+			assert_false(f.refused);
+			check_as(&e, &f, STORE_REPAIR_NO);
+			assert_int_equal(f.n_found, 0);
+		}
+		env_fini(&e);
+	}
+	sim_destroy(f.medium);
+}
+
 static void what_is_sound_is_not_told(void **state)
 {
 	(void)state;
@@ -301,6 +327,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_sound_is_not_told),
 		cmocka_unit_test(a_footer_is_made_again),
+		cmocka_unit_test(a_footer_torn_by_a_cut_is_none),
 		cmocka_unit_test(so_it_is_behind_a_checkpoint),
 		cmocka_unit_test(what_was_sealed_is_no_spare),
 		cmocka_unit_test(so_is_the_tail),
