@@ -159,6 +159,17 @@ static void check_as(struct env *e, struct found *f, enum store_repair how)
 	env_run(e, check_it, f);
 }
 
+/* Nothing is told, and all is read. */
+static void expect_sound(struct env *e, struct found *f)
+{
+	check_as(e, f, STORE_REPAIR_NO);
+	assert_int_equal(f->n_found, 0);
+	env_run(e, read_it, f);
+	assert_false(f->refused);
+	check_as(e, f, STORE_REPAIR_NO);
+	assert_int_equal(f->n_found, 0);
+}
+
 /* Told; a plan says what the repair does; then nothing is told, and all is read. */
 static void expect_rebuilt(struct env *e, struct found *f)
 {
@@ -169,12 +180,7 @@ static void expect_rebuilt(struct env *e, struct found *f)
 	check_as(e, f, STORE_REPAIR_DO);
 	assert_int_equal(f->n_rebuilt, 1);
 	assert_int_equal(f->n_lost, 0);
-	check_as(e, f, STORE_REPAIR_NO);
-	assert_int_equal(f->n_found, 0);
-	env_run(e, read_it, f);
-	assert_false(f->refused);
-	check_as(e, f, STORE_REPAIR_NO);
-	assert_int_equal(f->n_found, 0);
+	expect_sound(e, f);
 }
 
 /* ---- all of it ---- */
@@ -196,10 +202,7 @@ static void footers(bool checkpoint)
 		if (i / 2 < n_told || is_flip) {
 			expect_rebuilt(&e, &f);
 		} else {
-			check_as(&e, &f, STORE_REPAIR_NO);
-			assert_int_equal(f.n_found, 0);
-			env_run(&e, read_it, &f);
-			assert_false(f.refused);
+			expect_sound(&e, &f);
 		}
 		env_fini(&e);
 	}
@@ -288,12 +291,7 @@ static void a_footer_torn_by_a_cut_is_none(void **state)
 		if (i + 1 < f.n) { /* sealed before another one was: that came later */
 			expect_rebuilt(&e, &f);
 		} else {
-			check_as(&e, &f, STORE_REPAIR_NO);
-			assert_int_equal(f.n_found, 0);
-			env_run(&e, read_it, &f);
-			assert_false(f.refused);
-			check_as(&e, &f, STORE_REPAIR_NO);
-			assert_int_equal(f.n_found, 0);
+			expect_sound(&e, &f);
 		}
 		env_fini(&e);
 	}
@@ -310,12 +308,7 @@ static void what_is_sound_is_not_told(void **state)
 			struct env e = copy_of(&f);
 			for (unsigned i = 0; i < n_unsealed; i++)
 				wipe(&e, f.footers[f.n - 1 - i], BLOCK);
-			check_as(&e, &f, STORE_REPAIR_NO);
-			assert_int_equal(f.n_found, 0);
-			env_run(&e, read_it, &f);
-			assert_false(f.refused);
-			check_as(&e, &f, STORE_REPAIR_NO);
-			assert_int_equal(f.n_found, 0);
+			expect_sound(&e, &f);
 			env_fini(&e);
 		}
 		sim_destroy(f.medium);
