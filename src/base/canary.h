@@ -36,6 +36,7 @@
 	X(space_reused_while_read, "an object's space is given back though somebody holds it") \
 	X(page_checksum_ignored, "pages are not held against their checksums") \
 	X(footer_before_checksums, "a segment's footer is written before the checksums that it stands for") \
+	X(footer_written_at_once, "a segment's footer is written as if all of its page arrived at once") \
 	X(footer_checksum_ignored, "a footer is not held against its checksum") \
 	/* cache */ \
 	X(page_shown_unverified, "a page is installed though its verification has failed") \

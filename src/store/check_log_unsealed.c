@@ -101,6 +101,8 @@ static void count_damaged(struct log_check *l)
 		seg->ended = !seg->sealed && seg->footer_error == -EBADMSG && seg->begun;
 		if (seg->ended && seg->no >= sealed_end)
 			sealed_end = seg->no + 1;
+		if (seg->ended && (l->newest_sealed == NULL || l->newest_sealed->no < seg->no))
+			l->newest_sealed = seg;
 	}
 	l->sealed_end = sealed_end;
 	for (unsigned i = 0; i < l->n; i++)
@@ -191,7 +193,7 @@ static int check_sealed_once(struct log_check *l, struct check_segment *seg)
 	if (rc < 0)
 		return rc;
 	rc = repair_footer(l, seg);
-	if (rc < 0 || seg->begun) /* the chain has it */
+	if (rc < 0 || seg->begun || seg == l->chain_from) /* its records are told with the chain's */
 		return rc;
 	if (seg->header_error == 0) {
 		rc = check_log_records(l, seg);

@@ -303,6 +303,7 @@ int check_log_read_chain(struct log_check *l, const struct check_segment *first,
 		if (!l->log.settings.volumes || !l->segments[i].sealed)
 			known[o.n_known++] = l->segments[i].offset;
 	o.known = known;
+	l->chain_from = first;
 	int rc = journal_open(&o, first->offset, true, take_record, l, r, ret_journal, NULL);
 	free(known);
 	tell_lost(l);

@@ -29,30 +29,30 @@ static uint8_t *list_alloc(uint32_t n, uint64_t *ret_bytes)
 	return list;
 }
 
-int store_log_write_keys(struct store_log *log, const struct store_log_extent *e, const struct store_log_key *keys,
-                         uint32_t n, uint32_t *ret_crc)
+int store_log_make_list(const struct store_log *log, const struct store_log_key *keys, uint32_t n, struct store_log_list *ret)
 {
-	uint64_t bytes;
-
-	*ret_crc = 0;
+	*ret = (struct store_log_list){0};
 	if (n == 0)
 		return 0;
 	if (!log->settings.keys || n > format_log_max_keys(log->settings.segment_bytes))
 		return -EINVAL;
-	uint8_t *list = list_alloc(n, &bytes);
-	if (list == NULL)
+	ret->bytes = list_alloc(n, &ret->n_bytes);
+	if (ret->bytes == NULL)
 		return -ENOMEM;
-	uint8_t *numbers = list + n * sizeof(struct log_key_hash_le);
+	uint8_t *numbers = ret->bytes + n * sizeof(struct log_key_hash_le);
 	for (uint32_t i = 0; i < n; i++) {
 		struct log_key_hash_le hash = {htole64(keys[i].hash)};
 		struct log_key_index_le index = {htole32(keys[i].index)};
-		memcpy(list + i * sizeof(hash), &hash, sizeof(hash));
+		memcpy(ret->bytes + i * sizeof(hash), &hash, sizeof(hash));
 		memcpy(numbers + i * sizeof(index), &index, sizeof(index));
 	}
-	*ret_crc = crc32c(0, list, (size_t)n * FORMAT_LOG_KEY_BYTES);
-	int rc = device_write(device_of(log, e), list_at(log, e), list, bytes, true);
-	free(list);
-	return rc;
+	ret->crc = crc32c(0, ret->bytes, (size_t)n * FORMAT_LOG_KEY_BYTES);
+	return 0;
+}
+
+int store_log_write_list(struct store_log *log, const struct store_log_extent *e, const struct store_log_list *list)
+{
+	return list->bytes == NULL ? 0 : device_write(device_of(log, e), list_at(log, e), list->bytes, list->n_bytes, true);
 }
 
 /* A number that no record has is damage as well, whatever the checksum says. */

@@ -2,9 +2,11 @@
  *
  *   | the journal's, segment_bytes | pages of checksums | marks | footer | keys, if it is a log with keys |
  *
- * Checksums, marks and keys are durable before the footer is written, so that one that is whole vouches for what it stands behind, and
- * who opens the log need not read the checksums. What a cut leaves otherwise is no footer: the segment is as it was, and whoever
- * opens the log reads its records and seals it again. The footer holds a checksum of the checksums, for a check.
+ * Checksums, marks and keys are durable before the footer is, so that one vouches for what it stands behind, and who opens the log need not
+ * read the checksums. It arrives whole, or there is none: its page is written with the checksums and marks, all but the id, without which it is
+ * nobody's; then the keys; then its page again, with the id, a word in its first sector. So whatever was there before, also the footer of a
+ * seal that seemed to fail, is none from the first write on, and where a cut leaves none the segment is as it was: whoever opens the log reads
+ * its records and seals it again. The footer holds a checksum of the checksums, for a check.
  */
 #include "store_internal.h"
 
@@ -22,15 +24,6 @@
 static uint32_t footer_crc(const struct log_footer_le *f)
 {
 	return crc32c(0, (const uint8_t *)f + CRC_FROM, sizeof(*f) - CRC_FROM);
-}
-
-/* Its first sector has been written, and behind it stands what an earlier life left: a cut came in the middle. */
-static bool is_torn(const struct log_footer_le *f)
-{
-	static const uint8_t zeros[sizeof(f->zeros)];
-	uint32_t crc = crc32c(0, (const uint8_t *)f + CRC_FROM, offsetof(struct log_footer_le, zeros) - CRC_FROM);
-
-	return crc32c(crc, zeros, sizeof(zeros)) == le32toh(f->crc) && memcmp(f->zeros, zeros, sizeof(zeros)) != 0;
 }
 
 /* What is known of a segment; a copy, since it may be removed while it is read. */
@@ -99,10 +92,8 @@ static uint32_t put_marks(const struct store_log_footer *f, uint8_t *to)
 
 static void put_footer(const struct store_log *log, const struct store_log_extent *e,
                        const struct store_log_footer *f, uint32_t marks_crc, uint32_t sums_crc, uint32_t keys_crc,
-                       uint8_t *to)
+                       struct log_footer_le *le)
 {
-	struct log_footer_le *le = (struct log_footer_le *)to;
-
 	memcpy(le->magic, FORMAT_LOG_FOOTER_MAGIC, sizeof(le->magic));
 	le->version = htole32(FORMAT_VERSION);
 	memcpy(le->uuid, log->store->uuid, sizeof(le->uuid));
@@ -137,38 +128,50 @@ static int settle_last_page(struct device *d, uint64_t offset, uint32_t end_byte
 	return device_write(d, offset + from, page, at + FORMAT_UNIT_BYTES - from, true);
 }
 
+/* tail: all that is behind the journal's part, n_bytes with the footer at the end. */
+static int write_tail(struct store_log *log, const struct store_log_extent *e, uint8_t *tail, uint64_t n_bytes, const struct store_log_list *list)
+{
+	struct device *d = log->store->classes[e->class_no].device;
+	uint64_t at = e->start * FORMAT_UNIT_BYTES + log->settings.segment_bytes, footer_at = n_bytes - FORMAT_UNIT_BYTES;
+	struct log_footer_le *footer = (struct log_footer_le *)(tail + footer_at);
+	uint64_t id = footer->id;
+
+	if (!CANARY(footer_before_checksums))
+		footer->id = 0;
+	int rc = device_write(d, at, tail, CANARY(footer_written_at_once) ? footer_at : n_bytes, true);
+	if (rc == 0)
+		rc = store_log_write_list(log, e, list);
+	footer->id = id;
+	return rc == 0 ? device_write(d, at + footer_at, footer, FORMAT_UNIT_BYTES, true) : rc;
+}
+
 int store_log_seal(struct store_log *log, uint64_t id, const struct store_log_footer *f, const uint8_t *bytes,
                    const struct store_log_key *keys)
 {
-	uint32_t segment_bytes = log->settings.segment_bytes;
+	struct store_log_list list = {0};
 	struct store_log_extent e;
-	uint64_t n_units = format_log_extent_units(segment_bytes) - format_log_units(segment_bytes);
-	uint32_t marks_at = format_log_sums_units(segment_bytes) * FORMAT_UNIT_BYTES;
+	uint64_t n_units = format_log_extent_units(log->settings.segment_bytes) - format_log_units(log->settings.segment_bytes);
+	uint64_t n_bytes = n_units * FORMAT_UNIT_BYTES;
 
 	if (log->store->config.read_only)
 		return -EROFS;
-	if (!find(log, id, &e) || f->n_marks > FORMAT_LOG_MAX_MARKS || f->end_bytes > segment_bytes)
+	if (!find(log, id, &e) || f->n_marks > FORMAT_LOG_MAX_MARKS || f->end_bytes > log->settings.segment_bytes)
 		return -EINVAL;
-	uint8_t *buf = aligned_alloc(FORMAT_UNIT_BYTES, n_units * FORMAT_UNIT_BYTES);
-	if (buf == NULL)
+	uint8_t *tail = aligned_alloc(FORMAT_UNIT_BYTES, n_bytes);
+	if (tail == NULL)
 		return -ENOMEM;
-	struct device *d = log->store->classes[e.class_no].device;
-	int rc = settle_last_page(d, e.start * FORMAT_UNIT_BYTES, f->end_bytes, bytes, buf);
-	memset(buf, 0, n_units * FORMAT_UNIT_BYTES);
-	uint32_t sums_crc = 0, keys_crc = 0, marks_crc = put_marks(f, buf + marks_at);
+	int rc = settle_last_page(log->store->classes[e.class_no].device, e.start * FORMAT_UNIT_BYTES, f->end_bytes, bytes, tail);
+	memset(tail, 0, n_bytes);
+	uint32_t sums_crc = 0, marks_crc = put_marks(f, tail + format_log_sums_units(log->settings.segment_bytes) * FORMAT_UNIT_BYTES);
 	if (rc == 0)
-		rc = put_sums(id, bytes, f->damaged, format_n_pages(f->end_bytes), buf, &sums_crc);
+		rc = put_sums(id, bytes, f->damaged, format_n_pages(f->end_bytes), tail, &sums_crc);
 	if (rc == 0 && f->n_keys != FORMAT_LOG_KEYS_UNLISTED)
-		rc = store_log_write_keys(log, &e, keys, f->n_keys, &keys_crc);
-	put_footer(log, &e, f, marks_crc, sums_crc, keys_crc, buf + (n_units - 1) * FORMAT_UNIT_BYTES);
-	uint64_t at = e.start * FORMAT_UNIT_BYTES + segment_bytes, footer_at = (n_units - 1) * FORMAT_UNIT_BYTES;
-	if (rc == 0 && CANARY(footer_before_checksums))
-		rc = device_write(d, at + footer_at, buf + footer_at, FORMAT_UNIT_BYTES, true);
+		rc = store_log_make_list(log, keys, f->n_keys, &list);
+	put_footer(log, &e, f, marks_crc, sums_crc, list.crc, (struct log_footer_le *)(tail + n_bytes - FORMAT_UNIT_BYTES));
 	if (rc == 0)
-		rc = device_write(d, at, buf, footer_at, true);
-	if (rc == 0)
-		rc = device_write(d, at + footer_at, buf + footer_at, FORMAT_UNIT_BYTES, true);
-	free(buf);
+		rc = write_tail(log, &e, tail, n_bytes, &list);
+	free(list.bytes);
+	free(tail);
 	if (rc == 0)
 		is_object(log, id, f->end_bytes);
 	return rc;
@@ -215,7 +218,7 @@ int store_log_tail_decode(const struct store_log *log, const struct store_log_ex
 	const struct log_footer_le *le = (const struct log_footer_le *)(marks + (size_t)n_units * FORMAT_UNIT_BYTES);
 	struct log_mark_le m;
 
-	if (!is_of(log, e, le) || is_torn(le))
+	if (!is_of(log, e, le))
 		return -ENODATA;
 	uint32_t n_marks = le32toh(le->n_marks);
 	if ((le32toh(le->crc) != footer_crc(le) && !CANARY(footer_checksum_ignored)) || le32toh(le->version) != FORMAT_VERSION ||

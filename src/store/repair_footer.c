@@ -28,7 +28,7 @@ static int read_whole(struct log_check *l, const struct check_segment *seg, stru
 	return rc;
 }
 
-static int write_footer(struct store_log *log, const struct check_segment *seg, const struct store_log_footer *f)
+static int seal_again(struct store_log *log, const struct check_segment *seg, const struct store_log_footer *f)
 {
 	uint32_t bytes = log->settings.segment_bytes;
 	uint8_t *buf = aligned_alloc(FORMAT_UNIT_BYTES, bytes);
@@ -53,7 +53,7 @@ static int make_again(struct log_check *l, const struct check_segment *seg)
 		return rc;
 	rc = read_whole(l, seg, &f);
 	if (rc >= 0)
-		rc = rc == JOURNAL_VALID ? write_footer(log, seg, &f) : -EBADMSG;
+		rc = rc == JOURNAL_VALID ? seal_again(log, seg, &f) : -EBADMSG;
 	store_log_close(log);
 	return rc;
 }

@@ -360,8 +360,16 @@ bool store_log_settings_are_valid(const struct store *s, const struct store_log_
 
 /* ---- log_keys.c ---- */
 
-int store_log_write_keys(struct store_log *log, const struct store_log_extent *e, const struct store_log_key *keys,
-                         uint32_t n, uint32_t *ret_crc);
+struct store_log_list {
+	uint8_t *bytes;   /* NULL: it is empty, and nowhere */
+	uint64_t n_bytes; /* with zeros, whole units */
+	uint32_t crc;     /* for the footer */
+};
+
+/* As it will be on the medium. ret->bytes: the caller's to free. */
+int store_log_make_list(const struct store_log *log, const struct store_log_key *keys, uint32_t n, struct store_log_list *ret);
+/* Durable when it returns. */
+int store_log_write_list(struct store_log *log, const struct store_log_extent *e, const struct store_log_list *list);
 /* As it is: a damaged list is one there as well. Not durable. By way of buf. */
 int store_log_copy_keys(struct store_log *log, const struct store_log_extent *from, const struct store_log_extent *to,
                         const struct store_log_footer *f, void *buf, uint32_t buf_bytes);

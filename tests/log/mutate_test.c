@@ -18,7 +18,6 @@
 #include "../../src/store/logs.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,10 +170,7 @@ static void learn_sealed(unsigned segment, uint64_t *lsn)
 	region(FOOTER, segment, footer + 8, footer + 16, footer);
 	region(FOOTER, segment, footer + 16, footer + 56, footer);
 	regions[n_regions - 1].hidden = segment + 1 == FULL;
-	region(FOOTER, segment, footer + 56, footer + offsetof(struct log_footer_le, zeros), footer);
-	/* Behind what it says: it was torn, if nothing says that it was durable. */
-	region(FOOTER, segment, footer + offsetof(struct log_footer_le, zeros), footer + 4096, footer);
-	regions[n_regions - 1].hidden = segment + 1 == FULL;
+	region(FOOTER, segment, footer + 56, footer + 4096, footer);
 }
 
 static void learn(void)

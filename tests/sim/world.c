@@ -5,8 +5,8 @@
  * closed. The last life that a plan has may damage the media: see damage.c for what is asked then. Behind the last one comes a peaceful opening, in which all
  * there is is read, and the store's own check must find nothing.
  *
- * Media are formatted once a process, and cloned for each history. Cache and loop stay: what a history leaves in them would
- * show as a leak of the budget, or as a history that doesn't repeat. */
+ * Media are formatted once a process, half of them full of what was there before, and cloned for each history. Cache and loop stay: what a
+ * history leaves in them would show as a leak of the budget, or as a history that doesn't repeat. */
 #include "world.h"
 
 #include "damage.h"
@@ -211,9 +211,9 @@ static void found(void *arg, int error, uint64_t id, unsigned class_no, uint64_t
 	(void)arg;
 }
 
-static void check(struct world *w)
+static void check(struct world *w, bool structure_only)
 {
-	struct store_check how = {.found = NULL};
+	struct store_check how = {.structure_only = structure_only};
 	int64_t n = store_check(w->e.store, &how);
 
 	if (n == 0 || (n < 0 && world_excuses(w, n)) || world_power_is_gone(w) || w->faulty)
@@ -233,14 +233,19 @@ static void open_all(struct env *e, void *arg)
 		(void)world_excuses(w, rc);
 		return;
 	}
+	if (!w->unmended)
+		check(w, w->life->random % 4 != 1); /* what a cut has left, before anybody mends it */
+	bool all_open = true;
 	for (unsigned i = 0; i < N_FACES; i++) {
 		if (!takes_part(w, i))
 			continue;
 		w->is_open[i] = world_face(i)->open(w);
+		all_open &= w->is_open[i];
 		world_say(w, "%s: %s", face_names[i], w->is_open[i] ? "open" : "not open");
 	}
+	w->unmended &= w->faulty || !all_open;
 	if (w->life->random % 4 == 0)
-		check(w);
+		check(w, false);
 }
 
 static void close_all(struct env *e, void *arg)
@@ -351,6 +356,7 @@ static void live(struct world *w, const struct plan_life *life)
 		(void)world_power_is_gone(w);
 		env_run(&w->e, close_all, w);
 	}
+	w->unmended |= w->faulty;
 	(void)world_power_is_gone(w);
 	if (w->heirs[0] == NULL && life->end == END_CUT && !env_is_cut(&w->e))
 		cut(w); /* it was not used as much as that */
@@ -366,7 +372,7 @@ static void last_check(struct env *e, void *arg)
 	struct world *w = arg;
 
 	open_all(e, w);
-	check(w);
+	check(w, false);
 	close_all(e, w);
 }
 
@@ -391,7 +397,7 @@ void world_run(struct world *w, const struct plan *plan)
 	static const struct plan_life peace = {.end = END_CLOSE};
 
 	w->plan = *plan;
-	w->damaged = false;
+	w->damaged = w->unmended = false;
 	w->history = 0;
 	w->e.seed = plan->seed;
 	w->e.slack_bytes = plan->seed % 2 == 0 ? 1 + plan->seed % 8000 : 0;
@@ -429,6 +435,18 @@ static void format(struct env *e, void *arg)
 	env_close(e);
 }
 
+/* As what somebody else has used before. */
+static void fill(struct sim *sim, uint64_t bytes, uint64_t random)
+{
+	uint64_t page[PAGE / sizeof(uint64_t)];
+
+	for (uint64_t at = 0; at < bytes; at += PAGE) {
+		for (unsigned i = 0; i < PAGE / sizeof(page[0]); i++)
+			page[i] = random_next(&random);
+		sim_poke(sim, at, page, PAGE);
+	}
+}
+
 static void make_image(struct world *w, unsigned no)
 {
 	const struct sim_faults none = {.cut_ends_io = true};
@@ -438,6 +456,8 @@ static void make_image(struct world *w, unsigned no)
 		uint64_t bytes = image_units[no][i] * PAGE;
 		if (bytes != 0)
 			must(w, (i == 2 ? sim_create_pmem : sim_create)(bytes, i + 1, &none, &w->e.sims[i]) == 0);
+		if (bytes != 0 && no % 2 == 1)
+			fill(w->e.sims[i], bytes, i);
 	}
 	env_run(&w->e, format, w);
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {

@@ -56,6 +56,7 @@ struct world {
 	const struct plan_life *life;
 	unsigned life_no;
 	bool faulty;                   /* I/O and memory may fail */
+	bool unmended;                 /* I/O has failed since all was opened well: what could not be read may have been about to be made again */
 	bool damaged;                  /* what is on the media may not be what was written there */
 	bool is_open[N_FACES];
 	unsigned n_working;            /* coroutines */
