@@ -101,8 +101,6 @@ static void count_damaged(struct log_check *l)
 		seg->ended = !seg->sealed && seg->footer_error == -EBADMSG && seg->begun;
 		if (seg->ended && seg->no >= sealed_end)
 			sealed_end = seg->no + 1;
-		if (seg->ended && (l->newest_sealed == NULL || l->newest_sealed->no < seg->no))
-			l->newest_sealed = seg;
 	}
 	l->sealed_end = sealed_end;
 	for (unsigned i = 0; i < l->n; i++)
@@ -147,6 +145,21 @@ static uint64_t last_sealed_id(const struct log_check *l)
 static bool was_sealed(const struct check_segment *seg, uint64_t sealed_id)
 {
 	return !seg->sealed && (seg->footer_error != -ENODATA || (seg->id < sealed_id && !seg->begun));
+}
+
+/* NULL: there is none of which the number is known. Its footer need not be there: a repair may make it again, and what it leads to is not to be
+ * found only then. */
+static const struct check_segment *newest_sealed(const struct log_check *l, uint64_t sealed_id)
+{
+	const struct check_segment *newest = NULL;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		const struct check_segment *seg = &l->segments[i];
+		bool is_known = seg->sealed || seg->ended || (seg->header_error == 0 && !seg->begun && seg->id <= sealed_id);
+		if (is_known && (newest == NULL || seg->no > newest->no))
+			newest = seg;
+	}
+	return newest;
 }
 
 /* Begun, and its header is gone: behind what is sealed, and before `end`. */
@@ -283,6 +296,7 @@ int check_log_unsealed(struct log_check *l)
 	uint64_t sealed_id = last_sealed_id(l);
 	const struct check_segment *newest = newest_begun(l), *oldest = newest != NULL ? oldest_begun(l, newest) : NULL;
 	l->first_open = 0;
+	l->newest_sealed = newest_sealed(l, sealed_id);
 	if (oldest == NULL) {
 		rc = read_tail(l, sealed_id);
 	} else {

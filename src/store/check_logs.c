@@ -262,8 +262,6 @@ static int check_footer(struct log_check *l, unsigned i)
 	l->next_no = f.segment_no + 1;
 	if (l->sealed_end < l->next_no)
 		l->sealed_end = l->next_no;
-	if (l->newest_sealed == NULL || l->newest_sealed->no < seg->no)
-		l->newest_sealed = seg;
 	l->next_record = f.end_no;
 	return check_sealed(l, seg, &f);
 }
