@@ -152,8 +152,10 @@ static int step(struct quire_log_cursor *c, bool may_wait)
 		offset += h.bytes;
 		rc = header_at(c, offset, may_wait, &h);
 	} while (rc == 0 && h.type == FRAME_NEXT);
-	if (rc < 0 || h.type == FRAME_LINK)
-		return rc < 0 ? rc : 1;
+	if (rc < 0)
+		return rc;
+	if (h.type == FRAME_LINK)
+		return c->image != NULL ? 1 : -EUCLEAN; /* of a sealed one the footer has said that there are more */
 	c->at_lsn++;
 	c->at_offset = offset;
 	note(c);
