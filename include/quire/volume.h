@@ -96,7 +96,8 @@ struct quire_volume_options {
 };
 
 /* All of these block, and are durable when they return. -EINVAL: a name, a size; -EEXIST; -ENOENT; -ENOSPC; -EROFS; -EBUSY: it is
- * being received, or what is left of that (quire_volume_info.partial) is all that there is: only quire_volume_rm takes it. */
+ * being received, or what is left of that (quire_volume_info.partial) is all that there is: only quire_volume_rm takes it. -EOVERFLOW: the
+ * numbers, 32 bits of them, that volumes, snapshots and clones get, and are never given again, are at their end. */
 
 /* An empty one: it reads as zeros, or as its base. Further errors of bases: -ENAMETOOLONG, -ESTALE: no such blob; and what opening them gives. */
 int quire_volume_create(struct quire_volumes *volumes, const char *name, const struct quire_volume_options *opts);

@@ -2,6 +2,7 @@
 #include "batch.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <string.h>
 
 /* A hole, by itself. */
@@ -58,6 +59,8 @@ int append_change(struct batch *b, struct request *r)
 	table->generation = htole64(g->generation);
 	table->next_id = htole32(g->next_id);
 	int rc = r->change(r, table);
+	if (rc == 0 && !table_is_possible(g, table))
+		rc = -EOVERFLOW;
 	group_unlock(g);
 	if (rc == 0)
 		rc = record_change(b, r, head);

@@ -159,6 +159,12 @@ int table_put_volume(struct quire_volumes *g, const struct volume_le *le)
 	return 0;
 }
 
+bool table_is_possible(const struct quire_volumes *g, const struct table_le *le)
+{
+	/* The last number of all is that of VOLUME_MOVED_TREE. */
+	return le32toh(le->next_id) >= g->next_id && le64toh(le->generation) <= MOST_GENERATIONS;
+}
+
 int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max_bytes)
 {
 	const uint8_t *at = (const uint8_t *)(le + 1);
@@ -183,19 +189,21 @@ int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max
 }
 
 /* Of what was read: each volume has a tree, which is frozen if it is a snapshot's, and no other; numbers that will be given out are new. */
-bool table_is_sane(const struct quire_volumes *g)
+bool table_is_sane(struct quire_volumes *g)
 {
 	if (g->generation > MOST_GENERATIONS)
 		return false;
 	for (struct idmap_node *node = idmap_any(&g->volumes); node != NULL; node = idmap_after(&g->volumes, node)) {
 		const struct volume *v = (const struct volume *)node;
-		const struct tree *t = tree_find(g, v->tree);
-		if (t == NULL || t->given_up || (t->frozen != 0) != ((v->flags & VOLUME_IS_SNAPSHOT) != 0) || node->id >= g->next_id ||
+		struct tree *t = tree_find(g, v->tree);
+		if (t == NULL || t->given_up || t->is_taken || (t->frozen != 0) != ((v->flags & VOLUME_IS_SNAPSHOT) != 0) || node->id >= g->next_id ||
 		    v->name[0] == '\0' || v->tree == VOLUME_MOVED_TREE)
 			return false;
+		t->is_taken = true;
 	}
 	for (struct idmap_node *node = idmap_any(&g->trees); node != NULL; node = idmap_after(&g->trees, node)) {
-		const struct tree *t = (const struct tree *)node;
+		struct tree *t = (struct tree *)node;
+		t->is_taken = false;
 		if ((node->id >= g->next_id && node->id != VOLUME_MOVED_TREE) || t->frozen > g->generation || t->root.birth > g->generation)
 			return false;
 	}

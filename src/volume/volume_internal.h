@@ -74,7 +74,7 @@ struct tree {
 	struct map_root root;
 	int64_t n_own, n_zero, n_data; /* blocks, as struct tree_le says; what was overwritten is out when it was merged, at the latest */
 	enum tree_promise promise;
-	bool is_needed;       /* while promises are counted: not given up, or an ancestor of such a one */
+	bool is_needed, is_taken; /* while promises are counted: not given up, or an ancestor of such a one; while what was read is looked at: a volume's */
 };
 
 struct volume {
@@ -334,8 +334,9 @@ struct tree *tree_find(const struct quire_volumes *g, uint32_t id);
 struct volume *volume_find(const struct quire_volumes *g, uint32_t id);
 struct volume *volume_find_name(const struct quire_volumes *g, const char *name);
 /* Records into the tables: what is new, other, or gone. */
+bool table_is_possible(const struct quire_volumes *g, const struct table_le *le); /* a change's: it has numbers left for what is new */
 int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max_bytes);
-bool table_is_sane(const struct quire_volumes *g); /* once all was read */
+bool table_is_sane(struct quire_volumes *g); /* once all was read */
 int table_put_volume(struct quire_volumes *g, const struct volume_le *le); /* one of them */
 int table_put_tree(struct quire_volumes *g, const struct tree_le *le, bool with_root);
 void table_free(struct quire_volumes *g);
