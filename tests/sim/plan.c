@@ -12,8 +12,8 @@ const char *const fault_names[N_FAULTS] = {"cut",    "death", "slow",   "short",
                                            "enospc", "never", "memory", "rot",   "lose",     "misdirect"};
 
 /* How many of ten histories have it; one in eight has all faces. */
-static const unsigned face_chances[N_FACES] = {6, 4, 4, 6, 4, 2, 2};
-static const unsigned fault_chances[N_FAULTS] = {9, 4, 6, 5, 2, 2, 2, 2, 1, 1, 1, 1, 1};
+static const unsigned face_chances[N_FACES] = {6, 4, 4, 6, 5, 2, 2};
+static const unsigned fault_chances[N_FAULTS] = {9, 5, 6, 5, 2, 2, 2, 2, 1, 1, 1, 1, 1};
 
 /* Of a life: operations at most, and coroutines. */
 static const struct {
@@ -109,7 +109,7 @@ static bool ends_at_once(const struct plan *p, unsigned life)
 {
 	const struct plan_life *l = &p->lives[life];
 
-	return life > 0 && l[-1].end == END_DEATH && (l->end == END_CUT || l->end == END_CUT_IDLE) && l->random % 2 == 0;
+	return life > 0 && l[-1].end == END_DEATH && (l->end == END_CUT || l->end == END_CUT_IDLE) && l->random % 4 != 0;
 }
 
 /* Draws as many numbers whatever is left out. */
