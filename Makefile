@@ -1,8 +1,8 @@
 # A thin front: Meson builds, tools/test runs the test matrix, bench/run the benchmarks.
 #
 #   make demo  [ARGS=…]            builds the command, shows what it is for
-#   make test  [ONLY=…]            the tests, in eleven configurations (some 24 minutes)
-#   make test-long [ONLY=…]        five more, and random tests much longer (some four hours)
+#   make test  [ONLY=…]            the tests, in eleven configurations (some 20 minutes)
+#   make test-long [ONLY=…]        five more, and random tests much longer (two to three hours)
 #   make bench NAME=… [ARGS=…]     one benchmark
 #   make install [PREFIX=…] [DESTDIR=…]
 #   make clean

@@ -1,8 +1,8 @@
 /* fuzz.c - plays inputs to a harness.
  *
  * Each file of the directory is an input; then come changes of them: always the same few, or with QUIRE_TEST_LONG others each time, for a
- * minute, two under a sanitizer. The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds
- * the input that is being tried. A file in the place of the directory is one input, tried once.
+ * minute. The seed is printed and taken (QUIRE_TEST_SEED). QUIRE_FUZZ_LAST names a file that always holds the input that is being tried. A file in
+ * the place of the directory is one input, tried once.
  */
 #include "fuzz.h"
 
