@@ -47,8 +47,10 @@ def count_record(record):
     counts = count_cmocka(name, out) or count_unittest(name, out + "\n" + err) or Counts()
 
     if record["result"] == "SKIP":
-        if counts.n_skipped == 0:
-            counts.n_skipped = 1
+        within_one = counts.n_failed > 0  # it ended there, and said why
+        counts.n_failed -= within_one
+        if within_one or counts.n_skipped == 0:
+            counts.n_skipped += 1
             counts.skips.append((name, plain(last_line(out) or last_line(err))))
     elif record["result"] not in GOOD:
         counts.n_failed = max(counts.n_failed, 1)

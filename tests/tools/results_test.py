@@ -63,6 +63,14 @@ class Counted(unittest.TestCase):
         out = "[==========] Running 1 test(s).\n[ RUN      ] a\nnone here\n[  SKIPPED ] a\n[==========] 1 test(s) run.\n"
         self.expect(count("SKIP", out, returncode=77), 0, 0, 1)
 
+    def test_cmocka_that_ended_within_a_test_and_said_why(self):
+        self.expect(count("SKIP", CMOCKA_HEAD + "too little room\n", returncode=77), 1, 0, 1)
+        self.expect(count("SKIP", CMOCKA_HEAD + CMOCKA_SKIP + "too little room\n", returncode=77), 1, 0, 2)
+
+    def test_cmocka_that_failed_and_then_ended_within_a_test(self):
+        out = CMOCKA_HEAD + "[  FAILED  ] two\n[ RUN      ] three\ntoo little room\n"
+        self.expect(count("SKIP", out, returncode=77), 1, 1, 1)
+
     def test_unittest(self):
         err = "test_a (x.Y.test_a) ... ok\ntest_b (x.Y.test_b) ... skipped 'no cgroup'\n\nRan 2 tests in 0.1s\n\nOK (skipped=1)\n"
         counts = count("OK", "", err)
