@@ -28,7 +28,6 @@ struct log_check {
 	uint64_t next_no, next_record;
 	uint64_t sealed_end;      /* behind the newest that has a footer, or is before the last checkpoint's place */
 	uint64_t from_id;         /* of the segment with that place; 0: there is no checkpoint */
-	const struct check_segment *newest_sealed; /* of a log of volumes; NULL: there is none */
 	const struct check_segment *chain_from; /* where the chain was read from; NULL: it was not */
 	const struct check_segment *at; /* that is read alone; NULL: the chain is */
 	struct {

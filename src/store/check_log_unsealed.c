@@ -238,7 +238,7 @@ static int tell_headless(struct log_check *l, uint64_t sealed_id, uint64_t end)
 /* Where the chain is read from: `oldest`, or, if headers before it are gone, the newest that is sealed, if that leads to them. */
 static int choose_first(struct log_check *l, uint64_t sealed_id, const struct check_segment *oldest, const struct check_segment **ret)
 {
-	const struct check_segment *sealed = l->newest_sealed;
+	const struct check_segment *sealed = newest_sealed(l, sealed_id);
 	uint64_t n = 0;
 
 	*ret = oldest;
@@ -268,6 +268,7 @@ static int read_to(struct log_check *l, const struct check_segment *first, const
 /* No header says which is the newest: what is sealed leads there, if anything does. */
 static int read_tail(struct log_check *l, uint64_t sealed_id)
 {
+	const struct check_segment *sealed = newest_sealed(l, sealed_id);
 	struct check_segment *tail = first_behind(l, sealed_id);
 	struct journal_recovery r = {0};
 	struct journal *j = NULL;
@@ -275,8 +276,8 @@ static int read_tail(struct log_check *l, uint64_t sealed_id)
 
 	if (rc < 0 || (tail != NULL && tail->begun) || l->n == 0)
 		return rc;
-	rc = l->newest_sealed != NULL ? check_log_read_chain(l, l->newest_sealed, &r, &j) : 0;
-	bool reached = rc == 0 && j != NULL && r.at.segment_no > l->newest_sealed->no && r.at.offset != 0;
+	rc = sealed != NULL ? check_log_read_chain(l, sealed, &r, &j) : 0;
+	bool reached = rc == 0 && j != NULL && r.at.segment_no > sealed->no && r.at.offset != 0;
 	journal_close(j);
 	if (rc == 0 && !reached)
 		check_log_found(l, -EBADMSG, tail != NULL ? tail : &l->segments[l->n - 1], 0, tail != NULL ? bad_header : "its tail is missing");
@@ -296,7 +297,6 @@ int check_log_unsealed(struct log_check *l)
 	uint64_t sealed_id = last_sealed_id(l);
 	const struct check_segment *newest = newest_begun(l), *oldest = newest != NULL ? oldest_begun(l, newest) : NULL;
 	l->first_open = 0;
-	l->newest_sealed = newest_sealed(l, sealed_id);
 	if (oldest == NULL) {
 		rc = read_tail(l, sealed_id);
 	} else {

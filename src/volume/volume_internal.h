@@ -333,8 +333,8 @@ int group_apply_data(struct quire_volumes *g, const uint8_t *head, uint64_t plac
 struct tree *tree_find(const struct quire_volumes *g, uint32_t id);
 struct volume *volume_find(const struct quire_volumes *g, uint32_t id);
 struct volume *volume_find_name(const struct quire_volumes *g, const char *name);
-/* Records into the tables: what is new, other, or gone. */
 bool table_is_possible(const struct quire_volumes *g, const struct table_le *le); /* a change's: it has numbers left for what is new */
+/* Records into the tables: what is new, other, or gone. */
 int table_apply(struct quire_volumes *g, const struct table_le *le, uint32_t max_bytes);
 bool table_is_sane(struct quire_volumes *g); /* once all was read */
 int table_put_volume(struct quire_volumes *g, const struct volume_le *le); /* one of them */

@@ -454,9 +454,10 @@ static void make_image(struct world *w, unsigned no)
 	w->plan.image = no;
 	for (unsigned i = 0; i < STORE_N_CLASSES; i++) {
 		uint64_t bytes = image_units[no][i] * PAGE;
-		if (bytes != 0)
-			must(w, (i == 2 ? sim_create_pmem : sim_create)(bytes, i + 1, &none, &w->e.sims[i]) == 0);
-		if (bytes != 0 && no % 2 == 1)
+		if (bytes == 0)
+			continue;
+		must(w, (i == 2 ? sim_create_pmem : sim_create)(bytes, i + 1, &none, &w->e.sims[i]) == 0);
+		if (no % 2 == 1)
 			fill(w->e.sims[i], bytes, i);
 	}
 	env_run(&w->e, format, w);
