@@ -144,7 +144,7 @@ static uint64_t last_sealed_id(const struct log_check *l)
 
 static bool was_sealed(const struct check_segment *seg, uint64_t sealed_id)
 {
-	return !seg->sealed && (seg->footer_error != -ENODATA || (seg->id < sealed_id && !seg->begun));
+	return !seg->sealed && (seg->footer_error != -ENODATA || (seg->id <= sealed_id && !seg->begun));
 }
 
 /* NULL: there is none of which the number is known. Its footer need not be there: a repair may make it again, and what it leads to is not to be

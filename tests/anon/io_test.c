@@ -115,12 +115,17 @@ static void press_end(struct pressure *p)
 {
 	p->stop = true;
 	pthread_join(p->thread, NULL);
-	assert_true(p->n_rounds > 0);
 }
 
 static unsigned n_rounds(void)
 {
 	return getenv("QUIRE_TEST_LONG") != NULL ? 300 : SANITIZED ? 6 : 12;
+}
+
+/* However little time the other thread is given, it has had its turns. */
+static bool goes_on(const struct pressure *p, unsigned round, unsigned n)
+{
+	return round < n || p->n_rounds < 2;
 }
 
 /* The race in which a page that is copied and dropped loses what the device writes after: all of it must arrive. */
@@ -134,7 +139,7 @@ static void direct_reads_lose_nothing(void **state)
 	if (fd < 0)
 		skip_because("no O_DIRECT here");
 	press_begin(&pressure);
-	for (unsigned round = 0; round < n_rounds(); round++) {
+	for (unsigned round = 0; goes_on(&pressure, round, n_rounds()); round++) {
 		for (size_t i = 0; i < N_PAGES; i += CHUNK) {
 			/* Clean, dirty or cold: each of them in turn. */
 			if (round % 3 == 1)
@@ -164,7 +169,7 @@ static void direct_writes_write_what_is_there(void **state)
 		skip_because("no O_DIRECT here");
 	copy = aligned_alloc(page_size(), pages(N_PAGES));
 	press_begin(&pressure);
-	for (unsigned round = 0; round < n_rounds() / 4; round++) {
+	for (unsigned round = 0; goes_on(&pressure, round, n_rounds() / 4); round++) {
 		for (size_t i = 0; i < N_PAGES; i++)
 			page_fill(page_at(i), round * 1000 + i);
 		for (size_t i = 0; i < N_PAGES; i += CHUNK)
@@ -202,7 +207,7 @@ static void what_a_ring_holds_stays(void **state)
 	assert_true(region_stat().n_busy > 0);
 	assert_true(page_is(base, 1));
 	close(ring);
-	for (unsigned i = 0; i < 10000 && region_stat().resident > 0; i++) {
+	for (unsigned i = 0; i < 100000 && region_stat().resident > 0; i++) {
 		assert_int_equal(advise_pages(0, 1, QUIRE_ANON_AWAY), 0);
 		usleep(100); /* the kernel lets go of it when it comes to that */
 	}

@@ -19,6 +19,7 @@ static const struct sim_faults dying = {.cut_ends_io = true};
 struct found {
 	struct sim *medium;  /* when the volumes were closed: all but the tail is sealed */
 	bool checkpoint;     /* the last thing that it made */
+	bool at_once;        /* a checkpoint as soon as it is written, and nothing behind it */
 	bool refused;        /* the volumes are not opened, or not all of it can be read: either */
 	uint64_t segments[MOST_SEGMENTS], footers[MOST_SEGMENTS]; /* of sealed ones, in order; footers: offsets */
 	uint64_t tail;       /* the newest; with a checkpoint, what was between was removed, and its space is used again */
@@ -40,6 +41,8 @@ static void write_all(struct env *e, void *arg)
 	for (unsigned i = 0; i < N_WRITES; i++)
 		assert_int_equal(put(v, i * BLOCK, BLOCK, i + 1, QUIRE_VOLUME_FUA), 0);
 	/* The place of the last one is in the tail, behind the pages of the first. */
+	if (f->at_once)
+		assert_int_equal(quire_volumes_checkpoint(e->volumes), 0);
 	for (unsigned i = 0; i < 2 * f->checkpoint; i++) {
 		assert_int_equal(put(v, 0, 2 * BLOCK, 0, QUIRE_VOLUME_FUA), 0);
 		assert_int_equal(put(v, 0, BLOCK, 1, QUIRE_VOLUME_FUA), 0);
@@ -77,15 +80,20 @@ static void find_segments(struct found *f)
 	assert_true(f->n > 4 && n_footers == f->n && newest >= f->n);
 }
 
-static void live(struct found *f, bool checkpoint)
+static void live_as(struct found *f, const struct found *how)
 {
 	struct env e;
 
-	*f = (struct found){.checkpoint = checkpoint};
+	*f = *how;
 	env_init(&e, 31, N_UNITS, &dying);
 	env_run(&e, write_all, f);
 	env_fini(&e);
 	find_segments(f);
+}
+
+static void live(struct found *f, bool checkpoint)
+{
+	live_as(f, &(struct found){.checkpoint = checkpoint});
 }
 
 /* ---- looking ---- */
@@ -222,6 +230,22 @@ static void so_it_is_behind_a_checkpoint(void **state)
 	footers(true);
 }
 
+/* Its id is the one before that of the checkpoint's segment, and nothing newer is sealed. */
+static void so_it_is_right_before_a_checkpoint(void **state)
+{
+	struct found f;
+
+	(void)state;
+	live_as(&f, &(struct found){.at_once = true});
+	struct env e = copy_of(&f);
+	wipe(&e, f.footers[f.n - 1], BLOCK);
+	expect_sound(&e, &f); /* the checkpoint's */
+	wipe(&e, f.footers[f.n - 2], BLOCK);
+	expect_rebuilt(&e, &f);
+	env_fini(&e);
+	sim_destroy(f.medium);
+}
+
 static void expect_lost(struct env *e, struct found *f)
 {
 	check_as(e, f, STORE_REPAIR_NO);
@@ -350,6 +374,7 @@ int main(void)
 		cmocka_unit_test(a_footer_is_made_again),
 		cmocka_unit_test(a_footer_without_its_id_is_none),
 		cmocka_unit_test(so_it_is_behind_a_checkpoint),
+		cmocka_unit_test(so_it_is_right_before_a_checkpoint),
 		cmocka_unit_test(what_was_sealed_is_no_spare),
 		cmocka_unit_test(so_is_the_tail),
 		cmocka_unit_test(a_repair_uncovers_nothing),
