@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #define SEGMENT 65536u
 #define N_FOLLOWERS 300u
@@ -205,6 +206,14 @@ static void append_and_trim(void)
 	}
 }
 
+static uint64_t n_promoted(void)
+{
+	struct quire_log_stat s;
+
+	assert_int_equal(quire_log_stat(log_, &s), 0);
+	return s.n_promoted;
+}
+
 static void test_threads_read_where_it_lies(void **state)
 {
 	struct quire_class_options class = {.size = sizeof(class), .bytes = 16 * MIB, .durable = QUIRE_DURABLE_PROCESS};
@@ -226,6 +235,9 @@ static void test_threads_read_where_it_lies(void **state)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_anywhere, &numbers[i]), 0);
 	}
 	append_and_trim();
+	/* However little time they were given so far. */
+	for (unsigned i = 0; i < 60000 && n_promoted() == 0; i++)
+		usleep(1000);
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < N_READERS; i++) {
 		assert_int_equal(pthread_join(threads[i], &wrong), 0);

@@ -37,7 +37,7 @@ static void *behave(void *arg)
 	struct quire_tmem_client *c = env_connect(&keep_env, NULL);
 	struct quire_tmem_remote *pool = env_pool(c, QUIRE_TMEM_PERSISTENT);
 
-	for (uint32_t i = 0; !atomic_load(&good.stop); i++) {
+	for (uint32_t i = 0; i == 0 || !atomic_load(&good.stop); i++) {
 		uint64_t begin = env_now_ms();
 		bool bad = env_put(pool, i % GOOD_PAGES, i) != 0 || env_get(pool, i % GOOD_PAGES, i) != 1;
 		if (i >= GOOD_PAGES)
@@ -72,7 +72,6 @@ static void end(void)
 	              (unsigned long long)s.n_saved, (unsigned long long)s.n_save_errors, (unsigned long long)good.n_calls, (unsigned long long)good.longest_ms);
 	keep_down();
 	keep_unmake();
-	assert_true(good.n_calls > 0);
 	assert_int_equal(good.n_bad, 0);
 	assert_true(good.longest_ms < 5000);
 }
