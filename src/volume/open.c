@@ -97,7 +97,9 @@ static int open_journal(struct quire_volumes *g, struct quire_error *err)
 	free(known);
 	if (rc < 0)
 		return rc;
-	if (found.at.segment_no < g->from_no || (found.at.segment_no == g->from_no && found.at.offset < g->from_offset))
+	/* Without a checkpoint nothing was removed: then it begins with 0, as from_no does. */
+	uint64_t first_no = found.at.segment_no + 1 - found.n_segments;
+	if (first_no != g->from_no || (found.at.segment_no == g->from_no && found.at.offset < g->from_offset))
 		rc = quire_fail(err, -EBADMSG, "volumes: what their checkpoint refers to is not there");
 	group_lock(g);
 	/* One that nothing was put into yet, but that is the end of the chain. */
