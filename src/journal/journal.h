@@ -123,6 +123,7 @@ struct journal_recovery {
 	struct journal_place at;   /* there */
 	uint64_t n_records, n_segments, n_bytes; /* read */
 	uint64_t n_mended;         /* of the journal's own records and headers, which were damaged: journal_options.damaged_too, lost_type */
+	uint64_t mended_segment;   /* that of the last of these */
 };
 
 /* Opens a log by its first segment: reads it from there, each valid record to fn (NULL allowed), finds the end of the

@@ -61,6 +61,13 @@ static uint32_t index_at(const struct scan *s)
 	return (uint32_t)(s->at.record_no - s->segment.first_record_no);
 }
 
+/* What is mended is the journal's own, in s->segment. */
+static void count_own(struct scan *s)
+{
+	s->n_mended++;
+	s->mended_segment = s->segment.offset;
+}
+
 /* A header of ours at s->at. */
 static struct frame_record own_header(const struct scan *s, uint16_t type)
 {
@@ -82,7 +89,7 @@ int scan_mend_header(struct scan *s)
 		s->session = r.session;
 	s->segment.session = s->session;
 	rc = add_mend(s, 0, NULL, &m);
-	s->n_mended++;
+	count_own(s);
 	return rc < 0 ? rc : JOURNAL_VALID;
 }
 
@@ -121,7 +128,7 @@ static int mend_next(struct scan *s, uint32_t bytes, const struct frame_record *
 	m->len_bytes = FRAME_NEXT_BYTES;
 	m->n_zeros = bytes - FRAME_NEXT_BYTES;
 	m->names_next = s->next.salt == 0;
-	s->n_mended++;
+	count_own(s);
 	s->next_known = true;
 	s->next_header_is = SCAN_NOT_ASKED;
 	s->session = r.session;
@@ -137,7 +144,7 @@ static int mend_link(struct scan *s, uint32_t offset)
 
 	r.index += s->n_lost;
 	int rc = add_mend(s, offset, &r, &m);
-	s->n_mended++;
+	count_own(s);
 	return rc < 0 ? rc : JOURNAL_VALID;
 }
 

@@ -454,5 +454,6 @@ void scan_report(const struct scan *s, int outcome, struct journal_recovery *ret
 		.n_segments = s->segments.n,
 		.n_bytes = s->n_bytes,
 		.n_mended = s->n_mended,
+		.mended_segment = s->mended_segment,
 	};
 }

@@ -63,6 +63,7 @@ struct scan {
 	struct scan_mend *mends;         /* owned; in the chain's order */
 	uint64_t n_mends, mends_capacity;
 	uint64_t n_mended;               /* of them, of the journal's own */
+	uint64_t mended_segment;         /* where the last of these is */
 	uint32_t n_lost, lost_end;       /* records at s->at that are lost, and where the last one ends */
 	bool link_lost;                  /* behind them the LINK is to be gone over */
 

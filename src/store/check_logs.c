@@ -313,7 +313,7 @@ int check_log_read_chain(struct log_check *l, const struct check_segment *first,
 		return 1;
 	}
 	if (r->n_mended > 0)
-		check_log_found_derived(l, -EBADMSG, first, 0, "what its journal itself has written");
+		check_log_found_derived(l, -EBADMSG, check_log_segment_at(l, r->mended_segment), 0, "what its journal itself has written");
 	return 0;
 }
 

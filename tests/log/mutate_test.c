@@ -223,7 +223,6 @@ static void check(struct env *env, struct look *l, bool open)
 {
 	const struct region *r = l->r;
 	struct store_check how = {.found = hear, .arg = l};
-	unsigned segment = r->kind == OWN ? FULL : r->segment; /* where what is read begins */
 	bool mended = r->kind == FOOTER || r->kind == OWN || r->kind == HEADER;
 	bool says = r->kind != NOTHING && r->kind != LAST_GROUP && !r->hidden && !(mended && open);
 
@@ -231,7 +230,7 @@ static void check(struct env *env, struct look *l, bool open)
 	int64_t n = store_check(env->store, &how);
 	if (n != says)
 		wrong(l, open ? "findings while it is open" : "findings", n);
-	if (says && (l->id != segments[segment].id || l->place != segments[segment].offset + r->place))
+	if (says && (l->id != segments[r->segment].id || l->place != segments[r->segment].offset + r->place))
 		wrong(l, "place found", (long long)l->place - (long long)segments[r->segment].offset);
 	if (says && l->error != -EBADMSG && !(r->kind == HEADER && l->error == -EUCLEAN))
 		wrong(l, "found", l->error);
