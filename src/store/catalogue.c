@@ -248,7 +248,7 @@ int catalogue_append(struct store *s, uint16_t type, const void *payload, uint32
 
 void catalogue_seal(struct store *s)
 {
-	if (!s->config.read_only && atomic_load(&s->unsealed) && catalogue_error(s) == 0)
+	if (!s->config.read_only && atomic_load(&s->unsealed) && s->unproven == 0 && catalogue_error(s) == 0)
 		(void)catalogue_append(s, FORMAT_SEAL, NULL, 0);
 }
 

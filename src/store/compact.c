@@ -74,7 +74,7 @@ static uint64_t put_objects(struct store *s, uint8_t *record, uint64_t max_bytes
 		if (!e->hidden && (uint64_t)(at - record) + record_object_bytes(n) > max_bytes)
 			break;
 		*after = e->id;
-		if (e->hidden)
+		if (e->hidden || e->id == s->unproven)
 			continue;
 		at = record_put_object(at, e);
 		n_objects++;
@@ -94,6 +94,19 @@ static int write_objects(struct store *s, uint8_t *record, uint64_t max_bytes)
 			return rc;
 	}
 	return 0;
+}
+
+/* As what it is: the next who opens the store is to ask for its page. */
+static int write_unproven(struct store *s, uint8_t *record)
+{
+	uint8_t *end = record;
+
+	store_lock(s);
+	struct index_entry *e = s->unproven != 0 ? index_find(&s->index, s->unproven) : NULL;
+	if (e != NULL && !e->hidden)
+		end = record_put_object(record_put_transaction(record, 1, 0), e);
+	store_unlock(s);
+	return end == record ? 0 : append(s, FORMAT_RACED, record, (uint64_t)(end - record));
 }
 
 /* Containers come and go with the latch held, so the list stands still. */
@@ -154,6 +167,8 @@ static int write_live(struct store *s)
 	int rc = append(s, FORMAT_NEXT_ID, record, len_bytes);
 	if (rc == 0)
 		rc = write_objects(s, record, max_bytes);
+	if (rc == 0)
+		rc = write_unproven(s, record);
 	if (rc == 0)
 		rc = write_containers(s, record);
 	if (rc == 0)

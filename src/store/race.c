@@ -11,7 +11,9 @@
  *      one either if a seal follows it (a clean close, or an open that has looked), or if the log was compacted since.
  *   3. The page's place was written before (zone.c): it can't fail for want of space.
  * Recovery (race_recover) reads the one page, and removes the object, durably, if its checksum is wrong. As with a
- * log's torn tail, damage of just this page between a crash and the next open can't be told from that.
+ * log's torn tail, damage of just this page between a crash and the next open can't be told from that. A page that can't be read is
+ * an error for who reads it, and asked for again by the next open: until then there is neither a seal nor another race, and a compaction writes
+ * the record as the raced one that it is.
  * A page that can't be written while its record is durable ends the store's transactions, like any write of the log.
  */
 #include "store_internal.h"
@@ -119,7 +121,7 @@ int race_run(struct writer *w, const void *record, uint32_t len_bytes)
 
 /* ---- after a crash ---- */
 
-/* 1: the page is there; 0: it is not. */
+/* 1: the page is there; 0: it is not; or a negative errno. */
 static int page_is_there(struct store *s, const struct index_entry *e, uint64_t id)
 {
 	void *page = aligned_alloc(FORMAT_UNIT_BYTES, FORMAT_UNIT_BYTES);
@@ -129,8 +131,6 @@ static int page_is_there(struct store *s, const struct index_entry *e, uint64_t 
 	int rc = device_read(s->classes[e->class_no].device, e->where * FORMAT_UNIT_BYTES, page, FORMAT_UNIT_BYTES);
 	if (rc == 0)
 		rc = checksum_page(id, 0, page) == e->sum;
-	else
-		rc = 1; /* a read that fails says nothing: its readers will be told */
 	free(page);
 	return rc;
 }
@@ -143,6 +143,11 @@ int race_recover(struct store *s, uint64_t id, struct quire_error *err)
 	if (e == NULL)
 		return 0;
 	int rc = page_is_there(s, e, id);
+	if (rc < 0 && rc != -ENOMEM) {
+		s->unproven = id;
+		s->racing = true;
+		return 0;
+	}
 	if (rc == 1) {
 		rc = s->config.read_only ? 0 : catalogue_append(s, FORMAT_SEAL, NULL, 0);
 		return rc < 0 ? quire_fail(err, rc, "catalogue") : 0;

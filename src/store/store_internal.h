@@ -163,6 +163,7 @@ struct store {
 	uint64_t n_pool;
 	bool compacting;          /* s->lock */
 	bool racing;              /* race.c; s->lock */
+	uint64_t unproven;        /* a raced object of which nobody knows whether it is; 0: none. Stands still from the opening on */
 	_Atomic int failed;       /* why there are no more transactions, if it is not the catalogue's doing */
 	_Atomic bool unsealed;    /* appended to since it was opened */
 	_Atomic uint64_t n_transactions, n_compactions, n_checksum_errors, n_writing;

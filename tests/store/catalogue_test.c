@@ -316,12 +316,66 @@ static void test_a_page_that_cannot_be_looked_at(void **state)
 	env_fini(&s.e);
 }
 
+struct again {
+	struct failing failing;
+	uint64_t n;     /* the read that fails */
+	bool compacts, over;
+	unsigned n_kept;
+};
+
+/* Who writes on meanwhile, and ends, doesn't settle it: the next opening does. */
+static void ask_again(struct env *e, void *arg)
+{
+	struct again *a = arg;
+	struct object_properties p;
+
+	e->failing = &a->failing;
+	failing_begin(&a->failing, 1u << DEVICE_READ, a->n, false);
+	int rc = env_open(e);
+	a->over = !failing_end(&a->failing);
+	assert_true(rc == 0 || rc == -EIO);
+	if (rc == 0 && object_properties(e->store, 1010, &p) == 0) {
+		int64_t id = env_put(e, 0, PAGE);
+		assert_true(id > 0);
+		if (a->compacts)
+			assert_int_equal(store_compact(e->store), 0);
+		env_close(e);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(env_open(e), 0);
+			assert_int_equal(object_properties(e->store, 1010, &p), -ESTALE);
+			assert_int_equal(env_verify(e, (uint64_t)id, PAGE), 0);
+			if (i == 0)
+				env_close(e);
+		}
+		a->n_kept++;
+	}
+	if (rc == 0)
+		env_close(e);
+}
+
+static void test_a_page_that_is_asked_for_again(void **state)
+{
+	(void)state;
+	for (unsigned compacts = 0; compacts < 2; compacts++) {
+		struct again a = {.compacts = compacts == 1};
+		while (!a.over) {
+			struct scene s;
+			a.n++;
+			begin(&s, FORMAT_RACED, "t 1 0 o 1010 4096 1 0 e 510 1", false);
+			env_run(&s.e, ask_again, &a);
+			env_fini(&s.e);
+		}
+		assert_int_equal(a.n_kept, 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_contradicts_is_refused),
 		cmocka_unit_test(test_a_page_that_never_came),
 		cmocka_unit_test(test_a_page_that_cannot_be_looked_at),
+		cmocka_unit_test(test_a_page_that_is_asked_for_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
