@@ -1,5 +1,7 @@
 /* history_steps.c - what may happen to a family of volumes. */
 #include "history.h"
+#include "../../src/loop/op.h"
+#include "../../src/volume/volume_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -421,6 +423,54 @@ static void checkpoint(struct family *f)
 		want(f->h, rc == 0 || rc == -ENOSPC || f->h->dead);
 }
 
+/* Any page of the map, and any block that was read, may leave memory at any time. */
+static void forget_read(struct family *f)
+{
+	map_cache_drop(f->h->volumes->cache);
+	if (f->h->volumes->data != NULL)
+		map_cache_drop(f->h->volumes->data);
+}
+
+struct beside {
+	struct quire_op op; /* until it is made */
+	struct family *f;
+};
+
+static void make_checkpoint(void *arg)
+{
+	struct beside *b = arg;
+
+	forget_read(b->f); /* what it reads then is what writes come between */
+	checkpoint(b->f);
+	op_complete(&b->op, 0);
+}
+
+static void beside_start(struct quire_op *op)
+{
+	struct beside *b = (struct beside *)((char *)op - offsetof(struct beside, op));
+
+	want(b->f->h, quire_co_spawn(quire_loop_self(), make_checkpoint, b) == 0);
+}
+
+/* Two before it begins: while the first goes to the medium, the other's record can still be made longer. Others until behind its end; none from who
+ * has seen the log stop. */
+static void write_beside_checkpoint(struct family *f)
+{
+	static const struct op_driver driver = {.start = beside_start};
+	struct beside b = {.f = f};
+
+	for (unsigned i = 0; i < 2 && !f->h->dead; i++)
+		write_some(f);
+	quire_op_init(&b.op);
+	want(f->h, op_start(&b.op, &driver, quire_loop_self()) == 0);
+	for (uint64_t n = 1 + rnd(f->h, 6); n > 0; n--) {
+		(void)quire_co_yield();
+		if (!f->h->dead)
+			write_some(f);
+	}
+	(void)quire_await(&b.op);
+}
+
 static void pause(struct family *f)
 {
 	(void)f;
@@ -435,7 +485,7 @@ void volume_step(struct family *f)
 	} kinds[] = {
 		{30, write_some}, {4, write_both_parts}, {8, zero_some}, {4, flush},        {8, verify},       {4, diff},       {3, create},     {4, snapshot_one},
 		{3, clone_one},   {3, remove_one}, {1, rollback_one}, {2, resize_one}, {2, checkpoint}, {2, pause},
-		{1, promote_one}, {1, reserve_one},
+		{1, promote_one}, {1, reserve_one}, {1, forget_read}, {3, write_beside_checkpoint},
 	};
 	unsigned sum = 0;
 
