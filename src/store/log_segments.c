@@ -109,13 +109,26 @@ void store_log_pledge(struct store_log *log, uint64_t n_segments)
 	store_unlock(s);
 }
 
+uint64_t store_log_pending_bytes(struct store_log *log)
+{
+	struct store *s = log->store;
+	uint64_t n = 0;
+
+	store_lock(s);
+	for (const struct object *o = s->deleted; o != NULL; o = o->next_deleted)
+		if (o->reclaim->log == log->node.id && o->class_no == log->settings.class_no)
+			n++;
+	store_unlock(s);
+	return n * store_log_extent_units(log) * FORMAT_UNIT_BYTES;
+}
+
 struct reclaim *store_log_make_reclaim(const struct store_log_extent *e)
 {
 	struct reclaim *r = malloc(sizeof(*r) + sizeof(r->extents[0]));
 
 	if (r == NULL)
 		return NULL;
-	*r = (struct reclaim){.class_no = e->class_no, .n = 1};
+	*r = (struct reclaim){.class_no = e->class_no, .n = 1, .log = e->log->node.id};
 	r->extents[0] = (struct extent){.start = e->start, .n_units = store_log_extent_units(e->log)};
 	return r;
 }

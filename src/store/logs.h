@@ -66,6 +66,8 @@ int store_log_add(struct store_log *log, struct store_log_segment *ret);
 /* Space of its class for so many more is kept from others, until it is said anew; of a log of volumes, one in each class. Also of what is not free
  * yet. Objects with volumes' tag may have of it, too. In memory alone. */
 void store_log_pledge(struct store_log *log, uint64_t n_segments);
+/* Of its class: removed segments that somebody reads still. */
+uint64_t store_log_pending_bytes(struct store_log *log);
 /* The n oldest are no more. Durable when it returns. */
 int store_log_remove(struct store_log *log, unsigned n);
 

@@ -37,6 +37,7 @@ struct store_class {
 struct reclaim {
 	struct reclaim *next;
 	unsigned class_no, n;
+	uint64_t log; /* whose segment it was; 0: no log's */
 	struct extent extents[];
 };
 

@@ -10,7 +10,8 @@
  * may have live and be cleaned still, less those that a checkpoint and cleaning need to be made. Who would commit more is refused; so
  * what is overwritten, and what is promised, always finds space, though perhaps it waits for cleaning. For segments that the group has not got yet, and
  * for what the store must have itself, or no writer gets anything (space.c), the store keeps space, while the group is open (store_log_pledge). It does before
- * a promise is recorded: others may have taken meanwhile what was free when that was looked at last.
+ * a promise is recorded: others may have taken meanwhile what was free when that was looked at last. The group's own segments that were removed while
+ * somebody reads them count as free, since reads end; an object of others that was deleted may be held for as long as they like.
  *
  * Of each tree is counted what it has. Like a segment's n_live that counts too much until overwritten blocks are found by a merge: so whoever
  * is refused waits for a checkpoint first, and if that was no use the map is asked which of his blocks are new.
@@ -118,8 +119,7 @@ void promise_settle(struct quire_volumes *g)
 	uint64_t needed = (n_committed + holds - 1) / holds + kept, left = n_committed > 0 ? (GROUP_LEFT_BYTES + each - 1) / each : 0;
 	store_log_pledge(g->space, (needed > has ? needed - has : 0) + left);
 	store_stat(g->store, &stat);
-	const struct store_class_stat *c = &stat.classes[g->settings.class_no];
-	uint64_t n_free = c->log_bytes + c->pending_bytes;
+	uint64_t n_free = stat.classes[g->settings.class_no].log_bytes + store_log_pending_bytes(g->space);
 	n_free = n_free > GROUP_LEFT_BYTES ? (n_free - GROUP_LEFT_BYTES) / each : 0;
 	group_lock(g);
 	g->most_blocks = has + n_free > kept ? (int64_t)((has + n_free - kept) * holds) : 0;

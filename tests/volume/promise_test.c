@@ -1,5 +1,6 @@
 /* Space that is promised: to reserved volumes, to what is allocated; what stat says of it. Promotion of clones. */
 #include "volume_env.h"
+#include "../../src/volume/volume_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -268,6 +269,22 @@ static void a_checkpoint_has_its_part_of_what_is_kept(void **state)
 	run(checkpoint_what_is_full);
 }
 
+/* Deleted, and held by somebody still. */
+static struct object *hold_deleted(struct env *e, uint64_t bytes)
+{
+	static uint8_t block[BLOCK];
+	struct object *held;
+	uint64_t id;
+
+	assert_int_equal(object_begin(e->store, 0, bytes, 0, 1, &id), 0);
+	for (uint64_t at = 0; at < bytes; at += BLOCK)
+		assert_int_equal(object_append(e->store, id, &(struct iovec){block, BLOCK}, 1), 0);
+	assert_int_equal(store_apply(e->store, &id, 1, NULL, 0), 0);
+	assert_int_equal(object_get(e->store, id, &held), 0);
+	assert_int_equal(store_apply(e->store, NULL, 0, &id, 1), 0);
+	return held;
+}
+
 static void promise_what_others_took(struct env *e, void *arg)
 {
 	struct quire_volume_options o = {.size = sizeof(o), .size_bytes = 1000 * BLOCK, .reserve = true};
@@ -281,6 +298,9 @@ static void promise_what_others_took(struct env *e, void *arg)
 	assert_int_equal(quire_volume_create(e->volumes, "r", &o), -ENOSPC);
 	assert_int_equal(quire_volume_reserve(e->volumes, "a", true), -ENOSPC);
 	assert_int_equal(object_abort(e->store, id), 0);
+	struct object *held = hold_deleted(e, s.classes[0].free_bytes - 500 * BLOCK);
+	assert_int_equal(quire_volume_create(e->volumes, "r", &o), -ENOSPC);
+	object_put(held);
 	create(e, "r", 1000 * BLOCK, true);
 	struct quire_volume *v = open_volume(e, "r");
 	assert_int_equal(put(v, 0, 1000 * BLOCK, 1, 0), 0);
@@ -292,6 +312,45 @@ static void what_objects_have_taken_is_not_promised(void **state)
 {
 	(void)state;
 	run(promise_what_others_took);
+}
+
+/* A segment of the group's own that is read when it is removed: it counts as free. */
+static void read_what_is_removed(struct env *e, void *arg)
+{
+	struct object *held = NULL;
+	struct store_stat s;
+
+	(void)arg;
+	begin(e);
+	struct quire_volume *v = open_volume(e, "a");
+	struct quire_volumes *g = e->volumes;
+	overwrite_at_random(v, 64, 200, 1);
+	for (struct idmap_node *n = idmap_any(&g->segments); n != NULL && held == NULL; n = idmap_after(&g->segments, n))
+		if (((struct segment *)n)->state == SEGMENT_SEALED)
+			assert_int_equal(object_get(e->store, ((struct segment *)n)->id, &held), 0);
+	assert_non_null(held);
+	do {
+		overwrite_at_random(v, 64, 64, 2);
+		assert_int_equal(quire_volumes_checkpoint(g), 0);
+		store_stat(e->store, &s);
+	} while (s.classes[0].pending_bytes == 0);
+	store_settle(e->store);
+	promise_settle(g);
+	int64_t most = g->most_blocks;
+	object_put(held);
+	store_settle(e->store);
+	promise_settle(g);
+	store_stat(e->store, &s);
+	assert_int_equal(s.classes[0].pending_bytes, 0);
+	assert_int_equal(g->most_blocks, most);
+	quire_volume_close(v);
+	assert_int_equal(env_close(e), 0);
+}
+
+static void what_is_read_when_it_is_removed_counts_as_free(void **state)
+{
+	(void)state;
+	run(read_what_is_removed);
 }
 
 static void what_is_promised_is_kept_from_objects(void **state)
@@ -405,6 +464,7 @@ int main(void)
 		cmocka_unit_test(a_reserved_volume_can_be_written_in_a_store_full_of_objects),
 		cmocka_unit_test(a_part_of_a_block_is_refused_where_nothing_is_left),
 		cmocka_unit_test(what_objects_have_taken_is_not_promised),
+		cmocka_unit_test(what_is_read_when_it_is_removed_counts_as_free),
 		cmocka_unit_test(stat_tells_unique_shared_and_reserved),
 		cmocka_unit_test(a_promoted_clone_has_the_snapshots),
 	};
